@@ -1,0 +1,13 @@
+"""Simulate federated vision-language recommendation (FedVLR) with all clients on one device mesh.
+
+import fedvlr_jax
+result = fedvlr_jax.train(fedvlr_jax.Config.of(clients=1000, rounds=20), out="runs/first")
+print(result.summary["test"]["warm/ndcg@50"])
+"""
+
+from fedvlr_jax.config import Config
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation.run import Result, train
+from fedvlr_jax.version import __version__
+
+__all__ = ["Config", "Result", "UserError", "__version__", "train"]

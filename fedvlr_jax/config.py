@@ -1,0 +1,278 @@
+"""The configuration of a run: one tree of frozen dataclasses, validated once, here.
+
+Every leaf is a setting with a default, a help text and a check. The command-line flags are made
+from the same leaves (`experiments/cli.py`), so flag, Python name and `config.json` never differ.
+Code below this module trusts what it is given.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedvlr_jax import names
+from fedvlr_jax.errors import UserError
+
+_LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
+_AT_LEAST_ZERO = (lambda v: 0 <= v <= _LARGEST, "a whole number of at least 0, in 31 bits")
+_AT_LEAST_ONE = (lambda v: 1 <= v <= _LARGEST, "a whole number of at least 1, in 31 bits")
+_POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
+_NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+_ANY = (lambda _: True, "")
+
+
+def _setting(default: Any, text: str, check: tuple[Callable, str] = _ANY) -> Any:
+    return field(default=default, metadata={"help": text, "check": check})
+
+
+def _choice(default: str, text: str, known: tuple[str, ...]) -> Any:
+    check = (lambda v: v in known, f"one of {', '.join(known)}")
+    return _setting(default, f"{text} One of {', '.join(known)}.", check)
+
+
+def _optimizer(default: str, text: str) -> Any:
+    check = (lambda v: v in names.OPTIMIZERS, f"one of optax's {', '.join(names.OPTIMIZERS)}")
+    return _setting(default, f"{text} One of optax's {', '.join(names.OPTIMIZERS)}.", check)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the interactions and features come from."""
+
+    data: str = _setting(
+        "synthetic",
+        "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, text_features.npy), "
+        "or 'synthetic' for a generated population with planted preferences.",
+        (lambda v: v != "", "a folder or 'synthetic'"),
+    )
+    clients: int | None = _setting(
+        None, "Number of clients (users) of the synthetic population; default 1000.", _AT_LEAST_ONE
+    )
+    items: int | None = _setting(
+        None,
+        "Number of items of the synthetic catalogue; default 2000.",
+        (lambda v: 20 <= v <= _LARGEST, "a whole number of at least 20, in 31 bits"),
+    )
+    history_length: int | None = _setting(
+        None,
+        "Train items of every synthetic client, in items; 0 (the default) draws log-normal "
+        "lengths of mean about 16, clipped to 5..250.",
+        _AT_LEAST_ZERO,
+    )
+    preference_concentration: float | None = _setting(
+        None,
+        "Dirichlet concentration of the synthetic clients' preference over image, text and ID, "
+        "without unit; small = every client cares about one modality, default 0.3.",
+        _POSITIVE,
+    )
+    data_seed: int | None = _setting(
+        None, "Seed of the synthetic population, apart from --seed; default 0.", _AT_LEAST_ZERO
+    )
+
+
+SYNTHETIC_DEFAULTS = {
+    "clients": 1000,
+    "items": 2000,
+    "history_length": 0,
+    "preference_concentration": 0.3,
+    "data_seed": 0,
+}
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
+
+    backbone: str = _choice("fedavg", "Federated recommender to enhance.", names.BACKBONES)
+    variant: str = _choice(
+        "fedvlr",
+        "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; "
+        "id: ID embeddings alone.",
+        names.VARIANTS,
+    )
+    views: tuple[str, ...] = _setting(
+        ("sum", "mlp", "gate"),
+        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}.",
+    )
+    dim: int = _setting(64, "Width d of item embeddings and views, in floats.", _AT_LEAST_ONE)
+    local_epochs: int = _setting(
+        5, "Passes a client makes over its history in a round, in epochs.", _AT_LEAST_ONE
+    )
+    negatives: int = _setting(
+        4, "Negatives drawn per train item and local epoch, in items.", _AT_LEAST_ONE
+    )
+    cohort: int = _setting(
+        0, "Clients sampled per round without replacement; 0 = every client.", _AT_LEAST_ZERO
+    )
+    server_lr: float = _setting(3e-2, "Learning rate of the server's step.", _NOT_NEGATIVE)
+    client_lr: float = _setting(3e-2, "Learning rate of a client's head.", _NOT_NEGATIVE)
+    router_lr: float = _setting(3e-3, "Learning rate of a client's router.", _NOT_NEGATIVE)
+    server_optimizer: str = _optimizer("adam", "Optimizer of the server.")
+    client_optimizer: str = _optimizer(
+        "sgd", "Optimizer of head and router; its state is new in every round."
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long a run goes on, and how it is watched."""
+
+    rounds: int = _setting(100, "Federated rounds of the run.", _AT_LEAST_ONE)
+    eval_every: int = _setting(5, "Rounds between evaluations.", _AT_LEAST_ONE)
+    eval_clients: int = _setting(
+        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", _AT_LEAST_ZERO
+    )
+    patience: int = _setting(
+        0,
+        "Stop after this many evaluations without a better validation warm NDCG@50; 0 = never.",
+        _AT_LEAST_ZERO,
+    )
+    seed: int = _setting(
+        0,
+        "Seed of initial parameters, cohorts, negatives and tie-breaking.",
+        (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
+    )
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How the work is laid out on the machine. Results agree to rounding error whatever is set."""
+
+    chunk: int = _setting(
+        0, "Clients trained at once per device; 0 = chosen from memory.", _AT_LEAST_ZERO
+    )
+    buckets: int = _setting(
+        4, "History-length buckets at most, each padded to its own width.", _AT_LEAST_ONE
+    )
+    devices: int = _setting(0, "Devices to spread clients over; 0 = all.", _AT_LEAST_ZERO)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Build one with `Config.of(variant="mlp", rounds=20)`."""
+
+    data: DataConfig = DataConfig()
+    method: MethodConfig = MethodConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @classmethod
+    def of(cls, **settings: Any) -> "Config":
+        """Make a validated configuration from flat settings, named like the flags.
+
+        Args:
+            **settings: any leaf of the tree, e.g. `data="data/KU"`, `rounds=50`. `views` may be a
+                comma-separated string or a sequence of names.
+
+        Raises:
+            UserError: an unknown name, a value of the wrong type or out of its range, or settings
+                that contradict each other.
+        """
+        unknown = sorted(set(settings) - set(leaves()))
+        if unknown:
+            raise UserError(
+                f"--{unknown[0]}: unknown setting; the known ones are {', '.join(leaves())}"
+            )
+        groups = {}
+        for group in dataclasses.fields(cls):
+            kind = group.type
+            values = {
+                leaf.name: _checked(leaf, settings[leaf.name])
+                for leaf in dataclasses.fields(kind)
+                if leaf.name in settings
+            }
+            groups[group.name] = kind(**values)
+        return _resolved(cls(**groups))
+
+    def flat(self) -> dict[str, Any]:
+        """All settings as one JSON-ready dictionary, named like the flags."""
+        merged: dict[str, Any] = {}
+        for group in dataclasses.asdict(self).values():
+            merged |= group
+        merged["views"] = ",".join(self.method.views)
+        return merged
+
+
+def leaves() -> dict[str, dataclasses.Field]:
+    """Every setting by its flag name, in the order of the tree."""
+    return {
+        leaf.name: leaf
+        for group in dataclasses.fields(Config)
+        for leaf in dataclasses.fields(group.type)
+    }
+
+
+def _checked(leaf: dataclasses.Field, value: Any) -> Any:
+    """`value` as the type of `leaf`, refused in one sentence where it does not fit."""
+    valid, expected = leaf.metadata["check"]
+    if leaf.name == "views":
+        return _checked_views(value)
+    if value is None and leaf.default is None:
+        return None
+    wanted = setting_type(leaf)
+    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    try:
+        if fits and not isinstance(value, bool) and valid(wanted(value)):
+            return wanted(value)
+    except OverflowError:  # a whole number that no float can hold
+        pass
+    expected = expected or f"a value of type {wanted.__name__}"
+    raise UserError(f"--{leaf.name}={value}: expected {expected}")
+
+
+def _checked_views(value: Any) -> tuple[str, ...]:
+    views = value.split(",") if isinstance(value, str) else value
+    if not isinstance(views, tuple | list) or not views:
+        raise UserError(f"--views={value}: expected names from {', '.join(names.VIEWS)}")
+    views = tuple(views)
+    for view in views:
+        if view not in names.VIEWS:
+            raise UserError(f"--views={view}: expected names from {', '.join(names.VIEWS)}")
+    if len(set(views)) != len(views):
+        raise UserError(f"--views={','.join(views)}: a view is named twice")
+    return views
+
+
+def _resolved(config: Config) -> Config:
+    """Fill in what depends on other settings, and refuse contradictions."""
+    data = config.data
+    given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
+    if data.data == "synthetic":
+        filled = {k: SYNTHETIC_DEFAULTS[k] if v is None else v for k, v in given.items()}
+        config = dataclasses.replace(config, data=dataclasses.replace(data, **filled))
+        if filled["history_length"] > filled["items"] // 2:
+            raise UserError(
+                f"--history_length={filled['history_length']}: expected at most half of the "
+                f"{filled['items']} items, so that negatives are left to draw"
+            )
+        check_population(config, filled["clients"])
+    else:
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f"--{name}={value}: only --data=synthetic takes it; --data={data.data} "
+                    "brings its own"
+                )
+    return config
+
+
+def check_population(config: Config, n_clients: int) -> None:
+    """Refuse a cohort or an evaluation sample larger than the population.
+
+    Raises:
+        UserError: `--cohort` or `--eval_clients` exceeds `n_clients`.
+    """
+    for name, value in (
+        ("cohort", config.method.cohort),
+        ("eval_clients", config.schedule.eval_clients),
+    ):
+        if value > n_clients:
+            raise UserError(f"--{name}={value}: expected at most the {n_clients} clients there are")
+
+
+def setting_type(leaf: dataclasses.Field) -> type:
+    """The Python type that a flag for `leaf` parses: str, int or float."""
+    if leaf.name == "views" or leaf.type is str:
+        return str
+    return int if leaf.type in (int, int | None) else float

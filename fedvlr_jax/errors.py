@@ -1,0 +1,9 @@
+"""The one exception type that a user's mistake raises."""
+
+
+class UserError(ValueError):
+    """Bad input, told in one sentence: what was found, where, and what was expected.
+
+    The command-line programs print the sentence on stderr and exit with code 2. Everything else
+    that is raised is a bug in this package and keeps its traceback.
+    """

@@ -1,0 +1,31 @@
+"""Eight virtual devices for every test; what the tests share."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Small examples spend their time compiling; programs that tests start as processes of their own
+# are compiled as a user's are (they do not inherit this, see tests/experiments).
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_num_cpu_devices", 8)
+# Compiling dominates small examples, and the machines that run the tests are shared.
+settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def ku() -> Path:
+    """The KU data set; tests that need it skip where it is not."""
+    places = (os.environ.get("FEDVLR_KU"), "data/KU", "../shared/datasets/KU")
+    root = Path(__file__).parent.parent
+    for place in places:
+        if place and (root / place / "inter.csv").is_file():
+            return root / place
+    pytest.skip("the KU data set is not in data/KU (see README: where it is published)")

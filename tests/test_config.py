@@ -1,0 +1,70 @@
+import pytest
+
+from fedvlr_jax import names
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.errors import UserError
+
+
+def test_defaults_are_resolved():
+    config = Config.of()
+    assert config.data.clients == 1000
+    assert config.method.views == ("sum", "mlp", "gate")
+    assert config.flat()["views"] == "sum,mlp,gate"
+
+
+def test_flat_settings_make_the_same_configuration_again():
+    config = Config.of(variant="mlp", views=["image", "text"], clients=50, rounds=7, client_lr=1)
+    assert Config.of(**config.flat()) == config
+    assert config.method.client_lr == 1.0
+
+
+def test_every_setting_explains_itself():
+    for name, leaf in leaves().items():
+        assert len(leaf.metadata["help"]) > 20, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"clients": 0}, "--clients=0: expected a whole number of at least 1"),
+        ({"rounds": -3}, "--rounds=-3: expected a whole number of at least 1"),
+        ({"rounds": 2.5}, "--rounds=2.5: expected a whole number of at least 1"),
+        ({"rounds": True}, "--rounds=True: expected a whole number"),
+        ({"items": 3}, "--items=3: expected a whole number of at least 20"),
+        ({"server_lr": float("nan")}, "--server_lr=nan: expected a finite number"),
+        ({"client_lr": -1.0}, "--client_lr=-1.0: expected a finite number of at least 0"),
+        ({"variant": "FedVLR"}, "--variant=FedVLR: expected one of fedvlr, mlp, id"),
+        ({"backbone": "x"}, "--backbone=x: expected one of fedavg"),
+        ({"views": "sum,sam"}, "--views=sam: expected names from sum, mlp, gate"),
+        ({"views": "sum,sum"}, "--views=sum,sum: a view is named twice"),
+        ({"views": ""}, "--views=: expected names from"),
+        ({"server_optimizer": "adan"}, "--server_optimizer=adan: expected one of optax's sgd"),
+        ({"cohort": 1001}, "--cohort=1001: expected at most the 1000 clients there are"),
+        ({"clients": 5, "eval_clients": 6}, "--eval_clients=6: expected at most the 5 clients"),
+        ({"seed": -1}, "--seed=-1: expected a whole number from 0"),
+        ({"seed": 2**32}, "--seed=4294967296: expected"),
+        ({"data": ""}, "--data=: expected a folder"),
+        ({"data": "d", "clients": 5}, "--clients=5: only --data=synthetic takes it"),
+        ({"items": 40, "history_length": 21}, "--history_length=21: expected at most half"),
+        ({"preference_concentration": 0.0}, "--preference_concentration=0.0: expected a finite"),
+        ({"colour": "red"}, "--colour: unknown setting; the known ones are data, clients"),
+        ({"out": 3}, "--out: unknown setting"),
+        ({"chunk": 10**20}, "--chunk=100000000000000000000: expected a whole number"),
+        ({"server_lr": 10**400}, "--server_lr=1000"),
+        ({"views": []}, "--views=[]: expected names from"),
+        ({"views": None}, "--views=None: expected names from"),
+    ],
+)
+def test_mistakes_are_refused_in_one_sentence(settings, sentence):
+    with pytest.raises(UserError) as caught:
+        Config.of(**settings)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_are_lower_case_and_optimizers_exist():
+    import optax
+
+    for group in (names.BACKBONES, names.VARIANTS, names.VIEWS, names.OPTIMIZERS):
+        assert all(name == name.lower() for name in group)
+    assert all(hasattr(optax, name) for name in names.OPTIMIZERS)
