@@ -1,0 +1,119 @@
+"""A population of any size with planted preferences over image, text and collaborative signal.
+
+Every item has three latent factor vectors. Image and text factors are seen through unit-norm
+feature rows of CLIP's width; the collaborative one shows only in who interacts with what. Every
+client has a taste in each of the three spaces and a Dirichlet weight over them; it picks items
+from a softmax of weighted taste plus Zipf popularity, without replacement, by the Gumbel top-k
+trick (Kool et al. 2019, "Stochastic Beams and Where to Find Them"). Order in time is random among
+the picked items, so the held-out ones are like the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
+
+MODALITIES = ("image", "text", "id")
+_FACTORS = 8  # latent width of each modality
+_FEATURE_WIDTH = 512  # CLIP ViT-B/32
+_FEATURE_NOISE = 0.5  # noise of a feature row, relative to its signal
+_TASTE = 2.5  # standard deviation of a client's utility over items, in nats
+_ZIPF = 0.6  # exponent of popularity against its rank
+_LENGTH_SIGMA = 0.75  # of log history length
+_LENGTH_MEAN = 16.0
+_LENGTH_MIN, _LENGTH_MAX = 5, 250
+_HELD_OUT = 2
+# Clients are drawn in blocks of this many, each with its own generator: memory stays bounded and
+# the first n clients of a larger population are the population of n clients.
+_BLOCK = 500
+
+
+@dataclass(frozen=True)
+class _Items:
+    factors: np.ndarray  # (3, items, _FACTORS), unit variance
+    log_popularity: np.ndarray  # (items,)
+
+
+def generate(
+    n_clients: int, n_items: int, history_length: int, concentration: float, seed: int
+) -> Dataset:
+    """Draw a population.
+
+    Args:
+        n_clients: number of clients.
+        n_items: number of items, at least 20.
+        history_length: train items of every client; 0 draws log-normal lengths, mean about 16,
+            clipped to 5..250 and to half of the items.
+        concentration: of the Dirichlet over (image, text, id) preferences.
+        seed: of everything drawn.
+
+    Returns:
+        The data set; `planted.preference` has shape (clients, 3) in the order of `MODALITIES`.
+    """
+    rng = np.random.default_rng([seed, 0])
+    factors = rng.standard_normal((len(MODALITIES), n_items, _FACTORS), np.float32)
+    rank = rng.permutation(n_items) + 1.0
+    catalogue = _Items(factors, (-_ZIPF * np.log(rank)).astype(np.float32))
+    image, text = (_features(rng, factors[m]) for m in range(2))
+
+    # The block size must not depend on n_clients, or a larger population would not extend a
+    # smaller one; the last block is drawn whole and cut.
+    blocks = [
+        _block(np.random.default_rng([seed, 1, b]), catalogue, history_length, concentration)
+        for b in range(-(-n_clients // _BLOCK))
+    ]
+    preference, lengths, valid, test = (
+        np.concatenate(parts)[:n_clients] for parts in list(zip(*blocks, strict=True))[:4]
+    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.concatenate([block[4] for block in blocks])[: offsets[-1]]
+    interactions = Interactions(n_items, offsets, items, valid, test)
+    return Dataset("synthetic", interactions, Catalogue(image, text), Planted(preference))
+
+
+def _features(rng: np.random.Generator, factors: np.ndarray) -> np.ndarray:
+    """Unit-norm float16 rows that show `factors` through a random map, with noise."""
+    mixing = rng.standard_normal((_FACTORS, _FEATURE_WIDTH), np.float32)
+    signal = factors @ mixing
+    noise = rng.standard_normal(signal.shape, np.float32) * _FEATURE_NOISE * signal.std()
+    rows = signal + noise
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def _lengths(rng: np.random.Generator, fixed: int, n_items: int) -> np.ndarray:
+    if fixed:
+        return np.full(_BLOCK, fixed, np.int64)
+    mu = np.log(_LENGTH_MEAN) - _LENGTH_SIGMA**2 / 2
+    drawn = np.round(rng.lognormal(mu, _LENGTH_SIGMA, _BLOCK)).astype(np.int64)
+    return np.clip(drawn, _LENGTH_MIN, min(_LENGTH_MAX, n_items // 2))
+
+
+def _block(
+    rng: np.random.Generator, items: _Items, history_length: int, concentration: float
+) -> tuple[np.ndarray, ...]:
+    """Preferences, lengths, validation and test items, and all train items of one block."""
+    n_items = len(items.log_popularity)
+    preference = rng.dirichlet([concentration] * len(MODALITIES), _BLOCK).astype(np.float32)
+    taste = rng.standard_normal((_BLOCK, len(MODALITIES), _FACTORS), np.float32)
+    taste *= _TASTE / np.sqrt(_FACTORS) * preference[:, :, None]
+    utility = np.einsum("umf,mif->ui", taste, items.factors, optimize=True)
+    # Minus the log of a standard exponential is a standard Gumbel variable; float32 draws can be
+    # exactly 0, hence the floor.
+    noise = rng.standard_exponential(utility.shape, np.float32)
+    utility += items.log_popularity - np.log(np.maximum(noise, 1e-30))
+    lengths = _lengths(rng, history_length, n_items)
+    longest = int(lengths.max()) + _HELD_OUT
+    top = np.argpartition(-utility, longest - 1, axis=1)[:, :longest]
+    scores = np.take_along_axis(utility, top, axis=1)
+    picked = np.take_along_axis(top, np.argsort(-scores, axis=1), axis=1)
+
+    # Shuffle each client's first (length + 2) picks: the last two become test and validation.
+    place = np.arange(longest)
+    when = np.where(place < lengths[:, None] + _HELD_OUT, rng.random(picked.shape), 2.0)
+    in_time = np.take_along_axis(picked, np.argsort(when, axis=1), axis=1)
+    valid = np.take_along_axis(in_time, lengths[:, None], axis=1)[:, 0]
+    test = np.take_along_axis(in_time, lengths[:, None] + 1, axis=1)[:, 0]
+    train = np.sort(np.where(place < lengths[:, None], in_time, n_items), axis=1)
+    items_in_order = train[place < lengths[:, None]].astype(np.int32)
+    return preference, lengths, valid.astype(np.int32), test.astype(np.int32), items_in_order
