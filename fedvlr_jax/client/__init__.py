@@ -1,0 +1,1 @@
+"""What runs on one client's device, written for one client."""

@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedvlr_jax.client.negatives import sample_negatives
+
+N_ITEMS = 12
+
+
+def padded(history, width, n_items=N_ITEMS):
+    return jnp.array(sorted(history) + [n_items] * (width - len(history)), jnp.int32)
+
+
+@given(
+    history=st.sets(st.integers(0, N_ITEMS - 1), min_size=1, max_size=N_ITEMS - 1),
+    seed=st.integers(0, 2**32 - 1),
+    extra=st.integers(0, 9),
+)
+def test_negatives_are_outside_the_history_whatever_the_padding(history, seed, extra):
+    key = jax.random.key(seed)
+    exact = np.asarray(sample_negatives(key, padded(history, len(history)), N_ITEMS, 3))
+    assert not set(exact.ravel().tolist()) & history
+    assert exact.min() >= 0
+    assert exact.max() < N_ITEMS
+    wider = np.asarray(sample_negatives(key, padded(history, len(history) + extra), N_ITEMS, 3))
+    np.testing.assert_array_equal(wider[: len(history)], exact)
+
+
+def test_negatives_are_uniform_over_all_other_items():
+    history = {0, 3, 4, 11}
+    keys = jax.random.split(jax.random.key(0), 5000)
+    drawn = np.asarray(
+        jax.jit(jax.vmap(lambda k: sample_negatives(k, padded(history, 6), N_ITEMS, 2)))(keys)
+    )[:, :4]
+    counts = np.bincount(drawn.ravel(), minlength=N_ITEMS)
+    assert counts[sorted(history)].sum() == 0
+    others = counts[[i for i in range(N_ITEMS) if i not in history]]
+    expected = drawn.size / 8
+    # Chi-square with 7 degrees of freedom: 24.3 is exceeded once in a thousand seeds.
+    assert ((others - expected) ** 2 / expected).sum() < 24.3
+
+
+def test_places_and_epochs_draw_independently():
+    keys = jax.random.split(jax.random.key(1), 4000)
+    drawn = np.asarray(
+        jax.vmap(lambda k: sample_negatives(k, padded({2}, 2, 7), 7, 2))(keys)
+    ).reshape(len(keys), -1)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.07

@@ -1,0 +1,77 @@
+"""One vector-Jacobian product for the cohort equals every client's own backpropagation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedvlr_jax.protocol import CohortSum
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.server.views import Features, Fusion
+
+N_ITEMS, DIM = 11, 4
+
+
+def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd"):
+    rng = np.random.default_rng(0)
+    features = Features(
+        *(jnp.asarray(rng.standard_normal((N_ITEMS, w)), jnp.float32) for w in (6, 5))
+    )
+    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer)
+    return server, features, aggregate.init(server, features, jax.random.key(1))
+
+
+def test_mean_gradient_equals_per_client_backpropagation():
+    server, features, state = server_and_features()
+    rng = np.random.default_rng(2)
+    heads = jnp.asarray(rng.standard_normal((5, 3, DIM)), jnp.float32)
+    items = [rng.permutation(N_ITEMS)[: 2 + u] for u in range(5)]
+    alpha = np.array([3.0, 1.0, 2.0, 5.0, 4.0])
+
+    def client_loss(views, u):
+        scores = jnp.einsum("ngd,gd->n", views[items[u]], heads[u])
+        return jnp.log1p(jnp.exp(-scores)).mean()
+
+    def through_the_fusion(params, u):
+        return client_loss(server.fusion.apply(params, features), u)
+
+    own = [jax.grad(through_the_fusion)(state.params, u) for u in range(5)]
+    expected = jax.tree.map(
+        lambda *g: sum(a * x for a, x in zip(alpha, g, strict=True)) / alpha.sum(), *own
+    )
+
+    views = aggregate.broadcast(server, state, features).views
+    total = CohortSum(
+        gradient=sum(a * jax.grad(client_loss)(views, u) for u, a in enumerate(alpha)),
+        weight=jnp.float32(alpha.sum()),
+        loss=jnp.float32(0),
+    )
+    found = aggregate.gradient(server, state, features, total)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+        assert np.abs(y).max() > 0
+
+
+def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
+    server, features, state = server_and_features()
+    views = aggregate.broadcast(server, state, features).views
+    total = CohortSum(jnp.ones_like(views) * 2, jnp.float32(4), jnp.float32(0))
+    mean = aggregate.gradient(server, state, features, total)
+    after = aggregate.step(server, state, features, total, jnp.float32(0.5))
+    for x, y, g in zip(
+        *(jax.tree.leaves(t) for t in (state.params, after.params, mean)), strict=True
+    ):
+        np.testing.assert_allclose(y, x - 0.5 * g, atol=1e-6)
+
+
+def test_adams_rate_scales_its_step():
+    server, features, state = server_and_features(optimizer="adam")
+    views = aggregate.broadcast(server, state, features).views
+    total = CohortSum(jnp.ones_like(views), jnp.float32(1), jnp.float32(0))
+    after = aggregate.step(server, state, features, total, jnp.float32(0.03))
+    mean = aggregate.gradient(server, state, features, total)
+    plain = optax.adam(0.03)
+    updates, _ = plain.update(mean, plain.init(state.params), state.params)
+    expected = optax.apply_updates(state.params, updates)
+    for x, y in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
