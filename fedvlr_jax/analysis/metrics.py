@@ -1,0 +1,49 @@
+"""HR@K and NDCG@K from the ranks of held-out items, over all, warm and cold clients.
+
+METHOD "Evaluation": percent, averaged over the clients that have a held-out item. A client is warm
+if somebody has its held-out item in the train split, cold if nobody has.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+CUTOFFS = (10, 20, 50)
+SELECTION = "warm/ndcg@50"
+
+
+def from_ranks(
+    ranks: Int[np.ndarray, " clients"], warm: Bool[np.ndarray, " clients"]
+) -> dict[str, float | None]:
+    """HR@K and NDCG@K in percent, and again as `warm/...` and `cold/...`.
+
+    Args:
+        ranks: place of each client's held-out item, 0 for the first; -1 for clients left out.
+        warm: whether that item has a train interaction by anyone.
+
+    Returns:
+        `hr@10` .. `ndcg@50`, None for a group without clients (never NaN, so that it is JSON).
+    """
+    has = ranks >= 0
+    groups = {"": has, "warm/": has & warm, "cold/": has & ~warm}
+    return {
+        group + name: value
+        for group, chosen in groups.items()
+        for name, value in _metrics(ranks[chosen]).items()
+    }
+
+
+def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for k in CUTOFFS:
+        hit = ranks < k
+        # One relevant item: the ideal DCG is 1.
+        gain = np.where(hit, 1 / np.log2(ranks + 2.0), 0)
+        values[f"hr@{k}"] = float(100 * hit.mean()) if len(ranks) else None
+        values[f"ndcg@{k}"] = float(100 * gain.mean()) if len(ranks) else None
+    return values
+
+
+def selection_score(metrics: dict[str, float | None]) -> float:
+    """What the best round is chosen by: warm NDCG@50, or over all clients if none is warm."""
+    warm = metrics[SELECTION]
+    return metrics["ndcg@50"] if warm is None else warm

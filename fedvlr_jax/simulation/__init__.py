@@ -1,0 +1,1 @@
+"""All clients at once: the only folder that knows the client axis."""

@@ -1,0 +1,182 @@
+"""Checkpoints of a run, written by Orbax: complete or not there, checked when read.
+
+`checkpoints/000025` holds everything after round 25; `checkpoints/best` is a symbolic link to the
+round that validation likes best. The last two and the best are kept. Orbax renames a finished
+folder into place, so a kill leaves whole checkpoints only; a checksum of every file catches what
+happens to one afterwards.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from flax import serialization
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation.files import UNFINISHED, write_json
+from fedvlr_jax.simulation.round import FederationState
+
+_KEPT = 2
+_CHECKSUMS = "checksums.json"
+_BLOCK = 1 << 22  # bytes read at once when checksumming
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run remembers beside its arrays.
+
+    Attributes:
+        round: rounds done.
+        best_round: the evaluated round with the best validation score so far, 0 before the first.
+        best_score: its score.
+        since_best: evaluations since then.
+        stopped: whether patience has run out.
+        lines: the lines of metrics.jsonl up to here.
+        round_seconds: wall seconds of every round so far.
+        eval_seconds: wall seconds of every evaluation so far.
+        compile_seconds: spent compiling, over all processes that worked on the run.
+        total_seconds: spent on the run, over all processes.
+    """
+
+    round: int = 0
+    best_round: int = 0
+    best_score: float = -1.0
+    since_best: int = 0
+    stopped: bool = False
+    lines: list[dict] = field(default_factory=list)
+    round_seconds: list[float] = field(default_factory=list)
+    eval_seconds: list[float] = field(default_factory=list)
+    compile_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    def save(self, state: FederationState, progress: Progress) -> None:
+        """Write the round in `progress`, point `best` at the best round, drop old ones."""
+        self.folder.mkdir(exist_ok=True)
+        link = self.folder / "best"
+        # An older checkpoint that is gone back to needs the best round of its own time.
+        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
+        unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
+        content = ocp.args.Composite(
+            state=ocp.args.StandardSave(serialization.to_state_dict(state)),
+            progress=ocp.args.JsonSave(asdict(progress)),
+        )
+        with _checkpointer() as checkpointer:
+            checkpointer.save(unfinished, content)
+        write_json(unfinished / _CHECKSUMS, _checksums(unfinished))
+        unfinished.rename(self._step(progress.round))
+        self.point_at_best(progress)
+        for number in self.rounds()[:-_KEPT]:
+            if number not in kept:
+                shutil.rmtree(self._step(number))
+
+    def point_at_best(self, progress: Progress) -> None:
+        """Make `checkpoints/best` a link to the best round's folder, in one step."""
+        link, target = self.folder / "best", self._step(progress.best_round)
+        if progress.best_round and target.is_dir():
+            temporary = self.folder / f"{UNFINISHED}best"
+            temporary.symlink_to(target.name)
+            os.replace(temporary, link)
+
+    def rounds(self) -> list[int]:
+        """The rounds that have a finished folder, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+
+    def clean(self) -> None:
+        """Remove what a killed save left behind."""
+        for leftover in self.folder.glob(f"{UNFINISHED}*"):
+            leftover.unlink() if leftover.is_symlink() else shutil.rmtree(leftover)
+
+    def latest(self, like: FederationState) -> tuple[FederationState, Progress, list[str]] | None:
+        """The newest checkpoint that can be read; damaged newer ones are removed.
+
+        Args:
+            like: a state of the same shapes and shardings (arrays or `jax.ShapeDtypeStruct`).
+
+        Returns:
+            State, progress and a sentence for each damaged checkpoint; None where nothing was
+            saved.
+
+        Raises:
+            UserError: there are checkpoints, and none can be read.
+        """
+        complaints = []
+        for number in reversed(self.rounds()):
+            try:
+                state, progress = self.load(number, like)
+            except DamagedError as damage:
+                complaints.append(f"{damage}; going back to the checkpoint before it")
+                continue
+            for damaged in self.rounds():
+                if damaged > number:
+                    shutil.rmtree(self._step(damaged))
+            return state, progress, complaints
+        if complaints:
+            raise UserError(
+                f"{self.folder}: every checkpoint is damaged; remove the run's folder to start anew"
+            )
+        return None
+
+    def load(self, number: int, like: FederationState) -> tuple[FederationState, Progress]:
+        """The checkpoint of one round.
+
+        Raises:
+            DamagedError: a file is missing, cut, or differs from what was written.
+        """
+        step = self._step(number)
+        try:
+            written = json.loads((step / _CHECKSUMS).read_text())
+            if _checksums(step) != written:
+                raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
+            content = ocp.args.Composite(
+                state=ocp.args.StandardRestore(serialization.to_state_dict(like)),
+                progress=ocp.args.JsonRestore(),
+            )
+            with _checkpointer() as checkpointer:
+                found = checkpointer.restore(step, content)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error
+        state = serialization.from_state_dict(like, found["state"])
+        return state, Progress(**found["progress"])
+
+    def _step(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"
+
+
+class DamagedError(Exception):
+    """A checkpoint that cannot be trusted."""
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _checksums(step: Path) -> dict[str, list[int]]:
+    """Size and CRC-32 of every file below `step` but the checksums themselves."""
+    return {
+        str(path.relative_to(step)): _checksum(path)
+        for path in sorted(step.rglob("*"))
+        if path.is_file() and path.name != _CHECKSUMS
+    }
+
+
+def _checksum(path: Path) -> list[int]:
+    size, value = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            value = zlib.crc32(block, value)
+    return [size, value]

@@ -1,0 +1,57 @@
+"""The loop over chunks of clients that training and evaluation share, inside one device.
+
+Each bucket runs as many chunks as its selected clients need: the shapes are static, the number of
+iterations is not. So every selected client runs at its own bucket's width, no bucket can overflow,
+and a cohort may be any subset.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from fedvlr_jax.client.model import ClientData
+from fedvlr_jax.simulation.population import Bucket, Population, histories
+
+Carry = TypeVar("Carry")
+ChunkBody = Callable[[Int[Array, " chunk"], ClientData, Carry], Carry]
+
+
+def for_each_chunk(
+    population: Population,
+    selected: Bool[Array, " rows"],
+    buckets: tuple[Bucket, ...],
+    n_items: int,
+    body: ChunkBody,
+    carry: Carry,
+) -> Carry:
+    """Run `body` over all selected clients, chunk by chunk.
+
+    Args:
+        population: this device's rows.
+        selected: which of them take part.
+        buckets: widths and chunk sizes; together they cover every length.
+        n_items: the id that pads histories.
+        body: (rows, stacked client data, carry) -> carry. `rows` past the last row are unused
+            places of the last chunk: their history is empty, and what is written for them must be
+            dropped (`mode="drop"`).
+        carry: what the first chunk starts from.
+    """
+    n_rows = selected.shape[0]
+    for bucket in buckets:
+        fits = (population.length > bucket.above) & (population.length <= bucket.width)
+        chosen = selected & fits
+        size = -(-n_rows // bucket.chunk) * bucket.chunk
+        order = jnp.nonzero(chosen, size=size, fill_value=n_rows)[0].astype(jnp.int32)
+        n_chunks = -(-chosen.sum() // bucket.chunk)
+
+        def chunk(
+            index: Array, carry: Carry, bucket: Bucket = bucket, order: Array = order
+        ) -> Carry:
+            rows = jax.lax.dynamic_slice_in_dim(order, index * bucket.chunk, bucket.chunk)
+            return body(rows, histories(population, rows, bucket.width, n_items), carry)
+
+        carry = jax.lax.fori_loop(0, n_chunks, chunk, carry)
+    return carry

@@ -1,0 +1,172 @@
+"""Full ranking on the devices: where every client's held-out item stands, and its top items.
+
+METHOD "Evaluation". Candidates are all items but the client's train items. Ties are broken by a
+seeded random order that is another one for every client. A rank needs no sorting: it is the number
+of candidates that come before the held-out item.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, UInt32
+
+from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.protocol import Broadcast
+from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.chunks import for_each_chunk
+from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
+from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population
+from fedvlr_jax.simulation.sampling import choose_clients
+
+TOP_K = 50
+Results = TypeVar("Results")  # a pytree of arrays with a leading row axis
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the population is evaluated. Static under jit.
+
+    Attributes:
+        model: the clients' model.
+        n_clients: number of clients U.
+        n_items: number of items I.
+        sample: clients evaluated, 0 for all.
+        buckets: widths and chunk sizes of evaluation.
+        mesh: the devices.
+    """
+
+    model: ClientModel
+    n_clients: int
+    n_items: int
+    sample: int
+    buckets: tuple[Bucket, ...]
+    mesh: Mesh
+
+
+def tie_order(key: Array, client: Int[Array, ""], n_items: int) -> UInt32[Array, " items"]:
+    """A random order of the items for one client: distinct numbers, small ones first.
+
+    All clients share one random permutation, and each stretches it by an odd factor and a shift of
+    its own modulo 2**32, which keeps the numbers distinct and costs one multiplication an item.
+    """
+    shared = jax.random.permutation(key, jnp.arange(n_items, dtype=jnp.uint32))
+    factor, shift = jax.random.bits(jax.random.fold_in(key, client), (2,), jnp.uint32)
+    return shared * (factor | 1) + shift
+
+
+def candidate_scores(
+    model: ClientModel, sent: Broadcast, state: ClientState, data: ClientData
+) -> tuple[Float[Array, " items"], Float[Array, " views"]]:
+    """One client's scores of all items, -inf for its train items, and its view weights."""
+    n_items = sent.views.shape[0]
+    history_rows = sent.views.at[data.history].get(mode="clip")
+    weights = model.view_weights(state, history_rows, data.history < n_items)
+    scores = model.scores(state, weights, sent.views)
+    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    return scores.at[data.history].set(-jnp.inf, mode="drop"), weights
+
+
+def rank_of(
+    scores: Float[Array, " items"], order: UInt32[Array, " items"], target: Int[Array, ""]
+) -> Int[Array, ""]:
+    """How many items come before `target`, by score and then by `order`; -1 without a target."""
+    own_score, own_order = scores[target], order[target]
+    before = (scores > own_score) | ((scores == own_score) & (order < own_order))
+    return jnp.where(target >= 0, before.sum(dtype=jnp.int32), -1)
+
+
+def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) -> Int[Array, " top"]:
+    """Ids of the first `TOP_K` candidates, best first, -1 where there are fewer."""
+    n_items = scores.shape[0]
+    ids = jnp.arange(n_items, dtype=jnp.int32)
+    lowest_first, _, ranked = jax.lax.sort((-scores, order, ids), num_keys=2)
+    ranked = jnp.where(jnp.isfinite(lowest_first), ranked, NO_ITEM)[:TOP_K]
+    return jnp.pad(ranked, (0, max(TOP_K - n_items, 0)), constant_values=NO_ITEM)
+
+
+def held_out_ranks(
+    evaluation: Evaluation,
+    key: keys.Words,
+    sent: Broadcast,
+    private: ClientState,
+    population: Population,
+    target: Int[Array, " rows"],
+) -> Int[Array, " rows"]:
+    """Every evaluated client's rank (0 = first) of its item in `target`; -1 for all others."""
+    ties = keys.stream(key, keys.TIES)
+
+    def one(sent: Broadcast, state: ClientState, data: ClientData, target: Array) -> Array:
+        scores, _ = candidate_scores(evaluation.model, sent, state, data)
+        return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
+
+    empty = jnp.full(population.client.shape, -1, jnp.int32)
+    return _over_clients(evaluation, key, one, sent, private, population, target, empty)
+
+
+def rankings(
+    evaluation: Evaluation,
+    key: keys.Words,
+    sent: Broadcast,
+    private: ClientState,
+    population: Population,
+) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
+    """Every evaluated client's top items (-1 for all others) and its view weights (NaN)."""
+    ties = keys.stream(key, keys.TIES)
+
+    def one(sent: Broadcast, state: ClientState, data: ClientData, _: Array) -> tuple:
+        scores, weights = candidate_scores(evaluation.model, sent, state, data)
+        return top_items(scores, tie_order(ties, data.client, evaluation.n_items)), weights
+
+    n_rows = population.client.shape[0]
+    empty = (
+        jnp.full((n_rows, TOP_K), NO_ITEM, jnp.int32),
+        jnp.full((n_rows, evaluation.model.n_views), jnp.nan),
+    )
+    unused = population.client
+    return _over_clients(evaluation, key, one, sent, private, population, unused, empty)
+
+
+def _over_clients(
+    evaluation: Evaluation,
+    key: keys.Words,
+    one: Callable[[Broadcast, ClientState, ClientData, Array], Results],
+    sent: Broadcast,
+    private: ClientState,
+    population: Population,
+    extra: Int[Array, " rows"],
+    empty: Results,
+) -> Results:
+    """`one` for every evaluated client, its results scattered into `empty` by row."""
+    chosen = choose_clients(
+        keys.stream(key, keys.SAMPLE), population.client, evaluation.n_clients, evaluation.sample
+    )
+
+    def on_device(
+        sent: Broadcast,
+        private: ClientState,
+        population: Population,
+        chosen: Array,
+        extra: Array,
+        empty: Results,
+    ) -> Results:
+        def body(rows: Array, data: ClientData, results: Results) -> Results:
+            states = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
+            extras = extra.at[rows].get(mode="clip")
+            found = jax.vmap(one, in_axes=(None, 0, 0, 0))(sent, states, data, extras)
+            return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
+
+        return for_each_chunk(
+            population, chosen, evaluation.buckets, evaluation.n_items, body, empty
+        )
+
+    return jax.shard_map(
+        on_device,
+        mesh=evaluation.mesh,
+        in_specs=(EVERYWHERE, *[BY_CLIENT] * 5),
+        out_specs=BY_CLIENT,
+        check_vma=False,
+    )(sent, private, population, chosen, extra, empty)

@@ -1,0 +1,96 @@
+"""The folder of a run: whose it is, and whether a configuration may go on in it."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation.files import is_unfinished, write_json
+
+_CONFIG, _SUMMARY, _LOCK = "config.json", "summary.json", ".lock"
+# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides.
+_MAY_DIFFER = ("rounds", "data")
+
+
+@contextmanager
+def claimed(out: Path, settings: dict[str, Any], rounds_done: int) -> Iterator[None]:
+    """Make `out` the folder of this run, or check that it is, and keep other processes out.
+
+    Args:
+        out: the folder; made if it is not there.
+        settings: the resolved configuration, what it was run on and a fingerprint of the data.
+        rounds_done: rounds of the newest checkpoint in `out`, 0 without one.
+
+    Raises:
+        UserError: the folder cannot be written, holds something else, holds a run with another
+            setting or other data or one that is further than `rounds`, or is in use.
+    """
+    try:
+        _check(out, settings, rounds_done)
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / _LOCK, "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"--out={out}: another process is working in it") from None
+            if not (out / _CONFIG).exists() or _read(out / _CONFIG) != settings:
+                write_json(out / _CONFIG, settings)
+            yield
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror or error})") from None
+
+
+def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
+    """The summary of the run in `out`, if it has finished `rounds` rounds or stopped early."""
+    if not (out / _SUMMARY).exists():
+        return None
+    summary = _read(out / _SUMMARY)
+    done = summary.get("rounds_done") == rounds or summary.get("stopped_early")
+    return summary if done else None
+
+
+def reopen(out: Path) -> None:
+    """Take the summary away before a finished run goes on: only finished runs have one."""
+    (out / _SUMMARY).unlink(missing_ok=True)
+
+
+def _check(out: Path, settings: dict[str, Any], rounds_done: int) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out={out}: is a file, expected a folder")
+    content = [p.name for p in out.iterdir() if not is_unfinished(p)] if out.exists() else []
+    if _CONFIG in content:
+        _check_same(out, _read(out / _CONFIG), settings)
+    elif set(content) - {_LOCK}:
+        raise UserError(
+            f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
+            "a run"
+        )
+    if rounds_done > settings["rounds"]:
+        raise UserError(
+            f"--rounds={settings['rounds']}: the run in {out} has done {rounds_done}, expected "
+            "at least that"
+        )
+
+
+def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in wanted:
+        if name not in _MAY_DIFFER and stored.get(name) != wanted[name]:
+            what = "the data behind it has" if name == "data_fingerprint" else f"--{name} was"
+            found = "changed" if name == "data_fingerprint" else f"{stored.get(name)}"
+            raise UserError(
+                f"--out={out}: holds another configuration's run ({what} {found}, now "
+                f"{wanted[name]}), expected the same settings or another folder"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content

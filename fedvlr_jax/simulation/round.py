@@ -1,0 +1,173 @@
+"""One federated round of the whole cohort as one jitted program.
+
+Views out, every client of the cohort trained (vmap over a chunk, a loop over chunks, shard_map
+over the devices), the weighted sum taken across devices, one step of the server.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from fedvlr_jax.client.model import ClientData, ClientState
+from fedvlr_jax.client.update import ClientRates, LocalTraining, local_update
+from fedvlr_jax.protocol import Broadcast, CohortSum
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.server.aggregate import Server, ServerState
+from fedvlr_jax.server.views import Features
+from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.chunks import for_each_chunk
+from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
+from fedvlr_jax.simulation.population import Bucket, Population
+from fedvlr_jax.simulation.sampling import choose_clients
+
+
+class Rates(NamedTuple):
+    """All learning rates of a run; traced, so changing them compiles nothing."""
+
+    server: Float[Array, ""]
+    client: ClientRates
+
+
+class FederationState(NamedTuple):
+    """All that changes during a run. `private` is every client's state, stacked by row.
+
+    `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
+    """
+
+    key: keys.Words
+    round: Int[Array, ""]
+    diverged: Int[Array, ""]
+    server: ServerState
+    private: ClientState
+
+
+@dataclass(frozen=True)
+class Federation:
+    """All that stays the same: who is there and how they train. Static under jit.
+
+    Attributes:
+        server: the server's model and optimizer.
+        training: how one client trains.
+        n_clients: number of clients U, without padding rows.
+        n_items: number of items I.
+        cohort: clients sampled per round, 0 for all.
+        buckets: widths and chunk sizes of training.
+        mesh: the devices.
+    """
+
+    server: Server
+    training: LocalTraining
+    n_clients: int
+    n_items: int
+    cohort: int
+    buckets: tuple[Bucket, ...]
+    mesh: Mesh
+
+
+def train_cohort(
+    federation: Federation,
+    sent: Broadcast,
+    private: ClientState,
+    population: Population,
+    taking_part: Bool[Array, " rows"],
+    rates: ClientRates,
+    round_key: Array,
+) -> tuple[ClientState, CohortSum, Bool[Array, ""]]:
+    """Train every client that takes part, on the device that owns it, and sum their uploads.
+
+    The last result tells whether all private parameters are finite.
+    """
+
+    def on_device(
+        sent: Broadcast,
+        private: ClientState,
+        population: Population,
+        taking_part: Array,
+        rates: ClientRates,
+        round_key: Array,
+    ) -> tuple[ClientState, CohortSum, Array]:
+        def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
+            private, total, bad = carry
+            before = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
+            client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
+            after, upload = jax.vmap(
+                lambda state, data, key: local_update(
+                    federation.training, sent, state, data, rates, key
+                )
+            )(before, data, client_keys)
+            private = jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), private, after)
+            share = upload.weight[:, None, None, None]
+            total = CohortSum(
+                gradient=total.gradient.at[upload.items].add(share * upload.gradient, mode="drop"),
+                weight=total.weight + upload.weight.sum(),
+                loss=total.loss + (upload.weight * upload.loss).sum(),
+            )
+            return private, total, bad + ~_all_finite(after)
+
+        nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
+        private, total, bad = for_each_chunk(
+            population,
+            taking_part,
+            federation.buckets,
+            federation.n_items,
+            body,
+            (private, nothing, jnp.zeros((), jnp.int32)),
+        )
+        total, bad = jax.lax.psum((total, bad), AXIS)
+        return private, total, bad == 0
+
+    return jax.shard_map(
+        on_device,
+        mesh=federation.mesh,
+        in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        check_vma=False,
+    )(sent, private, population, taking_part, rates, round_key)
+
+
+def federated_round(
+    federation: Federation,
+    state: FederationState,
+    population: Population,
+    features: Features,
+    rates: Rates,
+) -> tuple[FederationState, Float[Array, ""]]:
+    """One round (METHOD "One round"): the state after it, and the cohort's mean training loss."""
+    sent = aggregate.broadcast(federation.server, state.server, features)
+    cohort_key = keys.for_round(state.key, keys.COHORT, state.round)
+    client_key = keys.for_round(state.key, keys.CLIENT, state.round)
+    taking_part = choose_clients(
+        cohort_key, population.client, federation.n_clients, federation.cohort
+    )
+    private, total, clients_finite = train_cohort(
+        federation, sent, state.private, population, taking_part, rates.client, client_key
+    )
+    server = aggregate.step(federation.server, state.server, features, total, rates.server)
+    loss = total.loss / total.weight
+    number = state.round + 1
+    finite = clients_finite & jnp.isfinite(loss) & _all_finite(server.params)
+    diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
+    return FederationState(state.key, number, diverged, server, private), loss
+
+
+def _all_finite(tree: Any) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def init_state(
+    federation: Federation, features: Features, population: Population, key: keys.Words
+) -> FederationState:
+    """The state before the first round. Client u's initial state depends on the key and u only."""
+    server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
+    private = jax.vmap(
+        lambda client: federation.training.model.init(
+            jax.random.fold_in(keys.stream(key, keys.PRIVATE), jnp.maximum(client, 0))
+        )
+    )(population.client)
+    return FederationState(
+        key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, private
+    )

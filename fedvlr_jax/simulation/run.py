@@ -1,0 +1,375 @@
+"""A whole run: train, evaluate, choose the best round on validation, write what was found."""
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from fedvlr_jax import data as data_sets
+from fedvlr_jax.analysis import communication, metrics, popularity, routers
+from fedvlr_jax.config import Config, check_population
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation import files, folder, keys, memory
+from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
+from fedvlr_jax.simulation.report import Reporter, Silent
+from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.sampling import choose_clients
+from fedvlr_jax.simulation.simulation import (
+    Programs,
+    Simulation,
+    abstract,
+    build,
+    compiled,
+    padded_share,
+    parameter_counts,
+    private_bytes,
+    view_names,
+)
+from fedvlr_jax.version import __version__
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: the content of `summary.json`, and the folder that holds everything."""
+
+    summary: dict[str, Any]
+    out: Path
+
+
+def default_out(config: Config) -> Path:
+    """`runs/<data>-<variant>-seed<seed>-<digest of all settings but the rounds>`."""
+    flat = config.flat()
+    flat.pop("rounds")
+    if config.data.data != "synthetic":
+        flat["data"] = str(Path(config.data.data).resolve())
+    digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
+    name = Path(config.data.data).resolve().name
+    return Path("runs") / f"{name}-{config.method.variant}-seed{config.schedule.seed}-{digest}"
+
+
+def train(
+    config: Config,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    dataset: Dataset | None = None,
+) -> Result:
+    """Train a federation, or go on with one, until its last round or until patience runs out.
+
+    Args:
+        config: from `Config.of`.
+        out: the run's folder; by default one below `runs/` named after the settings. A folder
+            that holds an unfinished run of the same configuration is gone on with; a finished one
+            is returned as it is.
+        reporter: told about progress; silent by default.
+        dataset: the data of `config`, if it is loaded already.
+
+    Returns:
+        The summary (see docs/outputs.md) and the folder.
+
+    Raises:
+        UserError: bad settings, data or folder, or training that diverged.
+    """
+    start = time.perf_counter()
+    memory.reset_peak()
+    reporter = reporter or Silent()
+    out = default_out(config) if out is None else Path(out)
+    dataset = dataset or data_sets.load(config)
+    check_population(config, dataset.interactions.n_clients)
+    for note in dataset.notes:
+        reporter.note(note)
+    data_seconds = time.perf_counter() - start
+    simulation = build(config, dataset)
+    _check_sample(config, dataset)
+    settings = config.flat() | {
+        "devices": simulation.federation.mesh.devices.size,
+        "data_fingerprint": dataset.fingerprint(),
+    }
+    done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
+    with folder.claimed(out, settings, done):
+        summary = folder.finished_summary(out, config.schedule.rounds)
+        if summary is not None:
+            reporter.note(f"{out}: this run is finished, nothing to do")
+            return Result(summary, out)
+        folder.reopen(out)
+        run = _Run(config, dataset, simulation, out, reporter, start, data_seconds)
+        return Result(run.finish(*run.train()), out)
+
+
+def _check_sample(config: Config, dataset: Dataset) -> None:
+    """Refuse an evaluation sample in which nobody has a validation item."""
+    data, size = dataset.interactions, config.schedule.eval_clients
+    words = keys.from_seed(config.schedule.seed)
+    chosen = choose_clients(
+        keys.stream(words, keys.SAMPLE), jnp.arange(data.n_clients), data.n_clients, size
+    )
+    if (data.valid[np.asarray(chosen)] < 0).all():
+        raise UserError(
+            f"--eval_clients={size}: none of the clients sampled with --seed="
+            f"{config.schedule.seed} has a validation item, expected a larger sample"
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    config: Config
+    dataset: Dataset
+    simulation: Simulation
+    out: Path
+    reporter: Reporter
+    start: float
+    data_seconds: float
+
+    def train(self) -> tuple[FederationState, Progress, Programs]:
+        """Rounds, evaluations and checkpoints to the end; the state of the best round."""
+        schedule = self.config.schedule
+        state, progress = self._resume()
+        begun = time.perf_counter()
+        programs = compiled(self.simulation, state)
+        if progress.round < schedule.rounds and not progress.stopped:
+            compile_seconds = progress.compile_seconds + time.perf_counter() - begun
+            progress = dataclasses.replace(progress, compile_seconds=compile_seconds)
+        before = progress.total_seconds
+        self.reporter.begin(progress.round, schedule.rounds)
+        while progress.round < schedule.rounds and not progress.stopped:
+            # Up to the next evaluation nothing moves between host and device.
+            left = min(
+                schedule.eval_every - progress.round % schedule.eval_every,
+                schedule.rounds - progress.round,
+            )
+            seconds = []
+            with jax.transfer_guard("disallow"):
+                for number in range(progress.round + 1, progress.round + left + 1):
+                    begun = time.perf_counter()
+                    state, loss = programs.round(
+                        state,
+                        self.simulation.population,
+                        self.simulation.features,
+                        self.simulation.rates,
+                    )
+                    jax.block_until_ready((state, loss))
+                    seconds.append(time.perf_counter() - begun)
+                    self.reporter.advance(number)
+            self._refuse_divergence(state, progress)
+            progress = self._evaluated(programs, state, progress, float(loss), seconds)
+            elapsed = time.perf_counter() - self.start
+            progress = dataclasses.replace(progress, total_seconds=before + elapsed)
+            Checkpoints(self.out / "checkpoints").save(state, progress)
+            files.append_line(self.out / "metrics.jsonl", progress.lines[-1])
+            self.reporter.evaluated(progress.lines[-1])
+        self.reporter.end()
+        if progress.stopped:
+            self.reporter.note(
+                f"stopped at round {progress.round}: no better validation score in "
+                f"{progress.since_best} evaluations"
+            )
+        if progress.best_round != progress.round:
+            like = abstract(state)
+            del state  # the best one takes its place in memory
+            state = self._best(progress, like)
+        return state, progress, programs
+
+    def _best(self, progress: Progress, like: FederationState) -> FederationState:
+        try:
+            state, _ = Checkpoints(self.out / "checkpoints").load(progress.best_round, like)
+        except DamagedError as damage:
+            raise UserError(
+                f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
+            ) from None
+        return state
+
+    def _resume(self) -> tuple[FederationState, Progress]:
+        """The last complete checkpoint, or the initial state."""
+        checkpoints = Checkpoints(self.out / "checkpoints")
+        state = self.simulation.initial_state(self.config.schedule.seed)
+        checkpoints.clean()
+        progress = Progress()
+        if checkpoints.rounds():
+            like = abstract(state)
+            del state  # the restored one takes its place in memory
+            state, progress, complaints = checkpoints.latest(like)
+            for complaint in complaints:
+                self.reporter.note(complaint)
+            checkpoints.point_at_best(progress)
+            self.reporter.note(f"{self.out}: going on after round {progress.round}")
+        files.write_lines(self.out / "metrics.jsonl", progress.lines)
+        return state, progress
+
+    def _refuse_divergence(self, state: FederationState, progress: Progress) -> None:
+        bad = int(jax.device_get(state.diverged))
+        if bad >= 0:
+            kept = f"round {progress.round}" if progress.round else "none, it was too early"
+            raise UserError(
+                f"round {bad}: the loss or a parameter is not finite, expected smaller learning "
+                f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
+            )
+
+    def _evaluated(
+        self,
+        programs: Programs,
+        state: FederationState,
+        progress: Progress,
+        loss: float,
+        seconds: list[float],
+    ) -> Progress:
+        """Progress after evaluating the validation split."""
+        begun = time.perf_counter()
+        found = self._metrics(programs, state, "valid")
+        eval_seconds = time.perf_counter() - begun
+        number = progress.round + len(seconds)
+        score = metrics.selection_score(found)
+        better = score > progress.best_score
+        since_best = 0 if better else progress.since_best + 1
+        patience = self.config.schedule.patience
+        round_seconds = progress.round_seconds + seconds
+        line = {
+            "round": number,
+            "train_loss": loss,
+            "seconds": round(sum(round_seconds), 6),
+            **{f"valid/{name}": value for name, value in found.items()},
+        }
+        return dataclasses.replace(
+            progress,
+            round=number,
+            best_round=number if better else progress.best_round,
+            best_score=score if better else progress.best_score,
+            since_best=since_best,
+            stopped=bool(patience) and since_best >= patience,
+            lines=[*progress.lines, line],
+            round_seconds=round_seconds,
+            eval_seconds=[*progress.eval_seconds, eval_seconds],
+        )
+
+    def _ranks(
+        self, programs: Programs, state: FederationState, split: str
+    ) -> Int[np.ndarray, " clients"]:
+        """Every client's rank of its held-out item of one split."""
+        population = self.simulation.population
+        target: Array = getattr(population, split)
+        ranks = programs.ranks(state, population, self.simulation.features, target)
+        return jax.device_get(ranks)[: self.simulation.n_clients]
+
+    def _warm(self, split: str) -> np.ndarray:
+        data = self.dataset.interactions
+        target = getattr(data, split)
+        return (target >= 0) & (data.popularity[target] > 0)
+
+    def _metrics(
+        self, programs: Programs, state: FederationState, split: str
+    ) -> dict[str, float | None]:
+        return metrics.from_ranks(self._ranks(programs, state, split), self._warm(split))
+
+    def finish(
+        self, state: FederationState, progress: Progress, programs: Programs
+    ) -> dict[str, Any]:
+        """Test the best round and write rankings, per-client results and the summary."""
+        data = self.dataset.interactions
+        population, features = self.simulation.population, self.simulation.features
+        ranks = self._ranks(programs, state, "test")
+        found = programs.rankings(state, population, features)
+        top, weights = (x[: data.n_clients] for x in jax.device_get(found))
+        # The clients that were evaluated are the ones with view weights, held-out item or not.
+        users = np.flatnonzero(np.isfinite(weights).all(axis=1))
+        files.write_arrays(self.out / "rankings.npz", users=users, topk=top[users])
+        files.write_arrays(
+            self.out / "per_user.npz",
+            user=users,
+            rank=ranks[users],
+            history_length=data.lengths[users],
+            warm=self._warm("test")[users],
+            view_weights=weights[users],
+        )
+        router = None
+        if self.config.method.variant == "fedvlr":
+            router = routers.summarize(view_names(self.config.method), weights[users])
+            self.reporter.note(router.sentence())
+        test = metrics.from_ranks(ranks, self._warm("test"))
+        summary = self._summary(state, progress, test, users)
+        if router is not None:
+            summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
+        files.write_json(self.out / "summary.json", summary)
+        return summary
+
+    def _summary(
+        self,
+        state: FederationState,
+        progress: Progress,
+        test: dict[str, float | None],
+        users: Int[np.ndarray, " evaluated"],
+    ) -> dict[str, Any]:
+        data, federation = self.dataset.interactions, self.simulation.federation
+        method = self.config.method
+        n_views = len(view_names(method))
+        best = next(line for line in progress.lines if line["round"] == progress.best_round)
+        prefix = "valid/"
+        return {
+            "version": __version__,
+            "data": {
+                "name": self.dataset.name,
+                "clients": data.n_clients,
+                "items": data.n_items,
+                "train_interactions": len(data.items),
+                "padded_share": padded_share(federation, data.lengths),
+            },
+            "best_round": progress.best_round,
+            "rounds_done": progress.round,
+            "stopped_early": progress.stopped,
+            "valid": {
+                name.removeprefix(prefix): value
+                for name, value in best.items()
+                if name.startswith(prefix)
+            },
+            "test": test,
+            "popularity": {split: self._popularity(split, users) for split in ("valid", "test")},
+            "timing": self._timing(progress),
+            "memory": {
+                "peak_rss_bytes": memory.peak_bytes(),
+                "client_state_bytes": private_bytes(state),
+            },
+            "communication": {
+                "download_bytes_per_client_round": communication.download_bytes(
+                    data.n_items, n_views, method.dim
+                ),
+                "upload_bytes_per_client_round": communication.upload_bytes(
+                    data.lengths,
+                    data.n_items,
+                    n_views,
+                    method.dim,
+                    method.local_epochs,
+                    method.negatives,
+                ),
+            },
+            "parameters": parameter_counts(state),
+            "devices": federation.mesh.devices.size,
+        }
+
+    def _popularity(
+        self, split: str, users: Int[np.ndarray, " evaluated"]
+    ) -> dict[str, float | None]:
+        """Metrics of ranking by popularity, over the same clients as the run's."""
+        data = self.dataset.interactions
+        ranks = popularity.held_out_ranks(data, getattr(data, split), self.config.schedule.seed)
+        return metrics.from_ranks(ranks[users], self._warm(split)[users])
+
+    def _timing(self, progress: Progress) -> dict[str, float | None]:
+        # The first round of a run is left out, as it may still warm up caches.
+        steady = progress.round_seconds[1:]
+        return {
+            "data_seconds": self.data_seconds,
+            "compile_seconds": progress.compile_seconds,
+            "round_seconds_median": statistics.median(steady) if steady else None,
+            "client_rounds_per_second": (
+                self.simulation.cohort_size * len(steady) / sum(steady) if steady else None
+            ),
+            "eval_seconds_median": statistics.median(progress.eval_seconds),
+            "total_seconds": progress.total_seconds,
+        }

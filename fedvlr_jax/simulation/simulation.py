@@ -1,0 +1,241 @@
+"""A configuration and a data set become a simulation: arrays on the devices, compiled programs."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.stages import Compiled
+from jaxtyping import Array, Float, Int
+
+from fedvlr_jax import backbones
+from fedvlr_jax.client.model import ClientModel
+from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.config import Config, MethodConfig
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.server.views import Features, Fusion
+from fedvlr_jax.simulation import evaluate, keys, round
+from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.mesh import by_client, everywhere, make_mesh
+from fedvlr_jax.simulation.population import (
+    Bucket,
+    Chunking,
+    Population,
+    bucket_widths,
+    make_buckets,
+    place,
+)
+from fedvlr_jax.simulation.round import Federation, FederationState, Rates
+
+# Floats of gathered view rows that one chunk holds: small enough for the cache of a CPU core,
+# large enough to fill an accelerator.
+_CHUNK_FLOATS = {"cpu": 2_000_000}
+_CHUNK_FLOATS_ACCELERATOR = 200_000_000
+
+
+def view_names(method: MethodConfig) -> tuple[str, ...]:
+    """The fusion operators that a variant uses (METHOD "Variants of each backbone")."""
+    return method.views if method.variant == "fedvlr" else (method.variant,)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything a run needs but its changing state.
+
+    Attributes:
+        federation: static part of training.
+        evaluation: static part of evaluation.
+        population: every client's data, on the devices.
+        features: frozen features, on every device.
+        rates: learning rates, on every device.
+    """
+
+    federation: Federation
+    evaluation: Evaluation
+    population: Population
+    features: Features
+    rates: Rates
+
+    @property
+    def n_clients(self) -> int:
+        """Number of clients U."""
+        return self.federation.n_clients
+
+    @property
+    def cohort_size(self) -> int:
+        """Clients that train in a round."""
+        return self.federation.cohort or self.n_clients
+
+    def initial_state(self, seed: int) -> FederationState:
+        """The state before the first round, on the devices."""
+        shardings = FederationState(
+            key=everywhere(self.federation.mesh),
+            round=everywhere(self.federation.mesh),
+            diverged=everywhere(self.federation.mesh),
+            server=everywhere(self.federation.mesh),
+            private=by_client(self.federation.mesh),
+        )
+        words = jax.device_put(keys.from_seed(seed), everywhere(self.federation.mesh))
+        return _initialize(self.federation, shardings)(self.features, self.population, words)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled programs of a run.
+
+    `round`: state, population, features, rates -> state (donated), loss.
+    `ranks`: state, population, features, target -> every client's rank.
+    `rankings`: state, population, features -> top items and view weights.
+    """
+
+    round: Compiled
+    ranks: Compiled
+    rankings: Compiled
+
+
+def build(config: Config, dataset: Dataset) -> Simulation:
+    """Put a data set on the devices and fix everything static.
+
+    Raises:
+        UserError: more devices wanted than there are, or a view of a modality that is missing.
+    """
+    method, data = config.method, dataset.interactions
+    views = view_names(method)
+    for name in ("image", "text"):
+        if name in views and getattr(dataset.catalogue, name) is None:
+            raise UserError(f"--views={name}: the data set {dataset.name} has no {name} features")
+    mesh = make_mesh(config.execution.devices)
+    model = ClientModel(
+        backbones.get(method.backbone), len(views), method.dim, routed=method.variant == "fedvlr"
+    )
+    widths = bucket_widths(data.lengths, config.execution.buckets)
+    floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
+    row = len(views) * method.dim
+    training_chunks = Chunking(floats, config.execution.chunk)
+    rows_per_place = 1 + method.local_epochs * method.negatives
+    federation = Federation(
+        server=aggregate.create(Fusion(views, data.n_items, method.dim), method.server_optimizer),
+        training=LocalTraining(
+            model, method.local_epochs, method.negatives, method.client_optimizer
+        ),
+        n_clients=data.n_clients,
+        n_items=data.n_items,
+        cohort=method.cohort,
+        buckets=make_buckets(widths, training_chunks, rows_per_place * row),
+        mesh=mesh,
+    )
+    # An evaluated client needs its scores a few times over, and its history's rows.
+    evaluation_chunks = Chunking(2 * floats, config.execution.chunk)
+    evaluation = Evaluation(
+        model=model,
+        n_clients=data.n_clients,
+        n_items=data.n_items,
+        sample=config.schedule.eval_clients,
+        buckets=tuple(
+            Bucket(b.above, b.width, evaluation_chunks.clients(4 * data.n_items + b.width * row))
+            for b in federation.buckets
+        ),
+        mesh=mesh,
+    )
+    features = Features(
+        *(
+            None if rows is None or method.variant == "id" else rows.astype(np.float32)
+            for rows in (dataset.catalogue.image, dataset.catalogue.text)
+        )
+    )
+    rates = Rates(
+        server=np.float32(method.server_lr),
+        client=ClientRates(head=np.float32(method.client_lr), router=np.float32(method.router_lr)),
+    )
+    return Simulation(
+        federation,
+        evaluation,
+        place(data, mesh),
+        jax.device_put(features, everywhere(mesh)),
+        jax.device_put(rates, everywhere(mesh)),
+    )
+
+
+def compiled(simulation: Simulation, state: FederationState) -> Programs:
+    """The programs for this simulation, compiled once per process and set of shapes."""
+    arguments = (state, simulation.population, simulation.features, simulation.rates)
+    leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, arguments))
+    return _compile(simulation.federation, simulation.evaluation, structure, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(
+    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
+) -> Programs:
+    state, population, features, rates = jax.tree.unflatten(structure, leaves)
+
+    def federated_round(
+        state: FederationState, population: Population, features: Features, rates: Rates
+    ) -> tuple[FederationState, Float[Array, ""]]:
+        return round.federated_round(federation, state, population, features, rates)
+
+    def ranks(
+        state: FederationState,
+        population: Population,
+        features: Features,
+        target: Int[Array, " rows"],
+    ) -> Int[Array, " rows"]:
+        sent = aggregate.broadcast(federation.server, state.server, features)
+        return evaluate.held_out_ranks(
+            evaluation, state.key, sent, state.private, population, target
+        )
+
+    def rankings(
+        state: FederationState, population: Population, features: Features
+    ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
+        sent = aggregate.broadcast(federation.server, state.server, features)
+        return evaluate.rankings(evaluation, state.key, sent, state.private, population)
+
+    step = jax.jit(federated_round, donate_argnums=0)
+    step = step.lower(state, population, features, rates).compile()
+    ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()
+    rankings = jax.jit(rankings).lower(state, population, features).compile()
+    return Programs(step, ranks, rankings)
+
+
+@functools.lru_cache(maxsize=4)
+def _initialize(federation: Federation, shardings: FederationState) -> Any:
+    def initial_state(
+        features: Features, population: Population, words: keys.Words
+    ) -> FederationState:
+        return round.init_state(federation, features, population, words)
+
+    return jax.jit(initial_state, out_shardings=shardings)
+
+
+def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def abstract(state: FederationState) -> FederationState:
+    """Shapes and shardings of a state, without its arrays."""
+    return jax.tree.map(_abstract, state)
+
+
+def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -> float:
+    """Share of history places that are padding when every client trains, from 0 to 1."""
+    widths = np.array([b.width for b in federation.buckets])
+    places = widths[np.searchsorted(widths, lengths)].sum()
+    return float(1 - lengths.sum() / places)
+
+
+def private_bytes(state: FederationState) -> int:
+    """Bytes of all clients' private state, padding rows included."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state.private))
+
+
+def parameter_counts(state: FederationState) -> dict[str, int]:
+    """Numbers that the server learns, and that each client keeps to itself."""
+    rows = jax.tree.leaves(state.private)[0].shape[0]
+    return {
+        "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
+        "private_per_client": sum(leaf.size for leaf in jax.tree.leaves(state.private)) // rows,
+    }

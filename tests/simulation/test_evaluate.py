@@ -1,0 +1,139 @@
+"""Ranks, rankings and ties on the devices, against sorting and against ranx."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import ranx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedvlr_jax.analysis import metrics
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation import evaluate
+from fedvlr_jax.simulation.evaluate import rank_of, tie_order, top_items
+from tests import oracle, worlds
+from tests.simulation.test_round import client_state, moved
+
+
+def evaluated(simulation, state):
+    """(valid ranks, test ranks, top items, view weights), real clients only."""
+
+    @jax.jit
+    def run(state):
+        sent = aggregate.broadcast(simulation.federation.server, state.server, simulation.features)
+        args = (simulation.evaluation, state.key, sent, state.private, simulation.population)
+        population = simulation.population
+        return (
+            evaluate.held_out_ranks(*args, population.valid),
+            evaluate.held_out_ranks(*args, population.test),
+            *evaluate.rankings(*args),
+        )
+
+    return [np.asarray(x)[: simulation.n_clients] for x in run(state)]
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("variant", ["fedvlr", "id"])
+def test_rankings_equal_sorting_every_clients_scores(devices, variant):
+    data = worlds.dataset()
+    simulation = worlds.simulation(data, devices=devices, chunk=2, variant=variant)
+    state = moved(simulation)
+    valid, test, top, weights = evaluated(simulation, state)
+    views = ("sum", "mlp", "gate") if variant == "fedvlr" else ("id",)
+    inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
+    fused = oracle.fuse(state.server.params, inputs if variant == "fedvlr" else {}, views)
+    for user, history in enumerate(worlds.histories(data)):
+        private = client_state(state.private, user)
+        expected = oracle.view_weights(private["router"], fused, history)
+        np.testing.assert_allclose(weights[user], expected, atol=1e-5)
+        scores = np.asarray(oracle.scores(private, fused, history))
+        ranking = [i for i in np.argsort(-scores) if i not in set(history.tolist())]
+        assert top[user, : len(ranking)].tolist() == ranking
+        assert (top[user, len(ranking) :] == -1).all()
+        assert valid[user] == ranking.index(data.interactions.valid[user])
+        target = data.interactions.test[user]
+        assert test[user] == (ranking.index(target) if target >= 0 else -1)
+
+
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaTypeSafetyWarning")
+def test_metrics_equal_ranx():
+    data = worlds.dataset(lengths=(3,) * 30, n_items=120)
+    simulation = worlds.simulation(data)
+    _, test, top, _ = evaluated(simulation, moved(simulation))
+    users = [u for u in range(30) if data.interactions.test[u] >= 0]
+    qrels = ranx.Qrels({str(u): {str(data.interactions.test[u]): 1} for u in users})
+    run = ranx.Run({str(u): {str(i): 1.0 - r / 100 for r, i in enumerate(top[u])} for u in users})
+    names = [f"{n}@{k}" for k in (10, 20, 50) for n in ("hit_rate", "ndcg")]
+    expected = ranx.evaluate(qrels, run, names)
+    found = metrics.from_ranks(test, np.ones(30, bool))
+    for k in (10, 20, 50):
+        assert found[f"hr@{k}"] == pytest.approx(100 * expected[f"hit_rate@{k}"])
+        assert found[f"ndcg@{k}"] == pytest.approx(100 * expected[f"ndcg@{k}"])
+
+
+@given(seed=st.integers(0, 10**6), client=st.integers(0, 10**6), n_items=st.integers(1, 60))
+def test_tie_order_is_a_strict_order(seed, client, n_items):
+    order = np.asarray(tie_order(jax.random.key(seed), jnp.int32(client), n_items))
+    assert len(np.unique(order)) == n_items
+
+
+def test_constant_scores_rank_at_random():
+    n_items, clients = 100, 4000
+    order = functools.partial(tie_order, jax.random.key(3), n_items=n_items)
+    rank = jax.jit(jax.vmap(lambda c: rank_of(jnp.zeros(n_items), order(c), jnp.int32(7))))
+    ranks = np.asarray(rank(jnp.arange(clients)))
+    counts = np.bincount(ranks // 10, minlength=10)
+    # Chi-square with 9 degrees of freedom: 27.9 is exceeded once in a thousand seeds.
+    assert ((counts - clients / 10) ** 2 / (clients / 10)).sum() < 27.9
+    hit = metrics.from_ranks(ranks, np.ones(clients, bool))["hr@50"]
+    assert hit == pytest.approx(50, abs=3)
+    # Two items of one score beat each other equally often.
+    other = np.asarray(
+        jax.jit(jax.vmap(lambda c: rank_of(jnp.zeros(n_items), order(c), jnp.int32(8))))(
+            jnp.arange(clients)
+        )
+    )
+    assert (ranks < other).mean() == pytest.approx(0.5, abs=0.035)
+
+
+@given(
+    scores=st.lists(st.integers(0, 4), min_size=1, max_size=70),
+    seed=st.integers(0, 1000),
+)
+def test_rank_and_top_items_agree_when_scores_tie(scores, seed):
+    values = jnp.array(scores, jnp.float32)
+    order = tie_order(jax.random.key(seed), jnp.int32(1), len(scores))
+    top = np.asarray(top_items(values, order)).tolist()
+    assert len(top) == 50
+    for item in range(len(scores)):
+        rank = int(rank_of(values, order, jnp.int32(item)))
+        assert rank >= 50 or top[rank] == item
+    assert int(rank_of(values, order, jnp.int32(-1))) == -1
+
+
+def test_nan_scores_rank_last_and_train_items_never():
+    simulation = worlds.simulation()
+    state = moved(simulation)
+    theta = state.private.head["theta"].at[0].set(jnp.nan)
+    head = {**state.private.head, "theta": theta}
+    state = state._replace(private=state.private._replace(head=head))
+    valid, _, top, _ = evaluated(simulation, state)
+    assert valid[0] >= 0
+    assert (top[0] == -1).all()
+    for user, history in enumerate(worlds.histories(worlds.dataset())):
+        assert not set(top[user].tolist()) & set(history.tolist())
+
+
+def test_a_sample_of_clients_is_evaluated():
+    simulation = worlds.simulation(eval_clients=5)
+    valid, _, top, weights = evaluated(simulation, moved(simulation))
+    whole = worlds.simulation()
+    all_valid, *_ = evaluated(whole, moved(whole))
+    chosen = valid >= 0
+    assert chosen.sum() == 5
+    np.testing.assert_array_equal(valid[chosen], all_valid[chosen])
+    np.testing.assert_array_equal(np.isfinite(weights).all(axis=1), chosen)
+    assert (top[~chosen] == -1).all()

@@ -1,0 +1,86 @@
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation.mesh import make_mesh
+from fedvlr_jax.simulation.population import (
+    Chunking,
+    bucket_widths,
+    histories,
+    make_buckets,
+    place,
+)
+from fedvlr_jax.simulation.simulation import padded_share
+from tests import worlds
+
+length_lists = st.lists(st.integers(1, 30), min_size=1, max_size=25)
+
+
+def padding(lengths, widths):
+    return sum(min(w for w in widths if w >= length) - length for length in lengths)
+
+
+@given(lengths=length_lists, n_buckets=st.integers(1, 4))
+def test_bucket_widths_pad_the_least(lengths, n_buckets):
+    widths = bucket_widths(np.array(lengths), n_buckets)
+    distinct = sorted(set(lengths))
+    assert list(widths) == sorted(set(widths))
+    assert len(widths) <= n_buckets
+    assert widths[-1] == max(lengths)
+    best = min(
+        padding(lengths, (*inner, distinct[-1]))
+        for k in range(min(n_buckets, len(distinct)))
+        for inner in itertools.combinations(distinct[:-1], k)
+    )
+    assert padding(lengths, widths) == best
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+def test_placed_histories_come_back(devices):
+    data = worlds.dataset()
+    mesh = make_mesh(devices)
+    population = place(data.interactions, mesh)
+    rows = population.client.shape[0]
+    assert rows % devices == 0
+    per_device = rows // devices
+    n = data.interactions.n_clients
+    for user, history in enumerate(worlds.histories(data)):
+        # Look at the row as its own device does: offsets count within the device's block.
+        device = user // per_device
+        own = slice(device * per_device, (device + 1) * per_device)
+        block = population.items.shape[0] // devices
+        local = population._replace(
+            **{f: getattr(population, f)[own] for f in ("client", "length", "offset")},
+            items=population.items[device * block : (device + 1) * block],
+        )
+        found = histories(local, jnp.array([user % per_device, per_device]), 25, worlds.N_ITEMS)
+        np.testing.assert_array_equal(found.history[0, : len(history)], history)
+        np.testing.assert_array_equal(found.history[0, len(history) :], worlds.N_ITEMS)
+        np.testing.assert_array_equal(found.history[1], worlds.N_ITEMS)
+        np.testing.assert_array_equal(found.client, [user, -1])
+    np.testing.assert_array_equal(population.valid[:n], data.interactions.valid)
+    np.testing.assert_array_equal(population.client[n:], -1)
+
+
+def test_chunks_shrink_with_the_width():
+    buckets = make_buckets((4, 100), Chunking(floats=1000), floats_per_place=5)
+    assert [tuple(b) for b in buckets] == [(0, 4, 50), (4, 100, 2)]
+    assert Chunking(10).clients(1000) == 1
+    assert Chunking(10**9).clients(1) == 512
+    assert Chunking(10, fixed=7).clients(1000) == 7
+
+
+def test_padded_share_is_reported():
+    simulation = worlds.simulation(worlds.dataset(lengths=(2, 2, 4, 10)), buckets=2)
+    assert [b.width for b in simulation.federation.buckets] == [4, 10]
+    assert padded_share(simulation.federation, np.array([2, 2, 4, 10])) == pytest.approx(4 / 22)
+
+
+def test_more_devices_than_there_are_is_refused():
+    with pytest.raises(UserError, match="--devices=9: expected at most the 8 devices"):
+        make_mesh(9)

@@ -1,0 +1,253 @@
+"""The vectorized round against the per-client loop, and against itself laid out differently."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.round import federated_round, train_cohort
+from fedvlr_jax.simulation.sampling import choose_clients
+from tests import oracle, worlds
+
+ALL_VIEWS = "sum,mlp,gate,image,text,id"
+
+
+def one_round(simulation, state):
+    """(loss, mean gradient of D and gamma, private state, who took part) of the next round."""
+    federation = simulation.federation
+
+    @jax.jit
+    def parts(state):
+        cohort_key = keys.for_round(state.key, keys.COHORT, state.round)
+        client_key = keys.for_round(state.key, keys.CLIENT, state.round)
+        taking_part = choose_clients(
+            cohort_key, simulation.population.client, federation.n_clients, federation.cohort
+        )
+        sent = aggregate.broadcast(federation.server, state.server, simulation.features)
+        private, total, _ = train_cohort(
+            federation,
+            sent,
+            state.private,
+            simulation.population,
+            taking_part,
+            simulation.rates.client,
+            client_key,
+        )
+        mean = aggregate.gradient(federation.server, state.server, simulation.features, total)
+        return total.loss / total.weight, mean, private, taking_part
+
+    return parts(state)
+
+
+def whole_round(simulation, state):
+    """(state, loss) after the next round, as a run takes it."""
+    step = jax.jit(functools.partial(federated_round, simulation.federation))
+    return step(state, simulation.population, simulation.features, simulation.rates)
+
+
+def client_state(private, client):
+    return {
+        "router": jax.tree.map(lambda x: x[client], private.router),
+        "head": jax.tree.map(lambda x: x[client], private.head),
+    }
+
+
+def close(a, b, tolerance=1e-5):
+    leaves_a, leaves_b = jax.tree.leaves(a), jax.tree.leaves(b)
+    assert len(leaves_a) == len(leaves_b) > 0
+    for x, y in zip(leaves_a, leaves_b, strict=True):
+        np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance)
+
+
+def moved(simulation, seed=3):
+    """A state in which no parameter is at a special value (router outputs start at zero)."""
+    state = simulation.initial_state(seed)
+    rng = np.random.default_rng(seed)
+    n = simulation.n_clients
+
+    def shaken(leaf):
+        return jax.device_put(leaf + 0.3 * rng.standard_normal(leaf.shape, "f4"), leaf.sharding)
+
+    def shaken_clients(leaf):
+        # The numbers must not depend on how many padding rows a layout has.
+        noise = np.zeros(leaf.shape, "f4")
+        noise[:n] = 0.3 * rng.standard_normal((n, *leaf.shape[1:]), "f4")
+        return jax.device_put(leaf + noise, leaf.sharding)
+
+    params = jax.tree.map(shaken, state.server.params)
+    private = jax.tree.map(shaken_clients, state.private)
+    return state._replace(server=state.server._replace(params=params), private=private)
+
+
+def test_a_run_takes_the_same_round():
+    simulation = worlds.simulation(cohort=6)
+    state = moved(simulation)
+    loss, _, private, _ = one_round(simulation, state)
+    after, whole_loss = whole_round(simulation, state)
+    close(after.private, private)
+    close(float(whole_loss), float(loss))
+    assert int(after.round) == 1
+    assert int(after.diverged) == -1
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize(
+    ("variant", "views", "cohort"),
+    [
+        ("fedvlr", "sum,mlp,gate", 0),
+        ("fedvlr", ALL_VIEWS, 5),
+        ("mlp", "sum", 0),
+        ("id", "sum", 4),
+    ],
+)
+def test_round_equals_the_loop_over_clients(devices, variant, views, cohort):
+    data = worlds.dataset()
+    simulation = worlds.simulation(
+        data, variant=variant, views=views, cohort=cohort, devices=devices, chunk=2
+    )
+    state = moved(simulation)
+    loss, mean, private, taking_part = one_round(simulation, state)
+    chosen = np.flatnonzero(taking_part)
+    assert len(chosen) == (cohort or simulation.n_clients)
+
+    names = tuple(views.split(",")) if variant == "fedvlr" else (variant,)
+    inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
+    round_key = keys.for_round(state.key, keys.CLIENT, 0)
+    expected_private, expected_mean, expected_loss = oracle.cohort_round(
+        state.server.params,
+        [client_state(state.private, c) for c in range(simulation.n_clients)],
+        {} if variant == "id" else inputs,
+        names,
+        worlds.histories(data),
+        chosen,
+        [jax.random.fold_in(round_key, c) for c in range(simulation.n_clients)],
+        epochs=3,
+        negatives=2,
+        rates={"head": 0.5, "router": 0.5},
+    )
+    close(mean, expected_mean)
+    for client in range(simulation.n_clients):
+        close(client_state(private, client), expected_private[client])
+    assert float(loss) == pytest.approx(expected_loss, abs=1e-5)
+    moved_most = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(mean))
+    assert moved_most > 1e-3, "a gradient of zeros would prove nothing"
+
+
+def test_clients_outside_the_cohort_keep_their_state_bit_for_bit():
+    simulation = worlds.simulation(cohort=4)
+    state = moved(simulation)
+    _, _, private, taking_part = one_round(simulation, state)
+    for before, after in zip(jax.tree.leaves(state.private), jax.tree.leaves(private), strict=True):
+        same = (np.asarray(before) == np.asarray(after)).reshape(len(before), -1).all(axis=1)
+        assert same[~np.asarray(taking_part)].all()
+    theta = np.asarray(private.head["theta"]) != np.asarray(state.private.head["theta"])
+    assert theta.any(axis=1)[np.asarray(taking_part)].all()
+
+
+@functools.cache
+def reference(cohort):
+    simulation = worlds.simulation(cohort=cohort, chunk=3, buckets=2)
+    return one_round(simulation, moved(simulation))
+
+
+LAYOUTS = [
+    {"chunk": 1},
+    {"chunk": 64},
+    {"buckets": 1},
+    {"buckets": 13},
+    {"devices": 3},
+    {"devices": 8},
+]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "layout"), [(0, x) for x in LAYOUTS] + [(6, x) for x in LAYOUTS[::2]], ids=str
+)
+def test_layout_does_not_change_the_result(cohort, layout):
+    loss, mean, private, chosen = reference(cohort)
+    other = worlds.simulation(cohort=cohort, **layout)
+    other_loss, other_mean, other_private, other_chosen = one_round(other, moved(other))
+    n = other.n_clients
+    np.testing.assert_array_equal(chosen[:n], other_chosen[:n])
+    close(mean, other_mean)
+    close(float(loss), float(other_loss))
+    close(jax.tree.map(lambda x: x[:n], private), jax.tree.map(lambda x: x[:n], other_private))
+
+
+def test_every_sampled_client_trains_even_if_all_share_one_bucket():
+    # Twenty clients fit the wide bucket and two the narrow one, so every cohort of ten overfills
+    # a share of the wide bucket in proportion to its chunk: nobody may be dropped.
+    data = worlds.dataset(lengths=(2,) * 2 + (20,) * 20)
+    simulation = worlds.simulation(data, cohort=10, buckets=2, chunk=2)
+    assert len(simulation.federation.buckets) == 2
+    step = jax.jit(functools.partial(federated_round, simulation.federation))
+    state = simulation.initial_state(0)
+    for number in range(8):
+        key = keys.for_round(state.key, keys.COHORT, number)
+        chosen = choose_clients(key, simulation.population.client, 22, 10)
+        after, _ = step(state, simulation.population, simulation.features, simulation.rates)
+        old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+        np.testing.assert_array_equal((old != new).any(axis=1), np.asarray(chosen))
+        assert chosen.sum() == 10
+        state = after
+
+
+def test_cohorts_are_uniform_over_clients():
+    simulation = worlds.simulation(cohort=5)
+    draw = jax.jit(
+        jax.vmap(
+            lambda number: choose_clients(
+                keys.for_round(keys.from_seed(1), keys.COHORT, number),
+                simulation.population.client,
+                simulation.n_clients,
+                5,
+            )
+        )
+    )
+    rounds = 4000
+    chosen = np.asarray(draw(jnp.arange(rounds)))
+    assert (chosen.sum(axis=1) == 5).all()
+    # Each client is in with probability 5/13; pairs with 5/13 * 4/12 (without replacement).
+    p = 5 / 13
+    spread = np.sqrt(p * (1 - p) / rounds)
+    assert np.abs(chosen.mean(axis=0) - p).max() < 4.5 * spread
+    together = (chosen.T.astype(float) @ chosen / rounds)[~np.eye(13, dtype=bool)]
+    q = p * 4 / 12
+    assert np.abs(together - q).max() < 5 * np.sqrt(q * (1 - q) / rounds)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad"])
+def test_other_client_optimizers_start_anew_each_round(optimizer):
+    simulation = worlds.simulation(client_optimizer=optimizer, client_lr=0.01, router_lr=0.01)
+    state = simulation.initial_state(0)
+    after, loss = whole_round(simulation, state)
+    assert np.isfinite(float(loss))
+    # A first step of Adam (and of adagrad, nearly) has the size of its rate whatever the gradient.
+    step = np.abs(np.asarray(after.private.head["theta"] - state.private.head["theta"]))
+    assert 0.003 < np.median(step) < 0.031
+
+
+def test_divergence_is_dated():
+    simulation = worlds.simulation(client_lr=3e38, router_lr=0.0)
+    state = simulation.initial_state(0)
+    step = jax.jit(functools.partial(federated_round, simulation.federation))
+    for _ in range(3):
+        state, _ = step(state, simulation.population, simulation.features, simulation.rates)
+    assert 1 <= int(state.diverged) <= 2
+
+
+def test_private_starts_are_keyed_by_client_not_by_row():
+    few = worlds.simulation(devices=1).initial_state(5)
+    many = worlds.simulation(devices=8).initial_state(5)
+    n = len(worlds.LENGTHS)
+    close(
+        jax.tree.map(lambda x: x[:n], few.private),
+        jax.tree.map(lambda x: x[:n], many.private),
+        tolerance=0,
+    )
+    theta = np.asarray(few.private.head["theta"])[:n]
+    assert len(np.unique(theta, axis=0)) == n

@@ -1,0 +1,429 @@
+"""Whole runs: what they write, and that neither kills nor damage change what they end with."""
+
+import dataclasses
+import json
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import fedvlr_jax
+from fedvlr_jax.analysis import metrics, popularity
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation import run
+from fedvlr_jax.simulation.checkpoint import Checkpoints
+from fedvlr_jax.simulation.simulation import build, compiled
+from tests import worlds
+
+
+class Killed(BaseException):
+    """Stands in for a process that is gone: nothing of ours catches it."""
+
+
+class KillAfter:
+    """A reporter that dies at one of its calls."""
+
+    def __init__(self, calls):
+        self.left = calls
+        self.notes = []
+
+    def _count(self):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+    def note(self, sentence):
+        self.notes.append(sentence)
+
+    def begin(self, *_):
+        self._count()
+
+    def advance(self, *_):
+        self._count()
+
+    def evaluated(self, *_):
+        self._count()
+
+    def end(self):
+        self._count()
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return worlds.dataset()
+
+
+SETTINGS = {"rounds": 6, "eval_every": 2, "cohort": 9, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+
+
+def outcome(out):
+    """All numbers of a run but times and memory, and its arrays."""
+    summary = json.loads((out / "summary.json").read_text())
+    for volatile in ("timing", "memory"):
+        summary.pop(volatile)
+    lines = [json.loads(x) for x in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds")
+    arrays = {}
+    for name in ("rankings.npz", "per_user.npz"):
+        with np.load(out / name, allow_pickle=False) as archive:
+            arrays |= {f"{name}/{k}": archive[k] for k in archive.files}
+    return summary, lines, arrays
+
+
+def assert_same_outcome(a, b):
+    for x, y in zip(outcome(a)[:2], outcome(b)[:2], strict=True):
+        assert x == y
+    x, y = outcome(a)[2], outcome(b)[2]
+    assert x.keys() == y.keys()
+    for key in x:
+        np.testing.assert_array_equal(x[key], y[key], err_msg=key)
+
+
+def test_a_run_writes_what_it_promises(whole, data):
+    out = whole.out
+    summary, lines, arrays = outcome(out)
+    assert json.loads((out / "config.json").read_text())["cohort"] == 9
+    assert [line["round"] for line in lines] == [2, 4, 6]
+    assert {"train_loss", "valid/hr@50", "valid/warm/ndcg@50", "valid/cold/hr@10"} <= set(lines[0])
+    assert summary["best_round"] in (2, 4, 6)
+    assert summary["version"] == fedvlr_jax.__version__
+    best = max(lines, key=lambda line: line["valid/warm/ndcg@50"])
+    assert best["round"] == summary["best_round"]
+    assert summary["valid"]["warm/ndcg@50"] == best["valid/warm/ndcg@50"]
+    for name in ("hr@10", "hr@20", "hr@50", "ndcg@10", "ndcg@20", "ndcg@50"):
+        for group in ("", "warm/", "cold/"):
+            assert group + name in summary["test"]
+    timing = whole.summary["timing"]
+    assert timing["client_rounds_per_second"] > 0
+    assert timing["total_seconds"] > timing["compile_seconds"] > 0
+    assert whole.summary["memory"]["peak_rss_bytes"] > 1e8
+    # d = 8, three views: router 24*8+8 + 8*3+3, head 8+1, 13 clients, 4 bytes.
+    assert summary["parameters"]["private_per_client"] == 236
+    assert whole.summary["memory"]["client_state_bytes"] == 13 * 236 * 4
+    assert summary["communication"]["download_bytes_per_client_round"] == 40 * 3 * 8 * 4
+    n = data.interactions.n_clients
+    assert arrays["rankings.npz/topk"].shape == (n, 50)
+    np.testing.assert_array_equal(arrays["rankings.npz/users"], np.arange(n))
+    assert arrays["per_user.npz/view_weights"].shape == (n, 3)
+    np.testing.assert_array_equal(arrays["per_user.npz/history_length"], worlds.LENGTHS)
+    has_test = data.interactions.test >= 0
+    rank = arrays["per_user.npz/rank"]
+    np.testing.assert_array_equal(rank >= 0, has_test)
+    for user in np.flatnonzero(has_test & (rank < 50)):
+        assert arrays["rankings.npz/topk"][user, rank[user]] == data.interactions.test[user]
+
+
+def test_rankings_come_again_from_the_best_checkpoint(whole, data):
+    config = worlds.config(**SETTINGS)
+    simulation = build(config, data)
+    state = simulation.initial_state(seed=99)
+    programs = compiled(simulation, state)
+    folder = whole.out / "checkpoints"
+    assert (folder / "best").resolve().name == f"{whole.summary['best_round']:06d}"
+    best, _ = Checkpoints(folder).load(whole.summary["best_round"], state)
+    top, _ = programs.rankings(best, simulation.population, simulation.features)
+    with np.load(whole.out / "rankings.npz") as archive:
+        np.testing.assert_array_equal(top[: simulation.n_clients], archive["topk"])
+
+
+@pytest.mark.parametrize("calls", [1, 2, 4, 5, 6, 9, 10, 11])
+def test_a_killed_run_ends_like_one_that_was_not(tmp_path, data, whole, calls):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, KillAfter(calls), data)
+    assert not (out / "summary.json").exists()
+    fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+    assert_same_outcome(out, whole.out)
+
+
+@pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])
+def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, function):
+    out = tmp_path / "run"
+    write = getattr(run.files, function)
+
+    def dies(path, *args, **kwargs):
+        if path.name in ("rankings.npz", "summary.json") or (
+            len(path.parts) and path.suffix == ".jsonl"
+        ):
+            path.with_name(".tmp-" + path.name).write_bytes(b"half")
+            raise Killed
+        return write(path, *args, **kwargs)
+
+    monkeypatch.setattr(run.files, function, dies)
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+    monkeypatch.undo()
+    fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+    assert_same_outcome(out, whole.out)
+
+
+def test_a_save_that_was_cut_off_is_cleaned_up(tmp_path, data, whole):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, KillAfter(7), data)
+    cut = out / "checkpoints" / ".tmp-000004"
+    shutil.copytree(out / "checkpoints" / "000002", cut)
+    fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+    assert not cut.exists()
+    assert_same_outcome(out, whole.out)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose", "checksums"])
+def test_a_damaged_checkpoint_is_stepped_over(tmp_path, data, whole, damage):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, KillAfter(8), data)
+    checkpoint = out / "checkpoints" / "000004"
+    victim = max(checkpoint.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    content = bytearray(victim.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    elif damage == "cut":
+        victim.write_bytes(content[: len(content) // 2])
+    elif damage == "lose":
+        victim.unlink()
+    else:
+        (checkpoint / "checksums.json").write_text("{")
+    reporter = KillAfter(-1)
+    fedvlr_jax.train(worlds.config(**SETTINGS), out, reporter, data)
+    assert any("000004" in note and "damaged" in note for note in reporter.notes)
+    assert any("going on after round 2" in note for note in reporter.notes)
+    assert_same_outcome(out, whole.out)
+
+
+def test_nothing_but_damage_is_said_not_hidden(tmp_path, data):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, KillAfter(5), data)
+    for checksums in out.rglob("checksums.json"):
+        checksums.unlink()
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+
+
+def test_a_finished_run_is_left_alone_and_can_be_extended(tmp_path, data, whole):
+    out = tmp_path / "run"
+    settings = SETTINGS | {"rounds": 4}
+    fedvlr_jax.train(worlds.config(**settings), out, dataset=data)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.name != "config.json"}
+    reporter = KillAfter(1)  # no round may be trained
+    again = fedvlr_jax.train(worlds.config(**settings), out, reporter, data)
+    assert again.summary == json.loads((out / "summary.json").read_text())
+    assert any("finished" in note for note in reporter.notes)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+    fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
+    assert_same_outcome(out, whole.out)
+    with pytest.raises(UserError, match=r"--rounds=4: the run in .* has done 6"):
+        fedvlr_jax.train(worlds.config(**settings), out, dataset=data)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"server_lr": 0.2}, {"variant": "mlp"}, {"views": "sum,gate"}], ids=str
+)
+def test_other_settings_are_refused(whole, data, change):
+    (name,) = change
+    with pytest.raises(UserError, match=f"another configuration's run .--{name} was"):
+        fedvlr_jax.train(worlds.config(**(SETTINGS | change)), whole.out, dataset=data)
+
+
+def test_other_data_is_refused(whole):
+    with pytest.raises(UserError, match="the data behind it has changed"):
+        fedvlr_jax.train(worlds.config(**SETTINGS), whole.out, dataset=worlds.dataset(seed=1))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, data):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds thesis\.txt"):
+        fedvlr_jax.train(worlds.config(), tmp_path, dataset=data)
+    with pytest.raises(UserError, match="is a file"):
+        fedvlr_jax.train(worlds.config(), tmp_path / "thesis.txt", dataset=data)
+    with pytest.raises(UserError, match="cannot be written"):
+        fedvlr_jax.train(worlds.config(), "/proc/run", dataset=data)
+    (tmp_path / "thesis.txt").rename(tmp_path / "config.json")
+    with pytest.raises(UserError, match="not readable as JSON"):
+        fedvlr_jax.train(worlds.config(), tmp_path, dataset=data)
+
+
+def test_an_extension_that_was_broken_off_can_be_taken_back(tmp_path, data):
+    out = tmp_path / "run"
+    short = worlds.config(rounds=2)
+    first = fedvlr_jax.train(short, out, dataset=data)
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(rounds=8), out, KillAfter(2), data)
+    assert not (out / "summary.json").exists()
+    again = fedvlr_jax.train(short, out, dataset=data)
+    assert again.summary["test"] == first.summary["test"]
+
+
+def test_one_process_at_a_time(tmp_path, data):
+    class Second(KillAfter):
+        def evaluated(self, *_):
+            with pytest.raises(UserError, match="another process is working in it"):
+                fedvlr_jax.train(worlds.config(rounds=2), tmp_path / "run", dataset=data)
+            self.tried = True
+
+    second = Second(-1)
+    fedvlr_jax.train(worlds.config(rounds=2), tmp_path / "run", second, data)
+    assert second.tried
+
+
+def test_another_number_of_devices_is_refused(tmp_path, data):
+    fedvlr_jax.train(worlds.config(rounds=2, devices=1), tmp_path / "run", dataset=data)
+    with pytest.raises(UserError, match="--devices was 1, now 3"):
+        fedvlr_jax.train(worlds.config(rounds=4, devices=3), tmp_path / "run", dataset=data)
+
+
+def test_an_evaluated_sample_is_compared_with_itself(tmp_path, data):
+    config = worlds.config(rounds=2, eval_clients=6)
+    result = fedvlr_jax.train(config, tmp_path / "run", dataset=data)
+    with np.load(result.out / "per_user.npz") as archive:
+        users = archive["user"]
+    assert len(users) == 6
+    ranks = popularity.held_out_ranks(data.interactions, data.interactions.valid, seed=0)
+    warm = data.interactions.popularity[data.interactions.valid] > 0
+    expected = metrics.from_ranks(ranks[users], warm[users])
+    assert result.summary["popularity"]["valid"] == expected
+
+
+def test_a_sample_without_validation_items_is_refused(tmp_path, data):
+    valid = np.full_like(data.interactions.valid, -1)
+    valid[3] = data.interactions.valid[3]
+    poor = dataclasses.replace(
+        data, interactions=dataclasses.replace(data.interactions, valid=valid)
+    )
+    # With this seed the one client that is evaluated is not the one with a validation item.
+    config = worlds.config(rounds=1, eval_clients=1, seed=1)
+    with pytest.raises(UserError, match="--eval_clients=1: none of the clients sampled"):
+        fedvlr_jax.train(config, tmp_path / "run", dataset=poor)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cohort_larger_than_the_data_is_refused(tmp_path, data):
+    with pytest.raises(UserError, match="--cohort=14: expected at most the 13 clients"):
+        fedvlr_jax.train(worlds.config(cohort=14), tmp_path / "run", dataset=data)
+
+
+def test_patience_stops_a_run(tmp_path, data):
+    reporter = KillAfter(-1)
+    still = {"server_lr": 0.0, "client_lr": 0.0, "router_lr": 0.0}
+    config = worlds.config(rounds=40, eval_every=1, patience=2, **still)
+    result = fedvlr_jax.train(config, tmp_path / "run", reporter, data)
+    # Nothing is learned, so the first evaluation stays the best (the earliest wins ties).
+    assert result.summary["best_round"] == 1
+    assert result.summary["rounds_done"] == 3
+    assert result.summary["stopped_early"]
+    assert any("stopped at round 3" in note for note in reporter.notes)
+    reporter = KillAfter(1)
+    fedvlr_jax.train(config, tmp_path / "run", reporter, data)
+    assert any("finished" in note for note in reporter.notes)
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, data):
+    out = tmp_path / "run"
+    fedvlr_jax.train(worlds.config(rounds=2), out, dataset=data)
+    # The same run going on, with one client's state spoiled on disk but checked in as whole.
+    checkpoints = Checkpoints(out / "checkpoints")
+    simulation = build(worlds.config(rounds=6), data)
+    state, progress = checkpoints.load(2, simulation.initial_state(0))
+    theta = state.private.head["theta"].at[4, 0].set(np.nan)
+    head = {**state.private.head, "theta": theta}
+    shutil.rmtree(out / "checkpoints" / "000002")
+    checkpoints.save(state._replace(private=state.private._replace(head=head)), progress)
+    with pytest.raises(UserError, match=r"^round 3: .*not finite.*checkpoint: round 2$"):
+        fedvlr_jax.train(worlds.config(rounds=6), out, dataset=data)
+    assert Checkpoints(out / "checkpoints").rounds() == [2]
+
+
+def test_divergence_in_the_first_rounds(tmp_path, data):
+    with pytest.raises(UserError, match=r"round [12]: .*--server_lr.*none, it was too early"):
+        fedvlr_jax.train(worlds.config(client_lr=3e38), tmp_path / "run", dataset=data)
+
+
+def test_a_run_compiles_its_round_once(tmp_path, data, caplog):
+    config = worlds.config(rounds=6, eval_every=3, dim=7)  # a size no other test has compiled
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        fedvlr_jax.train(config, tmp_path / "run", dataset=data)
+        names = [r.getMessage() for r in caplog.records if "XLA compilation" in r.getMessage()]
+        assert sum("federated_round" in name for name in names) == 1
+        caplog.clear()
+        # Other rates and another seed find the same programs.
+        other = worlds.config(rounds=6, eval_every=3, dim=7, server_lr=0.02, seed=8)
+        fedvlr_jax.train(other, tmp_path / "other", dataset=data)
+        names = [r.getMessage() for r in caplog.records if "XLA compilation" in r.getMessage()]
+        assert not any("federated_round" in name or "rank" in name for name in names)
+
+
+def test_nothing_moves_between_host_and_device_in_the_loop(data):
+    # The guard that a run sets is the check; this shows that the guard would notice.
+    simulation = build(worlds.config(), data)
+    state = simulation.initial_state(0)
+    programs = compiled(simulation, state)
+    with jax.transfer_guard("disallow"):
+        state, _ = programs.round(
+            state, simulation.population, simulation.features, simulation.rates
+        )
+        with pytest.raises(Exception, match="Disallowed host-to-device"):
+            jax.jit(lambda x: x + 1)(np.float32(1))
+
+
+def test_speed_in_the_summary_is_wall_clock(tmp_path, data):
+    clock = time.perf_counter()
+    config = worlds.config(rounds=30, eval_every=30)
+    result = fedvlr_jax.train(config, tmp_path / "run", dataset=data)
+    elapsed = time.perf_counter() - clock
+    timing = result.summary["timing"]
+    trained = 13 * 29 / timing["client_rounds_per_second"]
+    assert 0 < trained < elapsed
+    assert timing["round_seconds_median"] * 15 < trained + 1e-9
+
+
+def test_one_modality_is_enough_for_the_mixed_views(tmp_path):
+    data = worlds.dataset(modalities=1)
+    result = fedvlr_jax.train(worlds.config(rounds=1), tmp_path / "run", dataset=data)
+    assert np.isfinite(result.summary["valid"]["ndcg@50"])
+    with pytest.raises(UserError, match="--views=text: the data set small has no text features"):
+        fedvlr_jax.train(worlds.config(views="sum,text"), tmp_path / "other", dataset=data)
+    assert not (tmp_path / "other").exists()
+
+
+def test_permuted_test_items_change_nothing_but_the_test_numbers(tmp_path, data, whole):
+    found = data.interactions
+    # Hand every test item to the next client that does not have it in train or validation.
+    rng = np.random.default_rng(0)
+    has = np.flatnonzero(found.test >= 0)
+    taken = [{*h.tolist(), v} for h, v in zip(worlds.histories(data), found.valid, strict=True)]
+    for _ in range(10_000):
+        permuted = rng.permutation(found.test[has])
+        free = all(i not in taken[u] for u, i in zip(has, permuted, strict=True))
+        if free and (permuted != found.test[has]).any():
+            break
+    else:
+        raise AssertionError("no permutation found")
+    test = found.test.copy()
+    test[has] = permuted
+    other = dataclasses.replace(data, interactions=dataclasses.replace(found, test=test))
+    result = fedvlr_jax.train(worlds.config(**SETTINGS), tmp_path / "run", dataset=other)
+    assert result.summary["best_round"] == whole.summary["best_round"]
+    for name, array in outcome(result.out)[2].items():
+        if name.startswith("rankings"):
+            np.testing.assert_array_equal(array, outcome(whole.out)[2][name])
+
+
+def test_the_default_folder_is_named_after_the_settings():
+    a, b, c = (run.default_out(worlds.config(**s)) for s in ({}, {"rounds": 9}, {"seed": 1}))
+    assert a == b != c
+    assert a.parent.name == "runs"
+    assert "synthetic-fedvlr-seed0-" in a.name

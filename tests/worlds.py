@@ -1,0 +1,66 @@
+"""Small data sets and simulations that the tests train on."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from fedvlr_jax.config import Config
+from fedvlr_jax.data.types import Catalogue, Dataset, from_pairs
+from fedvlr_jax.simulation.simulation import Simulation, build
+
+N_ITEMS = 40
+LENGTHS = (3, 7, 1, 12, 3, 3, 1, 7, 20, 3, 1, 7, 12)
+
+
+def dataset(
+    lengths: tuple[int, ...] = LENGTHS, n_items: int = N_ITEMS, seed: int = 0, modalities: int = 2
+) -> Dataset:
+    """Clients with the given numbers of random train items, and held-out items for most."""
+    rng = np.random.default_rng(seed)
+    users, items, valid, test = [], [], [], []
+    for user, length in enumerate(lengths):
+        drawn = rng.permutation(n_items)[: length + 2]
+        users += [user] * length
+        items += drawn[:length].tolist()
+        valid.append(drawn[length])
+        test.append(drawn[length + 1] if user % 5 else -1)
+    rows = [rng.standard_normal((n_items, width)).astype("f4") for width in (12, 10)]
+    rows = [r / np.linalg.norm(r, axis=1, keepdims=True) for r in rows]
+    interactions = from_pairs(
+        np.array(users),
+        np.array(items),
+        np.array(valid, np.int32),
+        np.array(test, np.int32),
+        n_items,
+    )
+    catalogue = Catalogue(*(rows[m] if m < modalities else None for m in range(2)))
+    return Dataset("small", interactions, catalogue)
+
+
+def config(**settings: Any) -> Config:
+    """Small sizes, and rates high enough that every parameter moves visibly."""
+    small = {
+        "dim": 8,
+        "local_epochs": 3,
+        "negatives": 2,
+        "server_lr": 0.1,
+        "client_lr": 0.5,
+        "router_lr": 0.5,
+        "devices": 1,
+        "rounds": 4,
+        "eval_every": 2,
+        "buckets": 2,
+    }
+    return Config.of(**(small | settings))
+
+
+def simulation(data: Dataset | None = None, **settings: Any) -> Simulation:
+    """A simulation of `data` (the small data set by default)."""
+    return build(config(**settings), data or dataset())
+
+
+def histories(data: Dataset) -> list[np.ndarray]:
+    """Every client's train items, unpadded."""
+    offsets = data.interactions.offsets
+    return [data.interactions.items[a:b] for a, b in itertools.pairwise(offsets)]
