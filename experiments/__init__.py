@@ -1,0 +1,1 @@
+"""Short mains over the library: flags in, `fedvlr_jax` called, files out."""

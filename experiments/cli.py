@@ -1,0 +1,71 @@
+"""What both mains share: flags made from the configuration, errors as one sentence, exit codes."""
+
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from fedvlr_jax.config import leaves, setting_type
+from fedvlr_jax.errors import UserError
+
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_WIDTH = 96
+
+
+def define_settings(into: flags.FlagValues, without: Sequence[str] = ()) -> None:
+    """Define a flag for every leaf of the configuration but those in `without`."""
+    for name, leaf in leaves().items():
+        if name not in without:
+            default = ",".join(leaf.default) if name == "views" else leaf.default
+            _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
+
+
+def given_settings(values: flags.FlagValues, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings' values, those that nobody gave left out."""
+    return {
+        name: values[name].value
+        for name in leaves()
+        if name not in without and values[name].present
+    }
+
+
+def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usage: str) -> None:
+    """Parse the command line and run `main`.
+
+    A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
+    from the library) ends in one sentence on stderr and exit code 2; `--help` in 0; Ctrl-C in 130.
+    """
+    arguments = sys.argv[1:]
+    if any(a in ("--help", "-help", "-h", "-?") for a in arguments):
+        print(_help(values, usage))
+        sys.exit(0)
+    try:
+        rest = values(sys.argv)
+        if len(rest) > 1:
+            raise UserError(f"{rest[1]}: unexpected argument, expected flags like --rounds=20")
+        main(values)
+    except flags.IllegalFlagValueError as error:
+        # absl's own words for "--rounds=x" speak of literals; name the type instead.
+        name = str(error).removeprefix("flag --").split("=")[0]
+        kind = {"int": "a whole number", "float": "a number"}.get(values[name].flag_type())
+        given = str(error).removeprefix("flag ").split(":")[0]
+        print(f"error: {given}: expected {kind or 'another value'}", file=sys.stderr)
+        sys.exit(2)
+    except (flags.Error, UserError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _help(values: flags.FlagValues, usage: str) -> str:
+    lines = [textwrap.dedent(usage).strip(), "", "Flags:"]
+    for name in values:
+        flag = values[name]
+        default = "" if flag.default in (None, "") else f" (default {flag.default})"
+        text = f"--{name}: {flag.help}{default}"
+        lines += textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""Train one federation: python -m experiments.train --data=data/KU --out=runs/ku"""
+
+from absl import flags
+
+import fedvlr_jax
+from experiments import cli
+from experiments.reporting import Progress
+
+USAGE = """
+    usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|id] [--out=DIR] ...
+
+    Trains a federation of recommenders and writes config.json, metrics.jsonl, summary.json,
+    rankings.npz, per_user.npz and checkpoints/ into --out. Run the same command again to go on
+    after an interruption; give a larger --rounds to go on after the end.
+"""
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting, and --out."""
+    cli.define_settings(into)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Folder of the run; by default one below runs/ that is named after the settings.",
+        flag_values=into,
+    )
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Train with the flags' settings and print the result."""
+    config = fedvlr_jax.Config.of(**cli.given_settings(values))
+    result = fedvlr_jax.train(config, values.out, Progress())
+    summary = result.summary
+    print(f"best round {summary['best_round']} (by validation), test in percent:")
+    for group in ("", "warm/", "cold/"):
+        numbers = "  ".join(
+            f"{name} {'--' if (v := summary['test'][group + name]) is None else f'{v:.2f}'}"
+            for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50")
+        )
+        print(f"  {group.rstrip('/') or 'all':<5} {numbers}")
+    rate = summary["timing"]["client_rounds_per_second"]
+    speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
+    print(f"written to {result.out}{speed}")
+
+
+if __name__ == "__main__":
+    cli.run(main, FLAGS, USAGE)

@@ -1,0 +1,163 @@
+"""The command line of experiments.train: outputs, exit codes, refusals, real kills."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import cli, train
+from fedvlr_jax.config import leaves
+from tests.data.test_folder import write
+from tests.experiments import programs
+from tests.simulation.test_run import assert_same_outcome
+
+SMALL = ("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--negatives=1")
+CONTRACT = [
+    "data",
+    "clients",
+    "items",
+    "backbone",
+    "variant",
+    "views",
+    "rounds",
+    "local_epochs",
+    "negatives",
+    "cohort",
+    "server_lr",
+    "client_lr",
+    "router_lr",
+    "patience",
+    "eval_every",
+    "eval_clients",
+    "history_length",
+    "seed",
+    "out",
+]
+
+
+def in_process(capsys, *arguments):
+    """(exit code, stdout, stderr) of the main, run here to save the start of a process."""
+    values = flags.FlagValues()
+    train.define_flags(values)
+    old, sys.argv = sys.argv, ["train", *map(str, arguments)]
+    code = 0
+    try:
+        cli.run(train.main, values, train.USAGE)
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = old
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_help_explains_every_flag_and_exits_well():
+    done = programs.run("experiments.train", "--help")
+    assert done.returncode == 0
+    for name in CONTRACT:
+        assert f"--{name}: " in done.stdout
+    assert set(CONTRACT) - {"out"} <= set(leaves())
+
+
+def test_a_run_from_the_command_line(tmp_path):
+    out = tmp_path / "run"
+    done = programs.run("experiments.train", *SMALL, "--rounds=3", "--eval_every=2", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("round")] == [
+        "2",
+        "3",
+    ]
+    assert "routers: sum" in done.stdout
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["data"]["clients"] == 30
+    assert json.loads((out / "config.json").read_text())["clients"] == 30
+
+
+BAD_FLAGS = [
+    ("--clients=0", "--clients=0"),
+    ("--clients=ten", "--clients=ten: expected a whole number"),
+    ("--server_lr=fast", "--server_lr=fast: expected a number"),
+    ("--rounds=1.5", "--rounds=1.5: expected a whole number"),
+    ("--rounds=-1", "--rounds=-1"),
+    ("--colour=red", "colour"),
+    ("rounds", "rounds: unexpected argument"),
+    ("--variant=MLP", "fedvlr, mlp, id"),
+    ("--backbone=svd", "fedavg"),
+    ("--views=sum,all", "--views=all"),
+    ("--client_optimizer=newton", "sgd, adam"),
+    ("--cohort=5000", "1000 clients"),
+    ("--data=/nowhere/at/all", "/nowhere/at/all: no such folder"),
+    ("--devices=99", "--devices=99"),
+    ("--out=/proc/no", "--out=/proc/no: cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("flag", "words"), BAD_FLAGS)
+def test_mistakes_end_in_one_sentence_and_code_two(tmp_path, capsys, flag, words):
+    out = tmp_path / "run"
+    arguments = [flag] if flag.startswith("--out") else [flag, f"--out={out}"]
+    code, printed, complaint = in_process(capsys, *arguments)
+    assert code == 2
+    assert printed == ""
+    assert complaint.startswith("error: ")
+    assert complaint.count("\n") == 1
+    assert words in complaint
+    assert not out.exists()
+
+
+def test_bad_data_leaves_nothing_behind(tmp_path):
+    folder = write(tmp_path / "shop")
+    np.save(folder / "image_features.npy", np.full((5, 6), np.nan))
+    out = tmp_path / "run"
+    done = programs.run("experiments.train", f"--data={folder}", f"--out={out}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "image_features.npy: row 0 holds NaN" in done.stderr
+    assert not out.exists()
+
+
+def test_divergence_ends_with_code_two(tmp_path, capsys):
+    flags_ = (*SMALL, "--client_lr=3e38", "--rounds=2", f"--out={tmp_path / 'run'}")
+    code, _, complaint = in_process(capsys, *flags_)
+    assert code == 2
+    assert complaint.startswith("error: round 1")
+
+
+@pytest.mark.slow
+def test_killed_processes_end_like_one_that_was_not(tmp_path):
+    command = [
+        *(sys.executable, "-m", "experiments.train", *SMALL),
+        *("--rounds=80", "--eval_every=2", "--cohort=20", "--variant=id"),
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = {"cwd": programs.ROOT, "env": programs.environment(), "stdout": subprocess.DEVNULL}
+    subprocess.run([*command, f"--out={whole}"], check=True, **settings)
+
+    def newest():
+        return max((int(p.name) for p in killed.glob("checkpoints/0*")), default=0)
+
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(4):
+        before = newest()
+        process = subprocess.Popen([*command, f"--out={killed}"], **settings)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and newest() == before and time.monotonic() < deadline:
+            time.sleep(0.002)
+        # At some moment of what follows: training, evaluating, or in the middle of a save.
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 3
+    subprocess.run([*command, f"--out={killed}"], check=True, **settings)
+    assert_same_outcome(killed, whole)

@@ -1,0 +1,76 @@
+"""The method on real data: accuracy floors, judged twice, and no leak from test items."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import fedvlr_jax
+from fedvlr_jax import data as data_sets
+
+
+def judged(folder, rankings, k=50):
+    """(HR@k, NDCG@k) in percent over warm users, from the exported lists and inter.csv alone."""
+    import pandas as pd
+
+    table = pd.read_csv(folder / "inter.csv")
+    train = table[table.split_label == 0]
+    seen = train.groupby("userID").itemID.agg(set)
+    with np.load(rankings, allow_pickle=False) as archive:
+        top = dict(zip(archive["users"].tolist(), archive["topk"].tolist(), strict=True))
+    gains = []
+    for _, row in table[table.split_label == 2].iterrows():
+        user, item = int(row.userID), int(row.itemID)
+        assert not set(top[user]) & seen[user]
+        assert len(set(top[user])) == k
+        if item in set(train.itemID):
+            place = top[user].index(item) if item in top[user] else None
+            gains.append((0, 0) if place is None else (1, 1 / np.log2(place + 2)))
+    return tuple(100 * np.mean(gains, axis=0))
+
+
+@pytest.mark.slow
+def test_defaults_reach_the_floors_on_warm_users(ku, tmp_path):
+    found = []
+    for seed in range(3):
+        config = fedvlr_jax.Config.of(data=str(ku), seed=seed, devices=1)
+        result = fedvlr_jax.train(config, tmp_path / f"seed{seed}")
+        test = result.summary["test"]
+        hr, ndcg = judged(ku, result.out / "rankings.npz")
+        assert test["warm/hr@50"] == pytest.approx(hr, abs=1e-3)
+        assert test["warm/ndcg@50"] == pytest.approx(ndcg, abs=1e-3)
+        assert result.summary["timing"]["total_seconds"] < 180
+        found.append((hr, ndcg))
+    hr, ndcg = np.mean(found, axis=0)
+    assert hr >= 68
+    assert ndcg >= 30
+
+
+def test_permuted_test_items_leave_the_rankings_bit_for_bit(ku, tmp_path):
+    config = fedvlr_jax.Config.of(data=str(ku), rounds=4, eval_every=2, devices=1)
+    dataset = data_sets.load(config)
+    found = dataset.interactions
+    taken = [
+        {*found.items[a:b].tolist(), int(v)}
+        for a, b, v in zip(found.offsets, found.offsets[1:], found.valid, strict=False)
+    ]
+    # Swap test items between users at random, wherever neither pair would be repeated.
+    rng = np.random.default_rng(0)
+    test = found.test.copy()
+    for _ in range(5000):
+        u, v = rng.integers(0, found.n_clients, 2)
+        if test[u] not in taken[v] and test[v] not in taken[u]:
+            test[[u, v]] = test[[v, u]]
+    assert sorted(test) == sorted(found.test)
+    assert (test != found.test).mean() > 0.8
+    other = dataclasses.replace(
+        dataset, interactions=dataclasses.replace(found, test=test.astype(np.int32))
+    )
+    a = fedvlr_jax.train(config, tmp_path / "a", dataset=dataset)
+    b = fedvlr_jax.train(config, tmp_path / "b", dataset=other)
+    assert a.summary["best_round"] == b.summary["best_round"]
+    assert a.summary["valid"] == b.summary["valid"]
+    assert a.summary["test"] != b.summary["test"]
+    with np.load(a.out / "rankings.npz") as x, np.load(b.out / "rankings.npz") as y:
+        np.testing.assert_array_equal(x["topk"], y["topk"])
+        np.testing.assert_array_equal(x["users"], y["users"])
