@@ -1,9 +1,9 @@
 """Checkpoints of a run, written by Orbax: complete or not there, checked when read.
 
 `checkpoints/000025` holds everything after round 25; `checkpoints/best` is a symbolic link to the
-round that validation likes best. The last two and the best are kept. Orbax renames a finished
-folder into place, so a kill leaves whole checkpoints only; a checksum of every file catches what
-happens to one afterwards.
+round that validation likes best. The last two are kept, and the best round of each. A folder is
+renamed into place when it is finished, so a kill leaves whole checkpoints only; a checksum of every
+file catches what happens to one afterwards.
 """
 
 import json

@@ -12,7 +12,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.protocol import Broadcast
@@ -88,6 +88,14 @@ def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) ->
     return jnp.pad(ranked, (0, max(TOP_K - n_items, 0)), constant_values=NO_ITEM)
 
 
+def evaluated_clients(
+    evaluation: Evaluation, key: keys.Words, client: Int[Array, " rows"]
+) -> Bool[Array, " rows"]:
+    """Which rows are evaluated: all clients, or a uniform sample that the run's key fixes."""
+    sample_key = keys.stream(key, keys.SAMPLE)
+    return choose_clients(sample_key, client, evaluation.n_clients, evaluation.sample)
+
+
 def held_out_ranks(
     evaluation: Evaluation,
     key: keys.Words,
@@ -141,9 +149,7 @@ def _over_clients(
     empty: Results,
 ) -> Results:
     """`one` for every evaluated client, its results scattered into `empty` by row."""
-    chosen = choose_clients(
-        keys.stream(key, keys.SAMPLE), population.client, evaluation.n_clients, evaluation.sample
-    )
+    chosen = evaluated_clients(evaluation, key, population.client)
 
     def on_device(
         sent: Broadcast,

@@ -21,9 +21,9 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import files, folder, keys, memory
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
+from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.report import Reporter, Silent
 from fedvlr_jax.simulation.round import FederationState
-from fedvlr_jax.simulation.sampling import choose_clients
 from fedvlr_jax.simulation.simulation import (
     Programs,
     Simulation,
@@ -89,7 +89,7 @@ def train(
         reporter.note(note)
     data_seconds = time.perf_counter() - start
     simulation = build(config, dataset)
-    _check_sample(config, dataset)
+    _check_sample(config, dataset, simulation)
     settings = config.flat() | {
         "devices": simulation.federation.mesh.devices.size,
         "data_fingerprint": dataset.fingerprint(),
@@ -105,12 +105,13 @@ def train(
         return Result(run.finish(*run.train()), out)
 
 
-def _check_sample(config: Config, dataset: Dataset) -> None:
+def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:
     """Refuse an evaluation sample in which nobody has a validation item."""
     data, size = dataset.interactions, config.schedule.eval_clients
-    words = keys.from_seed(config.schedule.seed)
-    chosen = choose_clients(
-        keys.stream(words, keys.SAMPLE), jnp.arange(data.n_clients), data.n_clients, size
+    chosen = evaluated_clients(
+        simulation.evaluation,
+        keys.from_seed(config.schedule.seed),
+        jnp.arange(data.n_clients),
     )
     if (data.valid[np.asarray(chosen)] < 0).all():
         raise UserError(
@@ -128,6 +129,10 @@ class _Run:
     reporter: Reporter
     start: float
     data_seconds: float
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.out / "checkpoints")
 
     def train(self) -> tuple[FederationState, Progress, Programs]:
         """Rounds, evaluations and checkpoints to the end; the state of the best round."""
@@ -163,7 +168,7 @@ class _Run:
             progress = self._evaluated(programs, state, progress, float(loss), seconds)
             elapsed = time.perf_counter() - self.start
             progress = dataclasses.replace(progress, total_seconds=before + elapsed)
-            Checkpoints(self.out / "checkpoints").save(state, progress)
+            self.checkpoints.save(state, progress)
             files.append_line(self.out / "metrics.jsonl", progress.lines[-1])
             self.reporter.evaluated(progress.lines[-1])
         self.reporter.end()
@@ -180,7 +185,7 @@ class _Run:
 
     def _best(self, progress: Progress, like: FederationState) -> FederationState:
         try:
-            state, _ = Checkpoints(self.out / "checkpoints").load(progress.best_round, like)
+            state, _ = self.checkpoints.load(progress.best_round, like)
         except DamagedError as damage:
             raise UserError(
                 f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
@@ -189,7 +194,7 @@ class _Run:
 
     def _resume(self) -> tuple[FederationState, Progress]:
         """The last complete checkpoint, or the initial state."""
-        checkpoints = Checkpoints(self.out / "checkpoints")
+        checkpoints = self.checkpoints
         state = self.simulation.initial_state(self.config.schedule.seed)
         checkpoints.clean()
         progress = Progress()
@@ -274,7 +279,7 @@ class _Run:
         """Test the best round and write rankings, per-client results and the summary."""
         data = self.dataset.interactions
         population, features = self.simulation.population, self.simulation.features
-        ranks = self._ranks(programs, state, "test")
+        ranks, warm = self._ranks(programs, state, "test"), self._warm("test")
         found = programs.rankings(state, population, features)
         top, weights = (x[: data.n_clients] for x in jax.device_get(found))
         # The clients that were evaluated are the ones with view weights, held-out item or not.
@@ -285,16 +290,13 @@ class _Run:
             user=users,
             rank=ranks[users],
             history_length=data.lengths[users],
-            warm=self._warm("test")[users],
+            warm=warm[users],
             view_weights=weights[users],
         )
-        router = None
+        summary = self._summary(state, progress, metrics.from_ranks(ranks, warm), users)
         if self.config.method.variant == "fedvlr":
             router = routers.summarize(view_names(self.config.method), weights[users])
             self.reporter.note(router.sentence())
-        test = metrics.from_ranks(ranks, self._warm("test"))
-        summary = self._summary(state, progress, test, users)
-        if router is not None:
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
         files.write_json(self.out / "summary.json", summary)
         return summary
