@@ -1,32 +1,37 @@
-"""What both mains share: flags made from the configuration, errors as one sentence, exit codes."""
+"""What the mains share: flags made from the configuration, errors as one sentence, exit codes."""
 
+import dataclasses
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from fedvlr_jax.config import leaves, setting_type
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import setting_type
 
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 _WIDTH = 96
 
 
-def define_settings(into: flags.FlagValues, without: Sequence[str] = ()) -> None:
-    """Define a flag for every leaf of the configuration but those in `without`."""
-    for name, leaf in leaves().items():
+def define_settings(
+    into: flags.FlagValues, settings: Mapping[str, dataclasses.Field], without: Sequence[str] = ()
+) -> None:
+    """Define a flag for every one of the `settings` but those in `without`."""
+    for name, leaf in settings.items():
         if name not in without:
             default = ",".join(leaf.default) if name == "views" else leaf.default
             _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
 
 
-def given_settings(values: flags.FlagValues, without: Sequence[str] = ()) -> dict[str, Any]:
+def given_settings(
+    values: flags.FlagValues, settings: Iterable[str], without: Sequence[str] = ()
+) -> dict[str, Any]:
     """The settings' values, those that nobody gave left out."""
     return {
         name: values[name].value
-        for name in leaves()
+        for name in settings
         if name not in without and values[name].present
     }
 
@@ -57,7 +62,7 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,8 +1,29 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere."""
 
+import dataclasses
 import sys
+import time
+from dataclasses import dataclass
 
 from tqdm import tqdm
+
+_SECONDS_BETWEEN = 20.0  # of lines where there is no terminal
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Where a long count began, and when it was told about last."""
+
+    first: int
+    total: int
+    unit: str
+    begun: float
+    said: float
+
+    def text(self, number: int) -> str:
+        """What to print at `number`."""
+        rate = (number - self.first) / (time.monotonic() - self.begun)
+        return f"{self.unit} {number:,} of {self.total:,}, {rate:,.1f} a second"
 
 
 class Progress:
@@ -11,22 +32,28 @@ class Progress:
     def __init__(self, label: str = "") -> None:
         self._label = label and f"{label}: "
         self._bar: tqdm | None = None
+        self._line: _Line | None = None
 
     def note(self, sentence: str) -> None:
         """Print a sentence."""
         self._print(sentence)
 
-    def begin(self, done: int, rounds: int) -> None:
+    def begin(self, done: int, total: int, unit: str) -> None:
         """Open the bar, on a terminal."""
         if sys.stderr.isatty():
             self._bar = tqdm(
-                total=rounds, initial=done, unit="round", desc=self._label, dynamic_ncols=True
+                total=total, initial=done, unit=unit, desc=self._label, dynamic_ncols=True
             )
+        elif unit != "round":  # rounds tell of themselves by their evaluations
+            self._line = _Line(done, total, unit, time.monotonic(), time.monotonic())
 
     def advance(self, number: int) -> None:
-        """Move the bar to round `number`."""
+        """Move the bar to `number`."""
         if self._bar is not None:
             self._bar.update(number - self._bar.n)
+        elif self._line is not None and time.monotonic() - self._line.said > _SECONDS_BETWEEN:
+            self._line = dataclasses.replace(self._line, said=time.monotonic())
+            self._print(self._line.text(number))
 
     def evaluated(self, line: dict) -> None:
         """Print loss and validation metrics of one evaluation."""
@@ -42,6 +69,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        self._line = None
 
     def _print(self, text: str) -> None:
         if self._bar is not None:

@@ -11,6 +11,7 @@ from absl import flags
 import fedvlr_jax
 from experiments import cli
 from experiments.reporting import Progress
+from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.names import VARIANTS
 
@@ -30,7 +31,7 @@ _DEFAULT_CLIENTS = "100,1000,10000"
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the sweep's flags: every setting that is not swept, and what to sweep over."""
-    cli.define_settings(into, without=_SWEPT)
+    cli.define_settings(into, leaves(), without=_SWEPT)
     into.set_default("rounds", _DEFAULT_ROUNDS)
     flags.DEFINE_string(
         "clients",
@@ -81,7 +82,7 @@ def runs(values: flags.FlagValues) -> list[fedvlr_jax.Config]:
     variants = _distinct("variants", values.variants.split(","))
     if values.seeds < 1:
         raise UserError(f"--seeds={values.seeds}: expected a whole number of at least 1")
-    settings = {"rounds": _DEFAULT_ROUNDS} | cli.given_settings(values, without=_SWEPT)
+    settings = {"rounds": _DEFAULT_ROUNDS} | cli.given_settings(values, leaves(), without=_SWEPT)
     return [
         fedvlr_jax.Config.of(**settings, clients=n, variant=variant, seed=seed)
         for n, variant, seed in itertools.product(sorted(clients), variants, range(values.seeds))

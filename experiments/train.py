@@ -5,6 +5,7 @@ from absl import flags
 import fedvlr_jax
 from experiments import cli
 from experiments.reporting import Progress
+from fedvlr_jax.config import leaves
 
 USAGE = """
     usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|id] [--out=DIR] ...
@@ -17,7 +18,7 @@ USAGE = """
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and --out."""
-    cli.define_settings(into)
+    cli.define_settings(into, leaves())
     flags.DEFINE_string(
         "out",
         None,
@@ -32,7 +33,7 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues) -> None:
     """Train with the flags' settings and print the result."""
-    config = fedvlr_jax.Config.of(**cli.given_settings(values))
+    config = fedvlr_jax.Config.of(**cli.given_settings(values, leaves()))
     result = fedvlr_jax.train(config, values.out, Progress())
     summary = result.summary
     print(f"best round {summary['best_round']} (by validation), test in percent:")

@@ -1,73 +1,64 @@
 """The configuration of a run: one tree of frozen dataclasses, validated once, here.
 
-Every leaf is a setting with a default, a help text and a check. The command-line flags are made
-from the same leaves (`experiments/cli.py`), so flag, Python name and `config.json` never differ.
-Code below this module trusts what it is given.
+Every leaf is a setting (`settings.py`) with a default, a help text and a check. Code below this
+module trusts what it is given.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fedvlr_jax import names
 from fedvlr_jax.errors import UserError
-
-_LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
-_AT_LEAST_ZERO = (lambda v: 0 <= v <= _LARGEST, "a whole number of at least 0, in 31 bits")
-_AT_LEAST_ONE = (lambda v: 1 <= v <= _LARGEST, "a whole number of at least 1, in 31 bits")
-_POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
-_NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
-_ANY = (lambda _: True, "")
-
-
-def _setting(default: Any, text: str, check: tuple[Callable, str] = _ANY) -> Any:
-    return field(default=default, metadata={"help": text, "check": check})
-
-
-def _choice(default: str, text: str, known: tuple[str, ...]) -> Any:
-    check = (lambda v: v in known, f"one of {', '.join(known)}")
-    return _setting(default, f"{text} One of {', '.join(known)}.", check)
+from fedvlr_jax.settings import (
+    AT_LEAST_ONE,
+    AT_LEAST_ZERO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    at_least,
+    checked,
+    choice,
+    setting,
+)
 
 
 def _optimizer(default: str, text: str) -> Any:
-    check = (lambda v: v in names.OPTIMIZERS, f"one of optax's {', '.join(names.OPTIMIZERS)}")
-    return _setting(default, f"{text} One of optax's {', '.join(names.OPTIMIZERS)}.", check)
+    return choice(default, text, names.OPTIMIZERS, whose="one of optax's ")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where the interactions and features come from."""
 
-    data: str = _setting(
+    data: str = setting(
         "synthetic",
         "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, text_features.npy), "
         "or 'synthetic' for a generated population with planted preferences.",
         (lambda v: v != "", "a folder or 'synthetic'"),
     )
-    clients: int | None = _setting(
-        None, "Number of clients (users) of the synthetic population; default 1000.", _AT_LEAST_ONE
+    clients: int | None = setting(
+        None, "Number of clients (users) of the synthetic population; default 1000.", AT_LEAST_ONE
     )
-    items: int | None = _setting(
+    items: int | None = setting(
         None,
         "Number of items of the synthetic catalogue; default 2000.",
-        (lambda v: 20 <= v <= _LARGEST, "a whole number of at least 20, in 31 bits"),
+        at_least(20),
     )
-    history_length: int | None = _setting(
+    history_length: int | None = setting(
         None,
         "Train items of every synthetic client, in items; 0 (the default) draws log-normal "
         "lengths of mean about 16, clipped to 5..250.",
-        _AT_LEAST_ZERO,
+        AT_LEAST_ZERO,
     )
-    preference_concentration: float | None = _setting(
+    preference_concentration: float | None = setting(
         None,
         "Dirichlet concentration of the synthetic clients' preference over image, text and ID, "
         "without unit; small = every client cares about one modality, default 0.3.",
-        _POSITIVE,
+        POSITIVE,
     )
-    data_seed: int | None = _setting(
-        None, "Seed of the synthetic population, apart from --seed; default 0.", _AT_LEAST_ZERO
+    data_seed: int | None = setting(
+        None, "Seed of the synthetic population, apart from --seed; default 0.", AT_LEAST_ZERO
     )
 
 
@@ -84,54 +75,59 @@ SYNTHETIC_DEFAULTS = {
 class MethodConfig:
     """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
 
-    backbone: str = _choice("fedavg", "Federated recommender to enhance.", names.BACKBONES)
-    variant: str = _choice(
+    backbone: str = choice("fedavg", "Federated recommender to enhance.", names.BACKBONES)
+    variant: str = choice(
         "fedvlr",
         "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; "
         "id: ID embeddings alone.",
         names.VARIANTS,
     )
-    views: tuple[str, ...] = _setting(
+    views: tuple[str, ...] = setting(
         ("sum", "mlp", "gate"),
         f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}.",
     )
-    dim: int = _setting(64, "Width d of item embeddings and views, in floats.", _AT_LEAST_ONE)
-    local_epochs: int = _setting(
-        5, "Passes a client makes over its history in a round, in epochs.", _AT_LEAST_ONE
+    dim: int = setting(64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE)
+    local_epochs: int = setting(
+        5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
     )
-    negatives: int = _setting(
-        4, "Negatives drawn per train item and local epoch, in items.", _AT_LEAST_ONE
+    negatives: int = setting(
+        4, "Negatives drawn per train item and local epoch, in items.", AT_LEAST_ONE
     )
-    cohort: int = _setting(
-        0, "Clients sampled per round without replacement; 0 = every client.", _AT_LEAST_ZERO
+    cohort: int = setting(
+        0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
     )
-    server_lr: float = _setting(3e-2, "Learning rate of the server's step.", _NOT_NEGATIVE)
-    client_lr: float = _setting(3e-2, "Learning rate of a client's head.", _NOT_NEGATIVE)
-    router_lr: float = _setting(3e-3, "Learning rate of a client's router.", _NOT_NEGATIVE)
+    server_lr: float = setting(3e-2, "Learning rate of the server's step.", NOT_NEGATIVE)
+    client_lr: float = setting(3e-2, "Learning rate of a client's head.", NOT_NEGATIVE)
+    router_lr: float = setting(3e-3, "Learning rate of a client's router.", NOT_NEGATIVE)
     server_optimizer: str = _optimizer("adam", "Optimizer of the server.")
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of head and router; its state is new in every round."
     )
+
+    @property
+    def used_views(self) -> tuple[str, ...]:
+        """The fusion operators that the variant uses (METHOD "Variants of each backbone")."""
+        return self.views if self.variant == "fedvlr" else (self.variant,)
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """How long a run goes on, and how it is watched."""
 
-    rounds: int = _setting(100, "Federated rounds of the run.", _AT_LEAST_ONE)
-    eval_every: int = _setting(5, "Rounds between evaluations.", _AT_LEAST_ONE)
-    eval_clients: int = _setting(
-        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", _AT_LEAST_ZERO
+    rounds: int = setting(100, "Federated rounds of the run.", AT_LEAST_ONE)
+    eval_every: int = setting(5, "Rounds between evaluations.", AT_LEAST_ONE)
+    eval_clients: int = setting(
+        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", AT_LEAST_ZERO
     )
-    patience: int = _setting(
+    patience: int = setting(
         0,
         "Stop after this many evaluations without a better validation warm NDCG@50; 0 = never.",
-        _AT_LEAST_ZERO,
+        AT_LEAST_ZERO,
     )
-    seed: int = _setting(
+    seed: int = setting(
         0,
         "Seed of initial parameters, cohorts, negatives and tie-breaking.",
-        (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
+        SEED,
     )
 
 
@@ -139,13 +135,13 @@ class ScheduleConfig:
 class ExecutionConfig:
     """How the work is laid out on the machine. Results agree to rounding error whatever is set."""
 
-    chunk: int = _setting(
-        0, "Clients trained at once per device; 0 = chosen from memory.", _AT_LEAST_ZERO
+    chunk: int = setting(
+        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO
     )
-    buckets: int = _setting(
-        4, "History-length buckets at most, each padded to its own width.", _AT_LEAST_ONE
+    buckets: int = setting(
+        4, "History-length buckets at most, each padded to its own width.", AT_LEAST_ONE
     )
-    devices: int = _setting(0, "Devices to spread clients over; 0 = all.", _AT_LEAST_ZERO)
+    devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
 
 
 @dataclass(frozen=True)
@@ -178,7 +174,9 @@ class Config:
         for group in dataclasses.fields(cls):
             kind = group.type
             values = {
-                leaf.name: _checked(leaf, settings[leaf.name])
+                leaf.name: _checked_views(settings["views"])
+                if leaf.name == "views"
+                else checked(leaf, settings[leaf.name])
                 for leaf in dataclasses.fields(kind)
                 if leaf.name in settings
             }
@@ -201,24 +199,6 @@ def leaves() -> dict[str, dataclasses.Field]:
         for group in dataclasses.fields(Config)
         for leaf in dataclasses.fields(group.type)
     }
-
-
-def _checked(leaf: dataclasses.Field, value: Any) -> Any:
-    """`value` as the type of `leaf`, refused in one sentence where it does not fit."""
-    valid, expected = leaf.metadata["check"]
-    if leaf.name == "views":
-        return _checked_views(value)
-    if value is None and leaf.default is None:
-        return None
-    wanted = setting_type(leaf)
-    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-    try:
-        if fits and not isinstance(value, bool) and valid(wanted(value)):
-            return wanted(value)
-    except OverflowError:  # a whole number that no float can hold
-        pass
-    expected = expected or f"a value of type {wanted.__name__}"
-    raise UserError(f"--{leaf.name}={value}: expected {expected}")
 
 
 def _checked_views(value: Any) -> tuple[str, ...]:
@@ -269,10 +249,3 @@ def check_population(config: Config, n_clients: int) -> None:
     ):
         if value > n_clients:
             raise UserError(f"--{name}={value}: expected at most the {n_clients} clients there are")
-
-
-def setting_type(leaf: dataclasses.Field) -> type:
-    """The Python type that a flag for `leaf` parses: str, int or float."""
-    if leaf.name == "views" or leaf.type is str:
-        return str
-    return int if leaf.type in (int, int | None) else float

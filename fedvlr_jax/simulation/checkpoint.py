@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation.files import UNFINISHED, write_json
+from fedvlr_jax.files import UNFINISHED, write_json
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2

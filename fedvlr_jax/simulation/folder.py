@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation.files import is_unfinished, write_json
+from fedvlr_jax.files import is_unfinished, write_json
 
 _CONFIG, _SUMMARY, _LOCK = "config.json", "summary.json", ".lock"
 # `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides.

@@ -15,14 +15,15 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from fedvlr_jax import data as data_sets
+from fedvlr_jax import files
 from fedvlr_jax.analysis import communication, metrics, popularity, routers
 from fedvlr_jax.config import Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation import files, folder, keys, memory
+from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.simulation import folder, keys, memory
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.report import Reporter, Silent
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import (
     Programs,
@@ -33,7 +34,6 @@ from fedvlr_jax.simulation.simulation import (
     padded_share,
     parameter_counts,
     private_bytes,
-    view_names,
 )
 from fedvlr_jax.version import __version__
 
@@ -144,7 +144,7 @@ class _Run:
             compile_seconds = progress.compile_seconds + time.perf_counter() - begun
             progress = dataclasses.replace(progress, compile_seconds=compile_seconds)
         before = progress.total_seconds
-        self.reporter.begin(progress.round, schedule.rounds)
+        self.reporter.begin(progress.round, schedule.rounds, "round")
         while progress.round < schedule.rounds and not progress.stopped:
             # Up to the next evaluation nothing moves between host and device.
             left = min(
@@ -295,7 +295,7 @@ class _Run:
         )
         summary = self._summary(state, progress, metrics.from_ranks(ranks, warm), users)
         if self.config.method.variant == "fedvlr":
-            router = routers.summarize(view_names(self.config.method), weights[users])
+            router = routers.summarize(self.config.method.used_views, weights[users])
             self.reporter.note(router.sentence())
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
         files.write_json(self.out / "summary.json", summary)
@@ -310,7 +310,7 @@ class _Run:
     ) -> dict[str, Any]:
         data, federation = self.dataset.interactions, self.simulation.federation
         method = self.config.method
-        n_views = len(view_names(method))
+        n_views = len(method.used_views)
         best = next(line for line in progress.lines if line["round"] == progress.best_round)
         prefix = "valid/"
         return {

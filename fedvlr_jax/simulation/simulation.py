@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
-from fedvlr_jax.config import Config, MethodConfig
+from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
@@ -34,11 +34,6 @@ from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 # large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 2_000_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
-
-
-def view_names(method: MethodConfig) -> tuple[str, ...]:
-    """The fusion operators that a variant uses (METHOD "Variants of each backbone")."""
-    return method.views if method.variant == "fedvlr" else (method.variant,)
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
     """
     method, data = config.method, dataset.interactions
-    views = view_names(method)
+    views = method.used_views
     for name in ("image", "text"):
         if name in views and getattr(dataset.catalogue, name) is None:
             raise UserError(f"--views={name}: the data set {dataset.name} has no {name} features")

@@ -1,26 +1,26 @@
-"""How a run tells what it is doing. The library is silent unless it is given a `Reporter`."""
+"""How long work tells what it is doing. The library is silent unless given a `Reporter`."""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Receives what a run has to say; implemented for terminals and logs in `experiments`."""
+    """Receives what there is to say; implemented for terminals and logs in `experiments`."""
 
     def note(self, sentence: str) -> None:
         """Something a person should know."""
 
-    def begin(self, done: int, rounds: int) -> None:
-        """Training starts, with `done` of `rounds` rounds behind it."""
+    def begin(self, done: int, total: int, unit: str) -> None:
+        """Work on `total` rounds, images or texts (`unit`) starts, `done` of them behind it."""
 
     def advance(self, number: int) -> None:
-        """Round `number` is done."""
+        """The first `number` of them are done."""
 
     def evaluated(self, line: dict) -> None:
         """An evaluation, as the line of metrics.jsonl."""
 
     def end(self) -> None:
-        """Training is over."""
+        """The work is over."""
 
 
 class Silent:
@@ -29,7 +29,7 @@ class Silent:
     def note(self, sentence: str) -> None:
         """Ignore."""
 
-    def begin(self, done: int, rounds: int) -> None:
+    def begin(self, done: int, total: int, unit: str) -> None:
         """Ignore."""
 
     def advance(self, number: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 UNFINISHED = ".tmp-"
 
@@ -34,6 +35,26 @@ def append_line(path: Path, record: dict) -> None:
     """Add one JSON object as a line."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Replace the content of `path` by a comma-separated table with a header."""
+    temporary = path.with_name(UNFINISHED + path.name)
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Replace the content of `path` by an array in numpy's own format."""
+    temporary = path.with_name(UNFINISHED + path.name)
+    with open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
