@@ -4,6 +4,7 @@
 `x_label`). Labels: 0 train, 1 validation, 2 test. Every problem is told with its file and line.
 """
 
+import json
 import tokenize
 import warnings
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, from_pairs
 from fedvlr_jax.errors import UserError
@@ -50,8 +52,8 @@ def read_folder(folder: Path, needs_content: bool) -> Dataset:
 def _read_folder(folder: Path, needs_content: bool) -> Dataset:
     if not folder.is_dir():
         raise UserError(f"--data={folder}: no such folder")
-    image = _read_features(folder / "image_features.npy")
-    text = _read_features(folder / "text_features.npy")
+    image = read_features(folder / "image_features.npy")
+    text = read_features(folder / "text_features.npy")
     row_counts = [len(rows) for rows in (image, text) if rows is not None]
     if needs_content and not row_counts:
         raise UserError(
@@ -63,10 +65,10 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
             f"{folder}: image_features.npy has {row_counts[0]} rows and text_features.npy "
             f"{row_counts[1]}, expected one row per item in both"
         )
-    path = _find_table(folder)
+    path = find_table(folder)
     table, label = _read_table(path)
     lines = np.arange(len(table)) + 2
-    notes = []
+    notes = _encoder_notes(folder)
     repeats = _doubled_lines(table)
     if repeats.any():
         first = int(lines[repeats.argmax()])
@@ -80,7 +82,27 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
     return Dataset(folder.resolve().name, interactions, Catalogue(image, text), notes=tuple(notes))
 
 
-def _find_table(folder: Path) -> Path:
+def _encoder_notes(folder: Path) -> list[str]:
+    """A warning, if dataset.json says that the features came from random weights."""
+    try:
+        encoder = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["encoder"]
+        if encoder["pretrained"]:
+            return []
+        name = encoder["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # no metadata, or somebody else's
+        return []
+    return [
+        f"warning: {folder}: the features come from {name}, random weights without pretrained "
+        "knowledge; results are of a dry run"
+    ]
+
+
+def find_table(folder: Path) -> Path:
+    """The table of interactions in a data folder.
+
+    Raises:
+        UserError: there is none, or several.
+    """
     if (folder / "inter.csv").is_file():
         return folder / "inter.csv"
     found = sorted(folder.glob("*.inter"))
@@ -223,7 +245,12 @@ def _held_out(
     return held_out
 
 
-def _read_features(path: Path) -> np.ndarray | None:
+def read_features(path: Path) -> Float[np.ndarray, "items width"] | None:
+    """Frozen features from an .npy file, float16 or float32; None if there is no such file.
+
+    Raises:
+        UserError: anything else than a finite array of numbers of shape (items, width).
+    """
     if not path.exists():
         return None
     try:

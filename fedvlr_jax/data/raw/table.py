@@ -1,0 +1,100 @@
+"""Any table of interactions with a header, and if wanted another one about the items."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedvlr_jax.data.raw.lines import TextFile, find_one
+from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.errors import UserError
+
+_PATTERNS = ("*.csv", "*.tsv", "*.txt")
+_DELIMITERS = (",", "\t", ";", "|")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns; `title` and `picture` are columns of the items' table."""
+
+    user: str
+    item: str
+    time: str
+    title: str | None = None
+    picture: str | None = None
+
+
+def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
+    """Read a table of interactions.
+
+    Args:
+        raw: the table, or a folder with exactly one beside the items' table.
+        columns: what the columns are called. Times are numbers or ISO 8601 dates.
+        items: table of the items, which has the item column, too.
+
+    Raises:
+        UserError: files missing or malformed, with file and line.
+    """
+    path = raw if raw.is_file() else _only_table(raw, items)
+    builder = LogBuilder()
+    file = TextFile(path)
+    for line, (user, item, time) in _rows(file, (columns.user, columns.item, columns.time)):
+        builder.add(
+            file.identifier(line, columns.user, user),
+            file.identifier(line, columns.item, item),
+            _time(file, line, columns.time, time),
+        )
+    notes = list(file.notes)
+    titles = {} if items and columns.title else None
+    pictures = {} if items and columns.picture else None
+    if items:
+        file = TextFile(items)
+        wanted = [name for name in (columns.item, columns.title, columns.picture) if name]
+        for line, cells in _rows(file, wanted):
+            known = dict(zip(wanted, cells, strict=True))
+            item = file.identifier(line, columns.item, known[columns.item])
+            for column, into in ((columns.title, titles), (columns.picture, pictures)):
+                if into is not None and item in builder and known[column].strip():
+                    into.setdefault(item, known[column].strip())
+        notes += file.notes
+    return Raw(builder.log(), titles, pictures, notes=tuple(notes))
+
+
+def _only_table(folder: Path, items: Path | None) -> Path:
+    found = [
+        path
+        for pattern in _PATTERNS
+        for end in ("", ".gz")
+        for path in sorted(folder.glob(pattern + end))
+        if items is None or path.resolve() != items.resolve()
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"--raw={folder}: found {names}, expected the one table, or its own path")
+    return find_one(folder, _PATTERNS, "table of interactions")
+
+
+def _rows(file: TextFile, wanted: list[str] | tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """The wanted cells; the delimiter is the one that makes the first wanted column appear."""
+    header = next(TextFile(file.path).lines()).rstrip("\r\n")
+    for delimiter in _DELIMITERS:
+        if wanted[0] in (cell.strip('"') for cell in header.split(delimiter)):
+            return file.table(delimiter, wanted)
+    return file.table(_DELIMITERS[0], wanted)
+
+
+def _time(file: TextFile, line: int, name: str, text: str) -> float:
+    """A number as it is, an ISO 8601 date in seconds since 1970 (UTC where it names no zone)."""
+    try:
+        return file.number(line, name, text)
+    except UserError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except ValueError:
+        raise file.refuse(
+            line, f"{name} is {text!r}, expected a number or a date like 2026-01-31 12:00:00"
+        ) from None

@@ -1,0 +1,93 @@
+"""Filtering and splitting against a slow, obvious oracle."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedvlr_jax.data.folder import TEST, TRAIN, VALID
+from fedvlr_jax.data.raw.select import select
+from fedvlr_jax.data.raw.types import LogBuilder
+from fedvlr_jax.errors import UserError
+from tests.data.raw import published
+
+
+def log_of(events):
+    builder = LogBuilder()
+    for user, item, time in events:
+        builder.add(str(user), str(item), float(time))
+    return builder.log()
+
+
+def oracle(events, min_user, min_item):
+    """{user: items in time} after merging and dropping, one interaction at a time."""
+    first = {}
+    for k, (user, item, time) in enumerate(events):
+        if (user, item) not in first or time < first[user, item][0]:
+            first[user, item] = (time, k)
+    pairs = set(first)
+    while True:
+        users, items = Counter(u for u, _ in pairs), Counter(i for _, i in pairs)
+        kept = {(u, i) for u, i in pairs if users[u] >= min_user and items[i] >= min_item}
+        if kept == pairs:
+            break
+        pairs = kept
+    histories = {}
+    for user, item in sorted(pairs, key=first.get):
+        histories.setdefault(user, []).append(item)
+    return histories
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 6)), min_size=1, max_size=80
+    ),
+    st.integers(3, 5),
+    st.integers(0, 3),
+)
+def test_equals_the_oracle(events, min_user, min_item):
+    expected = oracle(events, min_user, min_item)
+    log = log_of(events)
+    if not expected:
+        with pytest.raises(UserError, match=f"--min_user_interactions={min_user}"):
+            select(log, min_user, min_item)
+        return
+    found = select(log, min_user, min_item)
+    histories, splits = {}, {}
+    for user, item, split in zip(found.user, found.item, found.split, strict=True):
+        name = int(log.users[found.user_code[user]])
+        histories.setdefault(name, []).append(int(log.items[found.item_code[item]]))
+        splits.setdefault(name, []).append(int(split))
+    assert histories == expected
+    for split in splits.values():
+        assert split == [TRAIN] * (len(split) - 2) + [VALID, TEST]
+    for dense, code in ((found.user, found.user_code), (found.item, found.item_code)):
+        np.testing.assert_array_equal(np.unique(dense), np.arange(len(code)))
+        assert (np.diff(code) > 0).all()
+    assert found.merged == len(events) - len({(u, i) for u, i, _ in events})
+
+
+def test_golden_counts():
+    log = log_of(published.EVENTS)
+    found = select(log, 5, 0)
+    assert found.merged == published.MERGED
+    assert len(found.user) == published.KEPT["interactions"]
+    held_out = {}
+    for split in (VALID, TEST):
+        for user, item in zip(
+            found.user[found.split == split], found.item[found.split == split], strict=True
+        ):
+            name = int(log.users[found.user_code[user]])
+            held_out.setdefault(name, []).append(log.items[found.item_code[item]])
+    assert {user: tuple(items) for user, items in held_out.items()} == published.HELD_OUT
+    both = select(log, 5, 2)
+    assert len(both.user) == published.KEPT_BOTH["interactions"]
+    assert len(both.item_code) == published.KEPT_BOTH["items"]
+
+
+def test_of_two_at_once_the_later_line_is_later():
+    found = select(log_of([(0, "a", 5), (0, "b", 5), (0, "c", 5)]), 3, 0)
+    np.testing.assert_array_equal(found.item, [0, 1, 2])
+    np.testing.assert_array_equal(found.split, [TRAIN, VALID, TEST])
