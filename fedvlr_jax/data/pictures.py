@@ -1,0 +1,169 @@
+"""Item pictures from a folder that is not trusted.
+
+Nothing outside the folder is ever opened: a picture named after its item is found among the files
+that are there, so an id never becomes a path, and a path from a table is resolved first. Files may
+be anything; what cannot be decoded safely is told by `PictureError`.
+"""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from fedvlr_jax.errors import UserError
+
+# Formats that Pillow decodes by itself. EPS, for one, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_MOST_PIXELS = 50_000_000  # 150 MB once decoded
+# The shorter side becomes the encoder's width, so a thin picture would become a huge one.
+_LONGEST_TO_SHORTEST = 50
+
+
+class PictureError(Exception):
+    """A picture that is not used, and why."""
+
+
+class MissingPictureError(PictureError):
+    """There is no such file."""
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures below a folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise UserError(f"--images={self.folder}: no such folder")
+
+    def by_stem(self) -> dict[str, str]:
+        """Path below the folder of every picture, by its name without the suffix.
+
+        Of several with one stem the first in order of paths is taken. Symbolic links to folders
+        are not followed.
+        """
+        found: dict[str, str] = {}
+        for place, folders, files in os.walk(self.folder):
+            folders.sort()
+            for name in sorted(files):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in SUFFIXES:
+                    path = os.path.relpath(os.path.join(place, name), self.folder)
+                    found.setdefault(stem, path)
+        return found
+
+    def locate(self, names: Mapping[str, str] | None, items: list[str]) -> list[str | None]:
+        """Every item's path below the folder, None where it has no picture.
+
+        Args:
+            names: paths by item id, as a table tells them; None takes the file that is named after
+                the item.
+            items: item ids.
+        """
+        if names is None:
+            found = self.by_stem()
+            return [found.get(item) for item in items]
+        return [self._if_there(names.get(item)) for item in items]
+
+    def states(self, names: list[str | None]) -> list[tuple[str, int, int] | None]:
+        """What tells whether a picture is still the same: its path, size and time of change."""
+        return [None if name is None else self._state(name) for name in names]
+
+    def open(self, name: str) -> Image.Image:
+        """One picture in RGB, its first frame, 8 bits a channel.
+
+        Args:
+            name: path below the folder.
+
+        Raises:
+            PictureError: it is not there, leads out of the folder, is no plain file, has too many
+                pixels or an extreme shape, or cannot be decoded.
+        """
+        return decode(self._inside(name))
+
+    def _if_there(self, name: str | None) -> str | None:
+        try:
+            return None if name is None else self._inside(name) and name
+        except MissingPictureError:
+            return None
+        except PictureError:
+            return name  # told when it is opened
+
+    def _state(self, name: str) -> tuple[str, int, int]:
+        try:
+            found = self._inside(name).stat()
+        except (PictureError, OSError):
+            return (name, -1, -1)
+        return (name, found.st_size, found.st_mtime_ns)
+
+    def _inside(self, name: str) -> Path:
+        try:
+            root = self.folder.resolve()
+            path = (root / name).resolve()
+            if not path.is_relative_to(root):
+                raise PictureError("leads out of the folder")
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise MissingPictureError("no such file") from None
+        except (OSError, ValueError, RuntimeError) as error:  # loops of links, names with NUL
+            raise PictureError(f"cannot be read ({error})") from None
+        if not stat.S_ISREG(mode):
+            raise PictureError("not a plain file")
+        return path
+
+
+def decode(path: Path) -> Image.Image:
+    """The first frame of a picture file in RGB, 8 bits a channel.
+
+    Raises:
+        PictureError: too many pixels, an extreme shape, or not decodable.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > _MOST_PIXELS:
+                raise PictureError(f"has {width} x {height} pixels, at most {_MOST_PIXELS:,}")
+            if max(width, height) > _LONGEST_TO_SHORTEST * min(width, height):
+                raise PictureError(f"is {width} x {height}, too thin")
+            return _eight_bits(picture).convert("RGB")
+    except PictureError:
+        raise
+    except Exception as error:  # a decoder may raise anything on bytes that were made to break it
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise PictureError(f"cannot be decoded ({reason})") from None
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A greyscale picture of 16 bits or more scaled to 8; Pillow would clip it to white."""
+    if picture.mode.startswith("I;16"):
+        return picture.convert("I").point(lambda v: v * (1 / 257)).convert("L")
+    if picture.mode in ("I", "F"):
+        low, high = picture.getextrema()
+        if low < 0 or high > 255:
+            scale = 1 / 257 if low >= 0 and high <= 65535 else 255 / (high - low)
+            offset = 0 if low >= 0 and high <= 65535 else -low * scale
+            return picture.point(lambda v: v * scale + offset).convert("L")
+    return picture
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """While pictures are decoded in threads: a picture's oddities are its own, not warnings.
+
+    The filters of `warnings` are the process's, so they are set once around all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield

@@ -1,0 +1,346 @@
+"""The frozen vision-language model: CLIP (Radford et al., 2021) as `FlaxCLIPModel`.
+
+This is the only file that touches transformers, whose Flax models are deprecated: to put another
+encoder in their place, write another file with a `Clip` in it. Importing transformers takes many
+seconds, so it is done where it is used.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Array, Float, Int, Num, UInt8
+from PIL.Image import Image
+
+from fedvlr_jax.errors import UserError
+
+RANDOM = "random:"
+# Sizes of the encoders with random weights: (hidden, layers, heads) of both towers.
+_RANDOM_SIZES = {
+    "tiny": {
+        "image": 64,
+        "patch": 16,
+        "vision": (128, 2, 4),
+        "text": (128, 2, 4),
+        "width": 128,
+    },
+    "vit-b-32": {
+        "image": 224,
+        "patch": 32,
+        "vision": (768, 12, 12),
+        "text": (512, 12, 8),
+        "width": 512,
+    },
+}
+_RANDOM_NAMES = ", ".join(RANDOM + size for size in _RANDOM_SIZES)
+_MAX_TOKENS = 77
+# What of a picture processor decides the pixels.
+_PICTURE_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A frozen encoder.
+
+    Attributes:
+        name: what it was loaded from.
+        pretrained: False for random weights.
+        digest: SHA-256 over weights, configuration, picture processing and vocabulary.
+        width: of an embedding.
+        precision: what it computes in.
+        params: the weights, to be handed to `embed_images` and `embed_texts`.
+        pixels: a picture in RGB -> resized and cropped, (3, height, width).
+        tokens: a text -> its token ids and attention mask, (2, length), cut at the model's length.
+        embed_images: params, a stack of `pixels` -> rows of norm 1, float32.
+        embed_texts: params, a stack of `tokens` -> rows of norm 1, float32.
+    """
+
+    name: str
+    pretrained: bool
+    digest: str
+    width: int
+    precision: str
+    params: Any
+    pixels: Callable[[Image], UInt8[np.ndarray, "3 height width"]]
+    tokens: Callable[[str], Int[np.ndarray, "2 length"]]
+    embed_images: Callable[[Any, Num[Array, "batch 3 height width"]], Float[Array, "batch dim"]]
+    embed_texts: Callable[[Any, Int[Array, "batch 2 length"]], Float[Array, "batch dim"]]
+
+    def describe(self) -> dict[str, Any]:
+        """What a data set's metadata says about its encoder."""
+        return {
+            "name": self.name,
+            "pretrained": self.pretrained,
+            "sha256": self.digest,
+            "width": self.width,
+            "precision": self.precision,
+        }
+
+
+def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
+    """Load CLIP.
+
+    Args:
+        name: a local folder as `save_pretrained` writes it (Flax weights or safetensors), a hub
+            id, or `random:tiny` / `random:vit-b-32` for random weights of that size.
+        precision: one of `names.PRECISIONS`.
+        seed: of random weights.
+
+    Raises:
+        UserError: nothing there, or something else than a whole CLIP.
+    """
+    with _quiet():
+        if name.startswith(RANDOM):
+            config, processor = _random_parts(name)
+            model, params = _random_model(config, seed)
+        else:
+            model, params, processor = _pretrained(name)
+        return _assemble(name, model, params, processor, precision)
+
+
+def _pretrained(name: str) -> tuple[Any, dict, Any]:
+    """Model, weights and processor of a folder or hub id."""
+    # Not at the top of the file: see there.
+    from safetensors import SafetensorError
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPProcessor,
+        CLIPTokenizerFast,
+        FlaxCLIPModel,
+    )
+
+    class Unset(FlaxCLIPModel):
+        """A model whose weights are NaN until they are loaded, not random."""
+
+        def init_weights(self, rng: Any, input_shape: tuple, params: Any = None) -> Any:  # noqa: ARG002
+            shapes = jax.eval_shape(lambda: FlaxCLIPModel.init_weights(self, rng, input_shape))
+            return jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), shapes)
+
+    local = Path(name).expanduser()
+    if not local.is_dir() and (name.count("/") != 1 or name.startswith(("/", ".", "~"))):
+        raise UserError(
+            f"--clip={name}: no such folder, expected one, or a hub id like "
+            f"openai/clip-vit-base-patch32, or one of {_RANDOM_NAMES}"
+        )
+    if local.is_dir() and not (local / "config.json").is_file():
+        raise UserError(f"--clip={name}: no config.json there, expected a whole CLIP folder")
+    source = str(local) if local.is_dir() else name
+    try:
+        stored, _ = CLIPConfig.get_config_dict(source)
+        if stored.get("model_type") != "clip":
+            raise ValueError(f"its model_type is {stored.get('model_type')}, expected clip")
+        config = CLIPConfig.from_dict(stored)
+        # The fast picture processor needs torch; the fast tokenizer needs nothing.
+        processor = CLIPProcessor(
+            CLIPImageProcessor.from_pretrained(source), CLIPTokenizerFast.from_pretrained(source)
+        )
+        model = Unset.from_pretrained(source, config=config)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"--clip={name}: cannot be loaded ({reason})") from None
+    flat = traverse_util.flatten_dict(model.params)
+    missing = sorted(path for path, leaf in flat.items() if np.isnan(leaf).any())
+    if missing:
+        first = "/".join(missing[0])
+        raise UserError(
+            f"--clip={name}: {len(missing)} weights are missing, the first is {first}; expected "
+            "the whole CLIP, both towers and projections"
+        )
+    return FlaxCLIPModel(config, _do_init=False), model.params, processor
+
+
+def _random_parts(name: str) -> tuple[Any, Any]:
+    """Configuration and processor of a model with random weights; nothing is downloaded."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, CLIPTokenizerFast
+
+    size = _RANDOM_SIZES.get(name.removeprefix(RANDOM))
+    if size is None:
+        raise UserError(f"--clip={name}: expected one of {_RANDOM_NAMES}")
+    vocabulary = _byte_vocabulary()
+    ends = {"bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1}
+
+    def tower(which: str) -> dict[str, int]:
+        hidden, layers, heads = size[which]
+        return {
+            "hidden_size": hidden,
+            "intermediate_size": 4 * hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "projection_dim": size["width"],
+        }
+
+    config = CLIPConfig(
+        text_config=tower("text")
+        | ends
+        | {"vocab_size": len(vocabulary), "max_position_embeddings": _MAX_TOKENS},
+        vision_config=tower("vision") | {"image_size": size["image"], "patch_size": size["patch"]},
+        projection_dim=size["width"],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary_file, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocabulary_file.write_text(json.dumps(vocabulary), encoding="utf-8")
+        merges.write_text("#version: 0.2\n", encoding="utf-8")
+        tokenizer = CLIPTokenizerFast(
+            vocab_file=str(vocabulary_file),
+            merges_file=str(merges),
+            model_max_length=_MAX_TOKENS,
+        )
+    edge = size["image"]
+    pictures = CLIPImageProcessor(
+        size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge}
+    )
+    return config, CLIPProcessor(pictures, tokenizer)
+
+
+def _byte_vocabulary() -> dict[str, int]:
+    """CLIP's vocabulary without any merge: every byte, alone and at the end of a word."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + k) for k in range(len(rest))]
+    tokens = letters + [f"{letter}</w>" for letter in letters]
+    return {token: k for k, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+
+
+def _random_model(config: Any, seed: int) -> tuple[Any, dict]:
+    """A model with random weights that keep the size of what they pass on (variance 1 / fan-in).
+
+    CLIP's own initial weights are made for training: an untrained tower of those hardly looks at
+    its input, and a dry run should have features that tell items apart.
+    """
+    from transformers import FlaxCLIPModel
+
+    model = FlaxCLIPModel(config, _do_init=False)
+    drawn = {}
+    for k, (path, like) in enumerate(
+        sorted(traverse_util.flatten_dict(model.params_shape_tree).items())
+    ):
+        normal = np.random.default_rng([seed, k]).standard_normal(like.shape, np.float32)
+        match path:
+            case (*_, "kernel"):
+                drawn[path] = normal / math.sqrt(math.prod(like.shape[:-1]))
+            case (*_, "token_embedding", "embedding"):
+                drawn[path] = normal
+            case (*_, "bias"):
+                drawn[path] = np.zeros(like.shape, np.float32)
+            case (*_, "scale"):
+                drawn[path] = np.ones(like.shape, np.float32)
+            case ("logit_scale",):
+                drawn[path] = np.float32(config.logit_scale_init_value)
+            case _:  # of positions and of the class token
+                drawn[path] = normal * np.float32(0.02)
+    return model, traverse_util.unflatten_dict(drawn)
+
+
+def _assemble(name: str, model: Any, params: Any, processor: Any, precision: str) -> Clip:
+    config, pictures = model.config, processor.image_processor
+    digest = _digest(config, params, processor)
+    if precision == "bfloat16":
+        params = model.to_bf16(params)
+    module = type(model)(config, dtype=jnp.dtype(precision), _do_init=False)
+    length = config.text_config.max_position_embeddings
+    scale = pictures.rescale_factor if pictures.do_rescale else 1.0
+    normal = pictures.do_normalize
+    mean = np.array(pictures.image_mean if normal else (0.0,) * 3, np.float32)[:, None, None]
+    deviation = np.array(pictures.image_std if normal else (1.0,) * 3, np.float32)[:, None, None]
+
+    tokenizing = threading.Lock()
+
+    def pixels(picture: Image) -> np.ndarray:
+        # Scaling and normalizing are left to the device: 8 bits a channel are a quarter to move.
+        return pictures.preprocess(
+            np.asarray(picture),
+            do_rescale=False,
+            do_normalize=False,
+            do_convert_rgb=False,
+            input_data_format="channels_last",
+            return_tensors="np",
+        )["pixel_values"][0]
+
+    def tokens(text: str) -> np.ndarray:
+        with tokenizing:  # a fast tokenizer keeps its padding in itself
+            found = processor.tokenizer(
+                text, padding="max_length", truncation=True, max_length=length
+            )
+        return np.array([found["input_ids"], found["attention_mask"]], np.int32)
+
+    def embed_images(params: Any, batch: Array) -> Array:
+        scaled = (batch.astype(jnp.float32) * scale - mean) / deviation
+        return _unit(module.get_image_features(scaled, params=params))
+
+    def embed_texts(params: Any, batch: Array) -> Array:
+        return _unit(module.get_text_features(batch[:, 0], batch[:, 1], params=params))
+
+    return Clip(
+        name=name,
+        pretrained=not name.startswith(RANDOM),
+        digest=digest,
+        width=config.projection_dim,
+        precision=precision,
+        params=params,
+        pixels=pixels,
+        tokens=tokens,
+        embed_images=embed_images,
+        embed_texts=embed_texts,
+    )
+
+
+def _unit(rows: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
+    rows = rows.astype(jnp.float32)
+    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _digest(config: Any, params: Any, processor: Any) -> str:
+    """SHA-256 of all that decides the features, whatever files it came from."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(traverse_util.flatten_dict(params).items()):
+        values = np.asarray(leaf, np.float32)
+        digest.update(f"{'/'.join(path)}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    pictures = processor.image_processor
+    for part in (
+        {name: getattr(config.text_config, name) for name in ("num_attention_heads", "hidden_act")},
+        {name: getattr(config.vision_config, name) for name in ("patch_size", "hidden_act")},
+        {name: getattr(pictures, name) for name in _PICTURE_SETTINGS},
+        processor.tokenizer.get_vocab(),
+    ):
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' advice (it deprecates what is used here) off the user's terminal."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    before = [(part, part.get_verbosity()) for part in (logging, hub_logging)]
+    for part, _ in before:
+        part.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for part, verbosity in before:
+            part.set_verbosity(verbosity)

@@ -1,0 +1,101 @@
+"""Pictures from a folder that is not trusted."""
+
+import os
+import resource
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
+from fedvlr_jax.errors import UserError
+from tests.data import hostile
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    return hostile.fill(root / "images", root / "outside")
+
+
+@pytest.mark.parametrize("name", hostile.GOOD)
+def test_odd_pictures_are_read(folder, name):
+    with quiet_decoders():
+        picture = PictureFolder(folder).open(name)
+    assert picture.mode == "RGB"
+    pixels = np.asarray(picture)
+    assert pixels.dtype == np.uint8
+    assert pixels.std() > 10 or name == "moving.gif"
+
+
+def test_sixteen_bits_become_eight_by_scaling(folder):
+    expected = np.linspace(0, 65535, 1600).reshape(40, 40) / 257
+    for name in ("deep.png", "deep.tif"):
+        pixels = np.asarray(PictureFolder(folder).open(name)).astype(float)
+        assert np.abs(pixels - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_of_any_range_become_eight_bits(tmp_path, kind):
+    values = np.linspace(-500, 90000, 1600).reshape(40, 40).astype(kind)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    pixels = np.asarray(PictureFolder(tmp_path).open("a.tif"))
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_of_a_moving_picture_the_first_frame_is_taken(folder):
+    pixels = np.asarray(PictureFolder(folder).open("moving.gif"))
+    np.testing.assert_array_equal(pixels[0, 0], [255, 0, 0])
+
+
+@pytest.mark.parametrize(("name", "reason"), hostile.REASONS.items())
+def test_hostile_pictures_are_refused_and_cost_little(folder, name, reason):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with quiet_decoders(), pytest.raises(PictureError, match=reason):
+        PictureFolder(folder).open(name)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside/secret.jpg", "linked/secret.jpg", "/etc/passwd", "a/../../outside/secret.jpg"],
+)
+def test_nothing_outside_is_opened(folder, name, monkeypatch):
+    def opened(*_, **__):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(Image, "open", opened)
+    with pytest.raises(PictureError, match="leads out of the folder"):
+        PictureFolder(folder).open(name)
+
+
+def test_names_that_are_no_paths(folder):
+    for name in ("a\0b.jpg", "x" * 5000, "", "."):
+        with pytest.raises(PictureError):
+            PictureFolder(folder).open(name)
+
+
+def test_items_find_the_picture_that_is_named_after_them(tmp_path):
+    for name in ("b/A1.JPG", "A2.png", "a/A2.jpg", "A3.txt", "A4.tar.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    pictures = PictureFolder(tmp_path)
+    found = pictures.locate(None, ["A1", "A2", "A3", "A4.tar", "../A2", "a/A2"])
+    assert found == [os.path.join("b", "A1.JPG"), "A2.png", None, "A4.tar.png", None, None]
+    assert pictures.locate({"x": "A2.png"}, ["x", "y"]) == ["A2.png", None]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        PictureFolder(tmp_path / "no")
+
+
+def test_a_changed_picture_has_another_state(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    pictures = PictureFolder(tmp_path)
+    before = pictures.states(["a.png", None, "no.png"])
+    Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
+    after = pictures.states(["a.png", None, "no.png"])
+    assert before[0] != after[0]
+    assert before[1:] == after[1:] == [None, ("no.png", -1, -1)]
