@@ -11,11 +11,12 @@ the picked items, so the held-out ones are like the others.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
 
 MODALITIES = ("image", "text", "id")
-_FACTORS = 8  # latent width of each modality
+FACTORS = 8  # latent width of each modality
 _FEATURE_WIDTH = 512  # CLIP ViT-B/32
 _FEATURE_NOISE = 0.5  # noise of a feature row, relative to its signal
 _TASTE = 2.5  # standard deviation of a client's utility over items, in nats
@@ -30,9 +31,16 @@ _BLOCK = 500
 
 
 @dataclass(frozen=True)
-class _Items:
-    factors: np.ndarray  # (3, items, _FACTORS), unit variance
-    log_popularity: np.ndarray  # (items,)
+class Items:
+    """What clients choose from.
+
+    Attributes:
+        factors: latent factors of every item in each of `MODALITIES`, of unit variance.
+        log_popularity: what is added to everybody's utility, in nats.
+    """
+
+    factors: Float32[np.ndarray, "modalities items factors"]
+    log_popularity: Float32[np.ndarray, " items"]
 
 
 def generate(
@@ -52,29 +60,49 @@ def generate(
         The data set; `planted.preference` has shape (clients, 3) in the order of `MODALITIES`.
     """
     rng = np.random.default_rng([seed, 0])
-    factors = rng.standard_normal((len(MODALITIES), n_items, _FACTORS), np.float32)
-    rank = rng.permutation(n_items) + 1.0
-    catalogue = _Items(factors, (-_ZIPF * np.log(rank)).astype(np.float32))
+    factors = rng.standard_normal((len(MODALITIES), n_items, FACTORS), np.float32)
+    items = Items(factors, zipf(rng, n_items))
     image, text = (_features(rng, factors[m]) for m in range(2))
+    interactions, planted = draw_clients(items, n_clients, history_length, concentration, seed)
+    return Dataset("synthetic", interactions, Catalogue(image, text), planted)
 
+
+def zipf(rng: np.random.Generator, n_items: int) -> Float32[np.ndarray, " items"]:
+    """Log popularity of items in random order of rank."""
+    rank = rng.permutation(n_items) + 1.0
+    return (-_ZIPF * np.log(rank)).astype(np.float32)
+
+
+def draw_clients(
+    items: Items, n_clients: int, history_length: int, concentration: float, seed: int
+) -> tuple[Interactions, Planted]:
+    """Clients with tastes and preferences of their own, and what they pick from the items.
+
+    Args:
+        items: at least 20.
+        n_clients: number of clients.
+        history_length: as in `generate`.
+        concentration: as in `generate`.
+        seed: of the clients.
+    """
     # The block size must not depend on n_clients, or a larger population would not extend a
     # smaller one; the last block is drawn whole and cut.
     blocks = [
-        _block(np.random.default_rng([seed, 1, b]), catalogue, history_length, concentration)
+        _block(np.random.default_rng([seed, 1, b]), items, history_length, concentration)
         for b in range(-(-n_clients // _BLOCK))
     ]
     preference, lengths, valid, test = (
         np.concatenate(parts)[:n_clients] for parts in list(zip(*blocks, strict=True))[:4]
     )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    items = np.concatenate([block[4] for block in blocks])[: offsets[-1]]
-    interactions = Interactions(n_items, offsets, items, valid, test)
-    return Dataset("synthetic", interactions, Catalogue(image, text), Planted(preference))
+    train = np.concatenate([block[4] for block in blocks])[: offsets[-1]]
+    n_items = len(items.log_popularity)
+    return Interactions(n_items, offsets, train, valid, test), Planted(preference)
 
 
 def _features(rng: np.random.Generator, factors: np.ndarray) -> np.ndarray:
     """Unit-norm float16 rows that show `factors` through a random map, with noise."""
-    mixing = rng.standard_normal((_FACTORS, _FEATURE_WIDTH), np.float32)
+    mixing = rng.standard_normal((FACTORS, _FEATURE_WIDTH), np.float32)
     signal = factors @ mixing
     noise = rng.standard_normal(signal.shape, np.float32) * _FEATURE_NOISE * signal.std()
     rows = signal + noise
@@ -90,13 +118,13 @@ def _lengths(rng: np.random.Generator, fixed: int, n_items: int) -> np.ndarray:
 
 
 def _block(
-    rng: np.random.Generator, items: _Items, history_length: int, concentration: float
+    rng: np.random.Generator, items: Items, history_length: int, concentration: float
 ) -> tuple[np.ndarray, ...]:
     """Preferences, lengths, validation and test items, and all train items of one block."""
     n_items = len(items.log_popularity)
     preference = rng.dirichlet([concentration] * len(MODALITIES), _BLOCK).astype(np.float32)
-    taste = rng.standard_normal((_BLOCK, len(MODALITIES), _FACTORS), np.float32)
-    taste *= _TASTE / np.sqrt(_FACTORS) * preference[:, :, None]
+    taste = rng.standard_normal((_BLOCK, len(MODALITIES), FACTORS), np.float32)
+    taste *= _TASTE / np.sqrt(FACTORS) * preference[:, :, None]
     utility = np.einsum("umf,mif->ui", taste, items.factors, optimize=True)
     # Minus the log of a standard exponential is a standard Gumbel variable; float32 draws can be
     # exactly 0, hence the floor.

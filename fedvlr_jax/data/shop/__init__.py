@@ -1,0 +1,1 @@
+"""A generated shop whose items can be looked at: drawn pictures, written titles."""
