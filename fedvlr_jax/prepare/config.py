@@ -1,0 +1,146 @@
+"""The settings of a preparation, validated once, here."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from fedvlr_jax import names
+from fedvlr_jax.data.raw.select import SMALLEST_HISTORY
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import (
+    AT_LEAST_ONE,
+    AT_LEAST_ZERO,
+    POSITIVE,
+    SEED,
+    at_least,
+    checked,
+    choice,
+    setting,
+)
+
+SOURCES = ("amazon", "ninerec", "movielens", "mmrec", "csv", "rendered")
+_CSV_COLUMNS = ("user_column", "item_column", "time_column")
+_CSV_ITEMS = ("item_table", "title_column", "image_column")
+_RENDERED_DEFAULTS = {"clients": 2000, "items": 800, "preference_concentration": 0.3}
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What to read, how to filter it, and what to encode it with."""
+
+    source: str | None = choice(None, "Format of the raw data; rendered generates a shop.", SOURCES)
+    raw: str | None = setting(
+        None, "Folder of the raw files, plain or .gz; for csv also the table itself."
+    )
+    images: str | None = setting(
+        None,
+        "Folder of the item pictures, named after the item (B000123.jpg), or as --image_column "
+        "says; without it there are no image features.",
+    )
+    clip: str = setting(
+        "openai/clip-vit-base-patch32",
+        "Frozen encoder: a local folder or hub id of a CLIP, or random:tiny (random weights, for "
+        "dry runs) or random:vit-b-32.",
+        (lambda v: v != "", "a folder, a hub id or random:tiny"),
+    )
+    precision: str = choice("float32", "What the encoder computes in.", names.PRECISIONS)
+    batch: int = setting(64, "Pictures or texts encoded at once, over all devices.", AT_LEAST_ONE)
+    workers: int = setting(
+        0, "Threads that decode pictures; 0 = one per core, 16 at most.", AT_LEAST_ZERO
+    )
+    min_user_interactions: int = setting(
+        5, "Users with fewer different items are dropped, in items.", at_least(SMALLEST_HISTORY)
+    )
+    min_item_interactions: int = setting(
+        0, "Items with fewer users are dropped, in users; 0 = none.", AT_LEAST_ZERO
+    )
+    user_column: str | None = setting(None, "Source csv: column of the users' ids.")
+    item_column: str | None = setting(None, "Source csv: column of the items' ids.")
+    time_column: str | None = setting(
+        None, "Source csv: column of the time, numbers or ISO 8601 dates."
+    )
+    item_table: str | None = setting(
+        None, "Source csv: table of the items (file), with --item_column, too."
+    )
+    title_column: str | None = setting(None, "Source csv: column of the text in --item_table.")
+    image_column: str | None = setting(
+        None, "Source csv: column in --item_table of the picture's path below --images."
+    )
+    clients: int | None = setting(
+        None, "Source rendered: clients of the shop; default 2000.", AT_LEAST_ONE
+    )
+    items: int | None = setting(
+        None, "Source rendered: items of the shop; default 800.", at_least(20)
+    )
+    preference_concentration: float | None = setting(
+        None,
+        "Source rendered: Dirichlet concentration of the clients' preference over what is seen, "
+        "what is read and a hidden factor, without unit; default 0.3.",
+        POSITIVE,
+    )
+    seed: int = setting(0, "Seed of the rendered shop and of random encoder weights.", SEED)
+
+    @classmethod
+    def of(cls, **settings: Any) -> "PrepareConfig":
+        """Validated settings.
+
+        Raises:
+            UserError: an unknown name, a value out of range, or settings that do not go together.
+        """
+        known = leaves()
+        for name in settings:
+            if name not in known:
+                raise UserError(f"--{name}: unknown setting; the known ones are {', '.join(known)}")
+        values = {name: checked(known[name], value) for name, value in settings.items()}
+        return _resolved(cls(**values))
+
+    def flat(self) -> dict[str, Any]:
+        """All settings as one JSON-ready dictionary, named like the flags."""
+        return dataclasses.asdict(self)
+
+
+def leaves() -> dict[str, dataclasses.Field]:
+    """Every setting by its flag name."""
+    return {leaf.name: leaf for leaf in dataclasses.fields(PrepareConfig)}
+
+
+def _resolved(config: PrepareConfig) -> PrepareConfig:
+    """Fill in what depends on the source, and refuse what another source takes."""
+    if not config.source:
+        raise UserError(f"--source: missing, expected one of {', '.join(SOURCES)}")
+    rendered = config.source == "rendered"
+    for source, own in (("rendered", _RENDERED_DEFAULTS), ("csv", _CSV_COLUMNS + _CSV_ITEMS)):
+        for name in own:
+            value = getattr(config, name)
+            if value is not None and config.source != source:
+                raise UserError(f"--{name}={value}: only --source={source} takes it")
+    if rendered:
+        for name in ("raw", "images"):
+            if getattr(config, name) is not None:
+                raise UserError(
+                    f"--{name}={getattr(config, name)}: --source=rendered draws everything itself"
+                )
+        given = {name: getattr(config, name) for name in _RENDERED_DEFAULTS}
+        filled = {k: _RENDERED_DEFAULTS[k] if v is None else v for k, v in given.items()}
+        return dataclasses.replace(config, **filled)
+    if not config.raw:
+        raise UserError(f"--raw: missing, expected the folder of the {config.source} files")
+    if config.source == "mmrec" and config.images is not None:
+        raise UserError(f"--images={config.images}: --source=mmrec brings its own features")
+    if config.source == "csv":
+        for name in _CSV_COLUMNS:
+            if not getattr(config, name):
+                raise UserError(f"--{name}: missing, --source=csv needs the column's name")
+        for name in ("title_column", "image_column"):
+            if getattr(config, name) and not config.item_table:
+                raise UserError(f"--{name}={getattr(config, name)}: --item_table is missing")
+        if config.item_table and not (config.title_column or config.image_column):
+            raise UserError(
+                f"--item_table={config.item_table}: needs --title_column or --image_column"
+            )
+        if config.image_column and not config.images:
+            raise UserError(
+                f"--image_column={config.image_column}: its paths are below --images, which is "
+                "missing"
+            )
+    return config

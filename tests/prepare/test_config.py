@@ -1,0 +1,47 @@
+import pytest
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.prepare import PrepareConfig
+from fedvlr_jax.prepare.config import leaves
+
+CSV = {"source": "csv", "raw": "r", "user_column": "u", "item_column": "i", "time_column": "t"}
+
+
+def test_the_shop_has_defaults():
+    config = PrepareConfig.of(source="rendered")
+    assert (config.clients, config.items, config.preference_concentration) == (2000, 800, 0.3)
+    assert PrepareConfig.of(**config.flat()) == config
+
+
+def test_every_setting_explains_itself():
+    for leaf in leaves().values():
+        assert leaf.metadata["help"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "--source: missing, expected one of amazon, ninerec"),
+        ({"source": "netflix"}, "--source=netflix: expected one of amazon"),
+        ({"source": "amazon"}, "--raw: missing"),
+        ({"source": "amazon", "raw": "r", "clients": 5}, "--clients=5: only --source=rendered"),
+        ({"source": "amazon", "raw": "r", "user_column": "u"}, "only --source=csv takes it"),
+        ({"source": "rendered", "raw": "r"}, "--raw=r: --source=rendered draws everything"),
+        ({"source": "rendered", "images": "r"}, "--images=r"),
+        ({"source": "rendered", "items": 3}, "--items=3: expected a whole number of at least 20"),
+        ({"source": "rendered", "min_user_interactions": 2}, "of at least 3"),
+        ({"source": "rendered", "precision": "float16"}, "one of float32, bfloat16"),
+        ({"source": "rendered", "clip": ""}, "--clip=: expected"),
+        ({"source": "rendered", "colour": 1}, "--colour: unknown setting"),
+        ({"source": "mmrec", "raw": "r", "images": "i"}, "brings its own features"),
+        (CSV | {"time_column": None}, "--time_column: missing"),
+        (CSV | {"title_column": "t"}, "--title_column=t: --item_table is missing"),
+        (CSV | {"item_table": "t"}, "--item_table=t: needs --title_column or"),
+        (CSV | {"item_table": "t", "image_column": "p"}, "--image_column=p: its paths are below"),
+    ],
+)
+def test_contradictions_are_refused(settings, words):
+    with pytest.raises(UserError) as caught:
+        PrepareConfig.of(**settings)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
