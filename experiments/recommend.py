@@ -1,0 +1,85 @@
+"""Look at one user: python -m experiments.recommend --run=runs/shop --user=7"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from fedvlr_jax import files
+from fedvlr_jax.analysis.card import card, outcome
+from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
+from fedvlr_jax.errors import UserError
+
+USAGE = """
+    usage: python -m experiments.recommend --run=DIR --user=ID [--top=N] [--out=FILE]
+
+    Prints a user's history, what a finished run recommends, and how the user's router weighs the
+    views; writes the same with pictures as one HTML page.
+"""
+
+_HISTORY = 10  # items of the history that are printed
+_BAR = 40  # characters
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define the flags."""
+    flags.DEFINE_string("run", None, "Folder of a finished run.", flag_values=into)
+    flags.DEFINE_integer("user", None, "The user's id in the data set (userID).", flag_values=into)
+    flags.DEFINE_string(
+        "original_user", None, "The user's id in the raw data (users.csv).", flag_values=into
+    )
+    flags.DEFINE_integer("top", 10, "Items to recommend, 50 at most.", flag_values=into)
+    flags.DEFINE_string(
+        "data", None, "Folder of the data set, if it has moved since.", flag_values=into
+    )
+    flags.DEFINE_string(
+        "out", None, "HTML file to write; default user-ID.html in the run.", flag_values=into
+    )
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Print and write one user's card."""
+    if not values.run:
+        raise UserError("--run: missing, expected the folder of a finished run")
+    run, data = Path(values.run), Path(values.data) if values.data else None
+    shown = recommend(run, values.user, values.original_user, values.top, data)
+    out = Path(values.out) if values.out else run / f"user-{shown.user}.html"
+    try:
+        files.write_text(out, card(shown))
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from None
+    print("\n".join([*lines(shown), f"written to {out}"]))
+
+
+def lines(shown: Recommendation) -> list[str]:
+    """The recommendation as text."""
+    name = f" ({shown.name})" if shown.name else ""
+    told = shown.history[:_HISTORY]
+    more = len(shown.history) - len(told)
+    width = max(len(view) for view in shown.weights)
+    return [
+        f"user {shown.user}{name}",
+        f"history, {len(shown.history)} train items, the newest first:",
+        *(f"      {item.title}" for item in told),
+        *([f"      and {more} older ones"] if more else []),
+        "recommended:",
+        *(f"  {k:>2}. {_line(item)}" for k, item in enumerate(shown.top, 1)),
+        outcome(shown),
+        "view weights:",
+        *(
+            f"  {view:<{width}}  {'█' * round(_BAR * weight):<{_BAR}} {100 * weight:3.0f} %"
+            for view, weight in shown.weights.items()
+        ),
+    ]
+
+
+def _line(item: Shown) -> str:
+    return item.title + (f"  <- its {item.held_out} item" if item.held_out else "")
+
+
+if __name__ == "__main__":
+    cli.run(main, FLAGS, USAGE)

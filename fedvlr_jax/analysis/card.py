@@ -1,0 +1,125 @@
+"""A recommendation as one HTML page that needs nothing else: pictures inside, light and dark."""
+
+import base64
+import html
+import io
+
+from fedvlr_jax.analysis.recommendation import Recommendation, Shown
+from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
+
+_SIDE = 240  # pixels of a picture on the page, at most
+_HISTORY = 12  # items of the history with a picture
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #f6f7f9; --card: #ffffff; --ink: #1d2430;
+  --soft: #5d6778; --line: #dfe3e9; --bar: #3466c2; --hit: #1d7a46; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14171c; --card: #1e232b;
+  --ink: #e8ebf0; --soft: #9aa4b4; --line: #333b47; --bar: #7aa2f0; --hit: #63c58d; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.45 system-ui, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .75rem; }
+p { margin: 0; color: var(--soft); overflow-wrap: anywhere; }
+ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
+li { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  overflow: hidden; position: relative; }
+.picture { width: 100%; aspect-ratio: 1; object-fit: contain; display: block; background: #fff; }
+.none { display: grid; place-items: center; background: var(--ground); color: var(--soft);
+  font-size: .85rem; }
+.title { padding: .5rem .6rem .6rem; font-size: .85rem; overflow-wrap: anywhere; }
+.place { position: absolute; top: .4rem; left: .4rem; min-width: 1.6rem; padding: 0 .4rem;
+  text-align: center; border-radius: .8rem; background: var(--bar); color: var(--card);
+  font-size: .85rem; font-weight: 600; }
+.hit { border: 2px solid var(--hit); }
+.hit strong { color: var(--hit); display: block; }
+table { border-collapse: collapse; width: 100%; max-width: 34rem; }
+th { text-align: left; font-weight: 500; padding: .2rem .8rem .2rem 0; width: 1%;
+  white-space: nowrap; }
+td { padding: .2rem 0; }
+td:last-child { width: 4rem; text-align: right; font-variant-numeric: tabular-nums; }
+.bar { height: .9rem; border-radius: .3rem; background: var(--bar); min-width: 1px; }
+"""
+
+
+def card(shown: Recommendation) -> str:
+    """The page."""
+    name = f"user {shown.user}" + (f" ({shown.name})" if shown.name else "")
+    history = shown.history[:_HISTORY]
+    more = len(shown.history) - len(history)
+    with quiet_decoders():
+        best = "".join(_item(item, shown.folder, k) for k, item in enumerate(shown.top, 1))
+        past = "".join(_item(item, shown.folder) for item in history)
+    bars = "".join(
+        f'<tr><th scope="row">{html.escape(view)}</th>'
+        f'<td><div class="bar" style="width:{100 * weight:.1f}%"></div></td>'
+        f"<td>{100 * weight:.0f} %</td></tr>"
+        for view, weight in shown.weights.items()
+    )
+    router = (
+        "how this user's private router weighs the views"
+        if len(shown.weights) > 1
+        else "this variant has one view and no router"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(name)}: recommendations</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{html.escape(name)}</h1>
+<p>{html.escape(f"{shown.data}, variant {shown.variant}, run {shown.run}")}</p>
+<h2>Recommended</h2>
+<ol>{best}</ol>
+<p style="margin-top:.75rem">{html.escape(outcome(shown))}</p>
+<h2>View weights</h2>
+<p style="margin-bottom:.5rem">{router}</p>
+<table>{bars}</table>
+<h2>History</h2>
+<p style="margin-bottom:.75rem">{len(shown.history)} train items, the newest first\
+{f"; {more} older ones are left out" if more else ""}</p>
+<ol>{past}</ol>
+</main>
+</body>
+</html>
+"""
+
+
+def outcome(shown: Recommendation) -> str:
+    """Where the user's held-out test item ended up."""
+    if shown.test_rank < 0:
+        return "This user has no test item."
+    return f"The held-out test item is number {shown.test_rank + 1} of all candidates."
+
+
+def _item(item: Shown, folder: PictureFolder | None, place: int | None = None) -> str:
+    number = "" if place is None else f'<span class="place">{place}</span>'
+    hit = f"<strong>its {item.held_out} item</strong>" if item.held_out else ""
+    picture = _picture(item, folder)
+    kind = ' class="hit"' if item.held_out == "test" else ""
+    return (
+        f'<li{kind}>{picture}{number}<div class="title">{hit}{html.escape(item.title)}</div></li>'
+    )
+
+
+def _picture(item: Shown, folder: PictureFolder | None) -> str:
+    """The picture as a data URI, or a place where it would be."""
+    none = '<div class="picture none">no picture</div>'
+    if folder is None or not item.picture:
+        return none
+    try:
+        picture = folder.open(item.picture)
+    except PictureError:
+        return none
+    picture.thumbnail((_SIDE, _SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    alternative = html.escape(item.title, quote=True)
+    return f'<img class="picture" alt="{alternative}" src="data:image/jpeg;base64,{encoded}">'

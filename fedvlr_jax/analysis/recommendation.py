@@ -1,0 +1,169 @@
+"""What a finished run recommends to one user, and what its router looks at."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedvlr_jax import data as data_sets
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.data.labels import Labels, history_in_time, read_labels
+from fedvlr_jax.data.pictures import PictureFolder
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item as people see it; `held_out` is "test", "validation" or ""."""
+
+    item: int
+    title: str
+    picture: str
+    held_out: str = ""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One user's history, recommendations and router.
+
+    Attributes:
+        run: folder of the run.
+        data: name of the data set.
+        variant: what was trained.
+        user: id in the data set.
+        name: original id, or "".
+        history: train items, the newest first.
+        top: recommended items, best first.
+        test_rank: rank of the test item among all candidates, 0 = first; -1 without one.
+        weights: weight of every view by its name, summing to 1.
+        folder: where the pictures are, if there are any.
+    """
+
+    run: Path
+    data: str
+    variant: str
+    user: int
+    name: str
+    history: tuple[Shown, ...]
+    top: tuple[Shown, ...]
+    test_rank: int
+    weights: dict[str, float]
+    folder: PictureFolder | None
+
+
+def recommend(
+    run: Path,
+    user: int | None = None,
+    original_user: str | None = None,
+    top: int = 10,
+    data: Path | None = None,
+) -> Recommendation:
+    """Read what a finished run recommends to a user.
+
+    Args:
+        run: folder that `fedvlr_jax.train` has written.
+        user: id in the data set; or
+        original_user: id in the raw data, where users.csv knows it.
+        top: number of items, at most as many as the run has ranked.
+        data: folder of the data set, if it has moved since.
+
+    Raises:
+        UserError: no finished run there, its data has changed or is gone, or no such user.
+    """
+    settings, ranked, per_user = _results(run)
+    config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
+    if data is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=str(data)))
+    found = _load(run, config, settings)
+    folder = None if config.data.data == "synthetic" else Path(config.data.data)
+    labels = read_labels(folder) if folder else Labels()
+    user = _user(found, labels, user, original_user)
+    place = np.flatnonzero(per_user["user"] == user)
+    if not len(place):
+        raise UserError(f"--user={user}: was not evaluated in {run} (--eval_clients)")
+    row = int(place[0])
+    best = ranked["topk"][row][ranked["topk"][row] >= 0]
+    if not 1 <= top <= ranked["topk"].shape[1]:
+        raise UserError(f"--top={top}: expected 1 to {ranked['topk'].shape[1]} items")
+    interactions = found.interactions
+    held_out = {int(interactions.valid[user]): "validation", int(interactions.test[user]): "test"}
+    if folder:
+        history = history_in_time(folder, user)[::-1]
+    else:
+        history = interactions.items[slice(*interactions.offsets[user : user + 2])]
+
+    def shown(item: int) -> Shown:
+        title = labels.titles[item] if labels.titles else ""
+        name = labels.items[item] if labels.items else ""
+        return Shown(
+            item=item,
+            title=title or (f"item {item} ({name})" if name else f"item {item}"),
+            picture=labels.pictures[item] if labels.pictures else "",
+            held_out=held_out.get(item, ""),
+        )
+
+    weights = per_user["view_weights"][row]
+    return Recommendation(
+        run=run,
+        data=found.name,
+        variant=config.method.variant,
+        user=user,
+        name=labels.users[user] if labels.users else "",
+        history=tuple(shown(int(item)) for item in history),
+        top=tuple(shown(int(item)) for item in best[:top]),
+        test_rank=int(per_user["rank"][row]),
+        weights=dict(zip(config.method.used_views, weights.tolist(), strict=True)),
+        folder=labels.folder,
+    )
+
+
+def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """config.json, rankings.npz and per_user.npz of a finished run."""
+    for name in ("config.json", "summary.json", "rankings.npz", "per_user.npz"):
+        if not (run / name).is_file():
+            what = "an unfinished run" if (run / "config.json").is_file() else "no run"
+            raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
+    try:
+        settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        arrays = []
+        for name in ("rankings.npz", "per_user.npz"):
+            with np.load(run / name, allow_pickle=False) as archive:
+                arrays.append({key: archive[key] for key in archive.files})
+    except (OSError, ValueError) as error:
+        raise UserError(f"--run={run}: not readable ({error})") from None
+    return settings, arrays[0], arrays[1]
+
+
+def _load(run: Path, config: Config, settings: dict[str, Any]) -> Dataset:
+    """The data that the run was trained on."""
+    try:
+        found = data_sets.load(config)
+    except UserError as error:
+        raise UserError(
+            f"--run={run}: its data cannot be read ({error}); --data=DIR tells where it is now"
+        ) from None
+    if found.fingerprint() != settings["data_fingerprint"]:
+        raise UserError(
+            f"--run={run}: {config.data.data} has changed since, expected the data it was trained "
+            "on"
+        )
+    return found
+
+
+def _user(found: Dataset, labels: Labels, user: int | None, original: str | None) -> int:
+    n_clients = found.interactions.n_clients
+    if (user is None) == (original is None):
+        raise UserError("--user: expected either --user=ID or --original_user=ID")
+    if original is not None:
+        if labels.users is None:
+            raise UserError(f"--original_user={original}: the data has no users.csv, use --user")
+        if original not in labels.users:
+            raise UserError(f"--original_user={original}: not among the {n_clients} users kept")
+        return labels.users.index(original)
+    if not 0 <= user < n_clients:
+        raise UserError(f"--user={user}: expected an id from 0 to {n_clients - 1}")
+    return user

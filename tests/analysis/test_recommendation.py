@@ -1,0 +1,182 @@
+"""What one user is shown, from a shop that was really prepared and trained on."""
+
+import html
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from absl import flags
+
+import fedvlr_jax
+from experiments import cli
+from experiments import recommend as program
+from fedvlr_jax.analysis.card import card
+from fedvlr_jax.analysis.recommendation import recommend
+from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.prepare import PrepareConfig, prepare
+from tests import worlds
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    config = PrepareConfig.of(source="rendered", clients=30, items=40, clip="random:tiny")
+    return prepare(config, tmp_path_factory.mktemp("shop") / "shop").out
+
+
+@pytest.fixture(scope="module")
+def run(shop, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    settings = {"dim": 8, "rounds": 2, "eval_every": 2, "devices": 1, "buckets": 1}
+    config = fedvlr_jax.Config.of(data=str(shop), views="image,text", **settings)
+    fedvlr_jax.train(config, out)
+    return out
+
+
+def test_shows_what_the_run_has_found(shop, run):
+    data, ranked = read_folder(shop, True).interactions, np.load(run / "rankings.npz")
+    per_user = np.load(run / "per_user.npz")
+    titles = pd.read_csv(shop / "items.csv")["title"]
+    log = pd.read_csv(shop / "inter.csv")
+    for user in range(30):
+        shown = recommend(run, user)
+        assert shown.name == f"client{user:06d}"
+        assert [item.item for item in shown.top] == ranked["topk"][user][:10].tolist()
+        assert [item.title for item in shown.top] == titles[ranked["topk"][user][:10]].tolist()
+        own = log[(log["userID"] == user) & (log["split_label"] == 0)]
+        newest_first = own.sort_values("timestamp", ascending=False)["itemID"].tolist()
+        assert [item.item for item in shown.history] == newest_first
+        assert list(shown.weights) == ["image", "text"]
+        assert sum(shown.weights.values()) == pytest.approx(1, abs=1e-5)
+        assert shown.test_rank == per_user["rank"][user]
+        for place, item in enumerate(shown.top):
+            assert (item.held_out == "test") == (item.item == data.test[user])
+            assert (item.held_out == "validation") == (item.item == data.valid[user])
+            if item.held_out == "test":
+                assert place == shown.test_rank
+
+
+def test_a_user_by_its_original_id(run):
+    assert recommend(run, original_user="client000007") == recommend(run, 7)
+    assert len(recommend(run, 7, top=15).top) == 15
+
+
+def test_the_card_holds_every_picture_and_title(run):
+    shown = recommend(run, 3)
+    page = card(shown)
+    n_pictures = len(shown.top) + min(len(shown.history), 12)
+    assert len(re.findall(r'src="data:image/jpeg;base64,[A-Za-z0-9+/=]{500,}"', page)) == n_pictures
+    for item in shown.top:
+        assert html.escape(item.title) in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # needs nothing else
+
+
+def test_titles_are_text_and_never_markup(run, shop, tmp_path):
+    other = shutil.copytree(shop, tmp_path / "other")
+    table = pd.read_csv(other / "items.csv")
+    table["title"] = '<script>alert("x")</script> & "more"'
+    table.to_csv(other / "items.csv", index=False)
+    page = card(recommend(run, 3, data=other))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_without_titles_and_pictures(run, shop, tmp_path):
+    bare = shutil.copytree(shop, tmp_path / "bare")
+    shutil.rmtree(bare / "images")
+    for name in ("items.csv", "users.csv", "dataset.json"):
+        (bare / name).unlink()
+    shown = recommend(run, 3, data=bare)
+    assert shown.name == ""
+    assert shown.top[0].title == f"item {shown.top[0].item}"
+    assert card(shown).count("no picture") == len(shown.top) + min(len(shown.history), 12)
+    with pytest.raises(UserError, match=r"the data has no users\.csv"):
+        recommend(run, original_user="client000003", data=bare)
+
+
+def test_a_generated_population_can_be_looked_at(tmp_path):
+    config = worlds.config(data="synthetic", clients=20, items=40, variant="mlp", rounds=2)
+    fedvlr_jax.train(config, tmp_path / "run")
+    shown = recommend(tmp_path / "run", 4)
+    assert shown.weights == {"mlp": 1.0}
+    assert "no router" in card(shown)
+
+
+def refused(capsys, *arguments):
+    """The sentence that the program ends with."""
+    values = flags.FlagValues()
+    program.define_flags(values)
+    old, sys.argv = sys.argv, ["recommend", *map(str, arguments)]
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.run(program.main, values, program.USAGE)
+    finally:
+        sys.argv = old
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_mistakes_end_in_one_sentence(run, shop, tmp_path, capsys):
+    assert "--run: missing" in refused(capsys, "--user=1")
+    assert "no run (config.json is missing)" in refused(capsys, f"--run={tmp_path}", "--user=1")
+    assert "expected an id from 0 to 29" in refused(capsys, f"--run={run}", "--user=30")
+    assert "expected an id from 0 to 29" in refused(capsys, f"--run={run}", "--user=-1")
+    assert "either --user=ID or" in refused(capsys, f"--run={run}")
+    assert "either" in refused(capsys, f"--run={run}", "--user=1", "--original_user=a")
+    assert "not among the 30" in refused(capsys, f"--run={run}", "--original_user=x")
+    assert "--top=0: expected 1 to 50" in refused(capsys, f"--run={run}", "--user=1", "--top=0")
+    out = tmp_path / "no" / "card.html"
+    assert "cannot be written" in refused(capsys, f"--run={run}", "--user=1", f"--out={out}")[:200]
+    moved = tmp_path / "moved"
+    assert "its data cannot be read" in refused(
+        capsys, f"--run={run}", "--user=1", f"--data={moved}"
+    )
+    changed = shutil.copytree(shop, tmp_path / "changed")
+    features = np.load(changed / "image_features.npy")
+    np.save(changed / "image_features.npy", features[::-1])
+    assert "has changed since" in refused(capsys, f"--run={run}", "--user=1", f"--data={changed}")
+    unfinished = shutil.copytree(run, tmp_path / "unfinished")
+    (unfinished / "summary.json").unlink()
+    assert "an unfinished run" in refused(capsys, f"--run={unfinished}", "--user=1")
+
+
+def test_clients_that_were_not_evaluated(tmp_path):
+    config = worlds.config(data="synthetic", clients=20, items=40, variant="mlp", eval_clients=5)
+    fedvlr_jax.train(config, tmp_path / "run")
+    there = np.load(tmp_path / "run" / "per_user.npz")["user"]
+    missing = next(user for user in range(20) if user not in there)
+    assert recommend(tmp_path / "run", int(there[0])).top
+    with pytest.raises(UserError, match="was not evaluated"):
+        recommend(tmp_path / "run", missing)
+
+
+def test_the_program_prints_and_writes(run, tmp_path, capsys):
+    values = flags.FlagValues()
+    program.define_flags(values)
+    values(["recommend", f"--run={run}", "--user=3", f"--out={tmp_path / 'card.html'}"])
+    program.main(values)
+    printed = capsys.readouterr().out
+    shown = recommend(run, 3)
+    assert printed.splitlines()[0] == "user 3 (client000003)"
+    for place, item in enumerate(shown.top, 1):
+        assert f"{place:>2}. {item.title}" in printed
+    assert re.search(r"  image  █* +\d+ %\n  text   █* +\d+ %\n", printed)
+    assert (tmp_path / "card.html").read_text() == card(shown)
+
+
+def test_damaged_labels_are_told(run, shop, tmp_path):
+    for content, words in (("", "items.csv"), ("itemID,title\n5,a\n", "every itemID")):
+        other = shutil.copytree(shop, tmp_path / words)
+        (other / "items.csv").write_text(content)
+        with pytest.raises(UserError, match=words):
+            recommend(run, 3, data=other)
+    other = shutil.copytree(shop, tmp_path / "json")
+    (other / "dataset.json").write_text(json.dumps({"images": None}))
+    assert "no picture" in card(recommend(run, 3, data=other))
