@@ -29,3 +29,9 @@ def ku() -> Path:
         if place and (root / place / "inter.csv").is_file():
             return root / place
     pytest.skip("the KU data set is not in data/KU (see README: where it is published)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: one of them begun last would keep the other core waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -1,7 +1,7 @@
 """What a finished run recommends to one user, and what its router looks at."""
 
 import dataclasses
-import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fedvlr_jax.data.labels import Labels, history_in_time, read_labels
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import read_json
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,14 @@ def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str
             what = "an unfinished run" if (run / "config.json").is_file() else "no run"
             raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
     try:
-        settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        settings = read_json(run / "config.json")
         arrays = []
         for name in ("rankings.npz", "per_user.npz"):
             with np.load(run / name, allow_pickle=False) as archive:
                 arrays.append({key: archive[key] for key in archive.files})
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"--run={run}: not readable ({error})") from None
     return settings, arrays[0], arrays[1]
 

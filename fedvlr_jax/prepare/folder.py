@@ -1,18 +1,15 @@
 """The folder of a data set in the making: whose it is, and whether it is finished."""
 
-import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import UNFINISHED, is_unfinished, write_json
+from fedvlr_jax.files import LOCK, UNFINISHED, is_unfinished, locked, read_json, write_json
 
 _DONE = "dataset.json"
 _BEGUN = f"{UNFINISHED}settings.json"
-_LOCK = ".lock"
 _MAY_DIFFER = ("batch", "workers")  # how fast, not what
 
 
@@ -33,17 +30,13 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
             yield finished
             return
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / _LOCK, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"--out={out}: another process is working in it") from None
+        with locked(out):
             write_json(out / _BEGUN, settings)
             try:
                 yield None
             except UserError:
                 # A mistake that was found before anything was made should leave nothing behind.
-                if {p.name for p in out.iterdir()} <= {_BEGUN, _LOCK}:
+                if {p.name for p in out.iterdir()} <= {_BEGUN, LOCK}:
                     _leave(out)
                 raise
             _leave(out)
@@ -53,7 +46,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
 
 def _leave(out: Path) -> None:
     """Remove the marks of a preparation under way, and the folder if it is empty then."""
-    for name in (_BEGUN, _LOCK):
+    for name in (_BEGUN, LOCK):
         (out / name).unlink()
     if not any(out.iterdir()):
         out.rmdir()
@@ -64,13 +57,13 @@ def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         raise UserError(f"--out={out}: is a file, expected a folder")
     content = {p.name for p in out.iterdir()} if out.exists() else set()
     if _DONE in content:
-        summary = _read(out / _DONE)
+        summary = read_json(out / _DONE)
         _check_same(out, summary.get("settings", {}), settings)
         return summary
     if _BEGUN in content:
-        _check_same(out, _read(out / _BEGUN), settings)
+        _check_same(out, read_json(out / _BEGUN), settings)
         return None
-    others = sorted(name for name in content - {_LOCK} if not is_unfinished(Path(name)))
+    others = sorted(name for name in content - {LOCK} if not is_unfinished(Path(name)))
     if others:
         raise UserError(
             f"--out={out}: holds {others[0]} and no {_DONE}, expected a new or empty folder"
@@ -85,13 +78,3 @@ def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
                 f"--out={out}: holds a data set with other settings (--{name} was "
                 f"{stored.get(name)}, now {value}), expected the same or another folder"
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content

@@ -224,12 +224,10 @@ class _Encoding:
         identity: list,
     ) -> tuple[RowStore, Bool[np.ndarray, " items"]]:
         """Encode what is not on disk yet; `identity` names every input."""
-        key = json.dumps([self.model.describe(), identity], sort_keys=True)
-        store = RowStore(
-            self._out / f"{modality}_features.npy",
-            self.model.width,
-            hashlib.sha256(key.encode()).hexdigest(),
-        )
+        key = hashlib.sha256(json.dumps(self.model.describe(), sort_keys=True).encode())
+        for one in identity:
+            key.update(repr(one).encode())
+        store = RowStore(self._out / f"{modality}_features.npy", self.model.width, key.hexdigest())
         encoder = Encoder(embed, self.model.params, blank, self._config.batch, self._config.workers)
         done, count, timing = store.done, len(identity), Timing()
         if done:

@@ -1,16 +1,14 @@
 """The folder of a run: whose it is, and whether a configuration may go on in it."""
 
-import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import is_unfinished, write_json
+from fedvlr_jax.files import LOCK, is_unfinished, locked, read_json, write_json
 
-_CONFIG, _SUMMARY, _LOCK = "config.json", "summary.json", ".lock"
+_CONFIG, _SUMMARY = "config.json", "summary.json"
 # `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides.
 _MAY_DIFFER = ("rounds", "data")
 
@@ -31,12 +29,8 @@ def claimed(out: Path, settings: dict[str, Any], rounds_done: int) -> Iterator[N
     try:
         _check(out, settings, rounds_done)
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / _LOCK, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"--out={out}: another process is working in it") from None
-            if not (out / _CONFIG).exists() or _read(out / _CONFIG) != settings:
+        with locked(out):
+            if not (out / _CONFIG).exists() or read_json(out / _CONFIG) != settings:
                 write_json(out / _CONFIG, settings)
             yield
     except OSError as error:
@@ -47,7 +41,7 @@ def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
     """The summary of the run in `out`, if it has finished `rounds` rounds or stopped early."""
     if not (out / _SUMMARY).exists():
         return None
-    summary = _read(out / _SUMMARY)
+    summary = read_json(out / _SUMMARY)
     done = summary.get("rounds_done") == rounds or summary.get("stopped_early")
     return summary if done else None
 
@@ -62,8 +56,8 @@ def _check(out: Path, settings: dict[str, Any], rounds_done: int) -> None:
         raise UserError(f"--out={out}: is a file, expected a folder")
     content = [p.name for p in out.iterdir() if not is_unfinished(p)] if out.exists() else []
     if _CONFIG in content:
-        _check_same(out, _read(out / _CONFIG), settings)
-    elif set(content) - {_LOCK}:
+        _check_same(out, read_json(out / _CONFIG), settings)
+    elif set(content) - {LOCK}:
         raise UserError(
             f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
             "a run"
@@ -84,13 +78,3 @@ def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
                 f"--out={out}: holds another configuration's run ({what} {found}, now "
                 f"{wanted[name]}), expected the same settings or another folder"
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content

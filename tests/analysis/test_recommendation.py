@@ -4,15 +4,12 @@ import html
 import json
 import re
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from absl import flags
 
 import fedvlr_jax
-from experiments import cli
 from experiments import recommend as program
 from fedvlr_jax.analysis.card import card
 from fedvlr_jax.analysis.recommendation import recommend
@@ -20,6 +17,7 @@ from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from tests import worlds
+from tests.experiments import programs
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +106,10 @@ def test_a_generated_population_can_be_looked_at(tmp_path):
 
 def refused(capsys, *arguments):
     """The sentence that the program ends with."""
-    values = flags.FlagValues()
-    program.define_flags(values)
-    old, sys.argv = sys.argv, ["recommend", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            cli.run(program.main, values, program.USAGE)
-    finally:
-        sys.argv = old
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
+    code, printed, complaint = programs.in_process(program, capsys, *arguments)
+    assert (code, printed) == (2, "")
+    assert complaint.count("\n") == 1
+    return complaint
 
 
 def test_mistakes_end_in_one_sentence(run, shop, tmp_path, capsys):
@@ -158,17 +147,14 @@ def test_clients_that_were_not_evaluated(tmp_path):
 
 
 def test_the_program_prints_and_writes(run, tmp_path, capsys):
-    values = flags.FlagValues()
-    program.define_flags(values)
-    values(["recommend", f"--run={run}", "--user=3", f"--out={tmp_path / 'card.html'}"])
-    program.main(values)
-    printed = capsys.readouterr().out
+    out = tmp_path / "card.html"
+    _, printed, _ = programs.in_process(program, capsys, f"--run={run}", "--user=3", f"--out={out}")
     shown = recommend(run, 3)
     assert printed.splitlines()[0] == "user 3 (client000003)"
     for place, item in enumerate(shown.top, 1):
         assert f"{place:>2}. {item.title}" in printed
     assert re.search(r"  image  █* +\d+ %\n  text   █* +\d+ %\n", printed)
-    assert (tmp_path / "card.html").read_text() == card(shown)
+    assert out.read_text() == card(shown)
 
 
 def test_damaged_labels_are_told(run, shop, tmp_path):

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from absl import flags
+
+from experiments import cli
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -18,6 +22,22 @@ def run(module, *flags, cwd=None, devices=1):
         text=True,
         timeout=600,
     )
+
+
+def in_process(program, capsys, *arguments):
+    """(exit code, stdout, stderr) of a main, run here to save the start of a process."""
+    values = flags.FlagValues()
+    program.define_flags(values)
+    old, sys.argv = sys.argv, [program.__name__, *map(str, arguments)]
+    code = 0
+    try:
+        cli.run(program.main, values, program.USAGE)
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = old
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def environment(devices=1):

@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
-from experiments import cli, prepare
+from experiments import prepare
 from fedvlr_jax.prepare.config import leaves
 from tests.data.raw import published
 from tests.experiments import programs
@@ -19,24 +18,8 @@ from tests.prepare.test_run import content
 SHOP = ("--source=rendered", "--clients=40", "--items=30", "--clip=random:tiny")
 
 
-def in_process(capsys, *arguments):
-    """(exit code, stdout, stderr) of the main."""
-    values = flags.FlagValues()
-    prepare.define_flags(values)
-    old, sys.argv = sys.argv, ["prepare", *map(str, arguments)]
-    code = 0
-    try:
-        cli.run(prepare.main, values, prepare.USAGE)
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def test_help_explains_every_flag(capsys):
-    code, printed, _ = in_process(capsys, "--help")
+    code, printed, _ = programs.in_process(prepare, capsys, "--help")
     assert code == 0
     for name in [*leaves(), "out"]:
         assert f"--{name}: " in printed
@@ -65,13 +48,8 @@ def test_a_shop_from_the_command_line(tmp_path):
 )
 def test_mistakes_end_in_one_sentence(tmp_path, capsys, arguments, words):
     out = tmp_path / "out"
-    given = (
-        [*arguments]
-        if any(a.startswith("--out") for a in arguments)
-        else [*arguments, f"--out={out}"]
-    )
-    small = ["--clients=20"] if "rendered" in " ".join(arguments) else []
-    code, _, complaint = in_process(capsys, *given, *small)
+    # Of a flag that is given twice the last one counts.
+    code, _, complaint = programs.in_process(prepare, capsys, f"--out={out}", *arguments)
     assert code == 2
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
@@ -84,8 +62,13 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path, capsys):
     path = tmp_path / "All_Beauty.jsonl"
     path.write_text(path.read_text()[:-40])
     out = tmp_path / "out"
-    code, _, complaint = in_process(
-        capsys, "--source=amazon", f"--raw={tmp_path}", "--clip=random:tiny", f"--out={out}"
+    code, _, complaint = programs.in_process(
+        prepare,
+        capsys,
+        "--source=amazon",
+        f"--raw={tmp_path}",
+        "--clip=random:tiny",
+        f"--out={out}",
     )
     assert code == 2
     assert f"{path}, line {len(published.EVENTS)}: not JSON" in complaint

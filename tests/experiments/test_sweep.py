@@ -11,6 +11,7 @@ from tests.experiments import programs
 SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds=2")
 
 
+@pytest.mark.slow
 def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     out = tmp_path / "sweep"
     command = (

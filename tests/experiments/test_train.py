@@ -9,9 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from absl import flags
 
-from experiments import cli, train
+from experiments import train
 from fedvlr_jax.config import leaves
 from tests.data.test_folder import write
 from tests.experiments import programs
@@ -39,22 +38,6 @@ CONTRACT = [
     "seed",
     "out",
 ]
-
-
-def in_process(capsys, *arguments):
-    """(exit code, stdout, stderr) of the main, run here to save the start of a process."""
-    values = flags.FlagValues()
-    train.define_flags(values)
-    old, sys.argv = sys.argv, ["train", *map(str, arguments)]
-    code = 0
-    try:
-        cli.run(train.main, values, train.USAGE)
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        sys.argv = old
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_help_explains_every_flag_and_exits_well():
@@ -103,7 +86,7 @@ BAD_FLAGS = [
 def test_mistakes_end_in_one_sentence_and_code_two(tmp_path, capsys, flag, words):
     out = tmp_path / "run"
     arguments = [flag] if flag.startswith("--out") else [flag, f"--out={out}"]
-    code, printed, complaint = in_process(capsys, *arguments)
+    code, printed, complaint = programs.in_process(train, capsys, *arguments)
     assert code == 2
     assert printed == ""
     assert complaint.startswith("error: ")
@@ -126,7 +109,7 @@ def test_bad_data_leaves_nothing_behind(tmp_path):
 
 def test_divergence_ends_with_code_two(tmp_path, capsys):
     flags_ = (*SMALL, "--client_lr=3e38", "--rounds=2", f"--out={tmp_path / 'run'}")
-    code, _, complaint = in_process(capsys, *flags_)
+    code, _, complaint = programs.in_process(train, capsys, *flags_)
     assert code == 2
     assert complaint.startswith("error: round 1")
 

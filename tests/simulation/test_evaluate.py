@@ -59,6 +59,7 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant):
 
 
 @pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaTypeSafetyWarning")
+@pytest.mark.slow
 def test_metrics_equal_ranx():
     data = worlds.dataset(lengths=(3,) * 30, n_items=120)
     simulation = worlds.simulation(data)
