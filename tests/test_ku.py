@@ -3,16 +3,18 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fedvlr_jax
 from fedvlr_jax import data as data_sets
+from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.prepare import PrepareConfig, prepare
+from tests import worlds
 
 
 def judged(folder, rankings, k=50):
     """(HR@k, NDCG@k) in percent over warm users, from the exported lists and inter.csv alone."""
-    import pandas as pd
-
     table = pd.read_csv(folder / "inter.csv")
     train = table[table.split_label == 0]
     seen = train.groupby("userID").itemID.agg(set)
@@ -74,3 +76,20 @@ def test_permuted_test_items_leave_the_rankings_bit_for_bit(ku, tmp_path):
     with np.load(a.out / "rankings.npz") as x, np.load(b.out / "rankings.npz") as y:
         np.testing.assert_array_equal(x["topk"], y["topk"])
         np.testing.assert_array_equal(x["users"], y["users"])
+
+
+def test_preparing_it_anew_gives_the_published_split(ku, tmp_path):
+    config = PrepareConfig.of(source="mmrec", raw=str(ku))
+    ours = read_folder(prepare(config, tmp_path / "ku").out, needs_content=True)
+    theirs = read_folder(ku, needs_content=True)
+    users, items = (
+        pd.read_csv(tmp_path / "ku" / f"{name}.csv")["original_id"].to_numpy()
+        for name in ("users", "items")
+    )
+    np.testing.assert_array_equal(items[ours.interactions.test], theirs.interactions.test[users])
+    np.testing.assert_array_equal(items[ours.interactions.valid], theirs.interactions.valid[users])
+    for found, expected in zip(
+        worlds.histories(ours), (worlds.histories(theirs)[user] for user in users), strict=True
+    ):
+        np.testing.assert_array_equal(np.sort(items[found]), expected)
+    np.testing.assert_array_equal(ours.catalogue.image, theirs.catalogue.image[items])
