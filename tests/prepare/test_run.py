@@ -11,7 +11,7 @@ from PIL import Image
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
-from fedvlr_jax.prepare.run import NO_TITLE
+from fedvlr_jax.prepare.encoding import NO_TITLE
 from fedvlr_jax.report import Silent
 from fedvlr_jax.server import clip
 from fedvlr_jax.server.encode import Encoder

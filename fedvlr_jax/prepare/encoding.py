@@ -1,0 +1,91 @@
+"""The encoder of a preparation: every item's picture and title once, rows on disk as they come."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
+from fedvlr_jax.prepare.config import PrepareConfig
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.server import clip
+from fedvlr_jax.server.encode import Encoder, Timing
+from fedvlr_jax.server.rows import RowStore
+
+NO_TITLE = "The title is missing."
+
+
+class Encoding:
+    """The encoder of a preparation, loaded once, and how its rows get on disk."""
+
+    def __init__(self, config: PrepareConfig, out: Path, reporter: Reporter) -> None:
+        self.model = clip.load(config.clip, config.precision, config.seed)
+        self._config, self._out, self._reporter = config, out, reporter
+        if not self.model.pretrained:
+            reporter.note(
+                f"warning: --clip={config.clip} has random weights; the features carry no "
+                "pretrained knowledge and serve dry runs only"
+            )
+
+    def images(
+        self, pictures: PictureFolder, where: list[str | None]
+    ) -> tuple[RowStore, Bool[np.ndarray, " items"]]:
+        """Write image_features.npy; which items have a picture that could be read."""
+
+        def load(item: int) -> np.ndarray | None:
+            name = where[item]
+            try:
+                return None if name is None else self.model.pixels(pictures.open(name))
+            except PictureError:
+                return None
+
+        blank = self.model.pixels(Image.new("RGB", (16, 16)))
+        with quiet_decoders():
+            return self._encode(
+                "image", self.model.embed_images, load, blank, pictures.states(where)
+            )
+
+    def texts(self, titles: list[str | None]) -> RowStore:
+        """Write text_features.npy."""
+        texts = [title or NO_TITLE for title in titles]
+        store, _ = self._encode(
+            "text",
+            self.model.embed_texts,
+            lambda item: self.model.tokens(texts[item]),
+            self.model.tokens(""),
+            texts,
+        )
+        return store
+
+    def _encode(
+        self,
+        modality: str,
+        embed: Callable,
+        load: Callable[[int], np.ndarray | None],
+        blank: np.ndarray,
+        identity: list,
+    ) -> tuple[RowStore, Bool[np.ndarray, " items"]]:
+        """Encode what is not on disk yet; `identity` names every input."""
+        key = hashlib.sha256(json.dumps(self.model.describe(), sort_keys=True).encode())
+        for one in identity:
+            key.update(repr(one).encode())
+        store = RowStore(self._out / f"{modality}_features.npy", self.model.width, key.hexdigest())
+        encoder = Encoder(embed, self.model.params, blank, self._config.batch, self._config.workers)
+        done, count, timing = store.done, len(identity), Timing()
+        if done:
+            self._reporter.note(f"going on after {modality} {done:,}")
+        self._reporter.begin(done, count, modality)
+        for rows in encoder.rows(load, done, count, timing):
+            store.append(rows)
+            self._reporter.advance(store.done)
+        self._reporter.end()
+        if count > done:
+            self._reporter.note(
+                f"encoded {count - done:,} {modality}s, {(count - done) / timing.total:,.1f} a "
+                f"second, devices waiting {100 * timing.idle / timing.total:.1f} % of the time"
+            )
+        return store, store.finish()

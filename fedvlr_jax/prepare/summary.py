@@ -1,0 +1,101 @@
+"""What dataset.json says about a preparation."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from fedvlr_jax.data.folder import TEST, VALID
+from fedvlr_jax.data.pictures import PictureError, PictureFolder
+from fedvlr_jax.data.raw.select import Selection
+from fedvlr_jax.data.raw.types import Raw
+from fedvlr_jax.prepare.config import PrepareConfig
+from fedvlr_jax.prepare.encoding import NO_TITLE
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.version import __version__
+
+_TOLD = 5  # unusable pictures that are named in a note
+_LISTED = 100  # and in dataset.json
+
+
+def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]:
+    """Source, settings and filters, and how much was read and kept."""
+    log = raw.log
+    return {
+        "version": __version__,
+        "source": config.source,
+        "settings": config.flat(),
+        "read": {
+            "interactions": len(log.user),
+            "users": len(log.users),
+            "items": len(log.items),
+        },
+        "filters": {
+            "merged_repeats": chosen.merged,
+            "min_user_interactions": config.min_user_interactions,
+            "min_item_interactions": config.min_item_interactions,
+        },
+        "kept": {
+            "interactions": len(chosen.user),
+            "users": len(chosen.user_code),
+            "items": len(chosen.item_code),
+            "train": int((chosen.split < VALID).sum()),
+            "valid": int((chosen.split == VALID).sum()),
+            "test": int((chosen.split == TEST).sum()),
+        },
+        "split": "leave-one-out by time: last interaction test, the one before validation",
+        "notes": list(raw.notes),
+    }
+
+
+def of_pictures(
+    out: Path,
+    pictures: PictureFolder,
+    items: list[str],
+    where: list[str | None],
+    there: Bool[np.ndarray, " items"],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Counts of pictures that are missing or of no use, by reason, and the first of them."""
+    refused = []
+    for item in np.flatnonzero(~there):
+        if where[item] is not None:
+            try:
+                pictures.open(where[item])
+                reason = "was unreadable"
+            except PictureError as error:
+                reason = str(error)
+            refused.append({"item": items[item], "picture": where[item], "reason": reason})
+    missing = sum(name is None for name in where)
+    for one in refused[:_TOLD]:
+        reporter.note(f"{one['picture']}: {one['reason']}; it counts as missing")
+    if len(refused) > _TOLD:
+        reporter.note(f"and {len(refused) - _TOLD} more pictures that are of no use")
+    replaced = missing + len(refused)
+    if replaced:
+        reporter.note(
+            f"{replaced:,} of {len(items):,} items ({100 * replaced / len(items):.1f} %) have no "
+            "usable picture and get the mean image feature"
+        )
+    inside = pictures.folder.resolve().is_relative_to(out.resolve())
+    return {
+        "folder": str(pictures.folder.relative_to(out) if inside else pictures.folder.resolve()),
+        "missing": missing,
+        "unusable": len(refused),
+        "missing_share": replaced / len(items),
+        "reasons": dict(Counter(one["reason"].split(" (")[0] for one in refused)),
+        "first_unusable": refused[:_LISTED],
+    }
+
+
+def of_titles(titles: list[str | None], reporter: Reporter) -> dict[str, Any]:
+    """Count of titles that are missing."""
+    missing = sum(not title for title in titles)
+    if missing:
+        reporter.note(
+            f"{missing:,} of {len(titles):,} items ({100 * missing / len(titles):.1f} %) have no "
+            f'title and get the text "{NO_TITLE}"'
+        )
+    return {"missing": missing, "missing_share": missing / len(titles)}
