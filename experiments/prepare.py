@@ -35,10 +35,12 @@ def main(values: flags.FlagValues) -> None:
     done = prepare(config, values.out, Progress())
     kept = done.summary["kept"]
     print(
-        f"written to {done.out}: {kept['users']:,} users, {kept['items']:,} items, "
+        f"{done.out}: {kept['users']:,} users, {kept['items']:,} items, "
         f"{kept['train']:,} train interactions"
     )
-    print(f"train on it: python -m experiments.train --data={done.out}")
+    featured = any((done.out / f"{m}_features.npy").exists() for m in ("image", "text"))
+    variant = "" if featured else " --variant=id"
+    print(f"train on it: python -m experiments.train --data={done.out}{variant}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from absl import flags
 
 from experiments import cli
 from fedvlr_jax import files
-from fedvlr_jax.analysis.card import card, outcome
+from fedvlr_jax.analysis.card import card, outcome, planted
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
 from fedvlr_jax.errors import UserError
 
@@ -52,7 +52,10 @@ def main(values: flags.FlagValues) -> None:
         files.write_text(out, card(shown))
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from None
-    print("\n".join([*lines(shown), f"written to {out}"]))
+    pictures = (
+        "" if shown.folder else " (without pictures: none are known, or their folder is gone)"
+    )
+    print("\n".join([*lines(shown), f"written to {out}{pictures}"]))
 
 
 def lines(shown: Recommendation) -> list[str]:
@@ -74,6 +77,7 @@ def lines(shown: Recommendation) -> list[str]:
             f"  {view:<{width}}  {'█' * round(_BAR * weight):<{_BAR}} {100 * weight:3.0f} %"
             for view, weight in shown.weights.items()
         ),
+        *([planted(shown)] if shown.preference else []),
     ]
 
 

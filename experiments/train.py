@@ -37,15 +37,30 @@ def main(values: flags.FlagValues) -> None:
     result = fedvlr_jax.train(config, values.out, Progress())
     summary = result.summary
     print(f"best round {summary['best_round']} (by validation), test in percent:")
-    for group in ("", "warm/", "cold/"):
+    for group, metrics in (
+        ("all", summary["test"]),
+        ("warm", _group(summary["test"], "warm/")),
+        ("cold", _group(summary["test"], "cold/")),
+        ("popularity, warm", _group(summary["popularity"]["test"], "warm/")),
+    ):
         numbers = "  ".join(
-            f"{name} {'--' if (v := summary['test'][group + name]) is None else f'{v:.2f}'}"
+            f"{name} {'--' if (v := metrics[name]) is None else f'{v:.2f}'}"
             for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50")
         )
-        print(f"  {group.rstrip('/') or 'all':<5} {numbers}")
+        print(f"  {group:<16} {numbers}")
     rate = summary["timing"]["client_rounds_per_second"]
     speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
     print(f"written to {result.out}{speed}")
+    print(f"look at a user: python -m experiments.recommend --run={result.out} --user=0")
+
+
+def _group(metrics: dict[str, float | None], prefix: str) -> dict[str, float | None]:
+    """The metrics of one group of clients, without its prefix."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in metrics.items()
+        if name.startswith(prefix)
+    }
 
 
 if __name__ == "__main__":

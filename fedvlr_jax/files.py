@@ -1,6 +1,7 @@
 """Writing files so that a kill at any moment leaves the old content or the new, never half."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"--out={folder}: another process is working in it") from None
         yield
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from fedvlr_jax.errors import UserError
 _LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
 Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what was expected
 
-AT_LEAST_ZERO: Check = (lambda v: 0 <= v <= _LARGEST, "a whole number of at least 0, in 31 bits")
-AT_LEAST_ONE: Check = (lambda v: 1 <= v <= _LARGEST, "a whole number of at least 1, in 31 bits")
 POSITIVE: Check = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 NOT_NEGATIVE: Check = (lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
 SEED: Check = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
@@ -24,8 +22,12 @@ ANY: Check = (lambda _: True, "")
 
 def at_least(smallest: int) -> Check:
     """A whole number from `smallest` on that an int32 can hold."""
-    expected = f"a whole number of at least {smallest}, in 31 bits"
+    expected = f"a whole number from {smallest} to {_LARGEST}"
     return (lambda v: smallest <= v <= _LARGEST, expected)
+
+
+AT_LEAST_ZERO: Check = at_least(0)
+AT_LEAST_ONE: Check = at_least(1)
 
 
 def setting(default: Any, text: str, check: Check = ANY) -> Any:

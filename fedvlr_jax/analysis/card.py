@@ -81,6 +81,7 @@ def card(shown: Recommendation) -> str:
 <h2>View weights</h2>
 <p style="margin-bottom:.5rem">{router}</p>
 <table>{bars}</table>
+<p style="margin-top:.5rem">{html.escape(planted(shown))}</p>
 <h2>History</h2>
 <p style="margin-bottom:.75rem">{len(shown.history)} train items, the newest first\
 {f"; {more} older ones are left out" if more else ""}</p>
@@ -96,6 +97,16 @@ def outcome(shown: Recommendation) -> str:
     if shown.test_rank < 0:
         return "This user has no test item."
     return f"The held-out test item is number {shown.test_rank + 1} of all candidates."
+
+
+def planted(shown: Recommendation) -> str:
+    """What a generated shop's user was made to prefer; "" for a real user."""
+    if not shown.preference:
+        return ""
+    told = ", ".join(
+        f"{name} {100 * float(value):.0f} %" for name, value in shown.preference.items()
+    )
+    return f"This user was generated to care about {told}."
 
 
 def _item(item: Shown, folder: PictureFolder | None, place: int | None = None) -> str:

@@ -42,6 +42,7 @@ class Recommendation:
         test_rank: rank of the test item among all candidates, 0 = first; -1 without one.
         weights: weight of every view by its name, summing to 1.
         folder: where the pictures are, if there are any.
+        preference: what a generated shop's user prefers, by modality, as text; else empty.
     """
 
     run: Path
@@ -54,6 +55,7 @@ class Recommendation:
     test_rank: int
     weights: dict[str, float]
     folder: PictureFolder | None
+    preference: dict[str, str]
 
 
 def recommend(
@@ -119,6 +121,7 @@ def recommend(
         test_rank=int(per_user["rank"][row]),
         weights=dict(zip(config.method.used_views, weights.tolist(), strict=True)),
         folder=labels.folder,
+        preference={name: values[user] for name, values in labels.preferences.items()},
     )
 
 

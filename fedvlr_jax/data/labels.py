@@ -1,8 +1,8 @@
 """What a prepared folder knows about its users and items for people to read; all of it optional."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from jaxtyping import Int64
 from fedvlr_jax.data.folder import TRAIN, find_table
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.errors import UserError
+
+_PREFERENCE = "preference_"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Labels:
         titles: texts, "" where there is none, or None.
         pictures: paths below `folder`, "" where there is none, or None.
         folder: where the pictures are, or None.
+        preferences: what a generated shop's users prefer by name, as text; empty for real ones.
     """
 
     users: Sequence[str] | None = None
@@ -31,6 +34,7 @@ class Labels:
     titles: Sequence[str] | None = None
     pictures: Sequence[str] | None = None
     folder: PictureFolder | None = None
+    preferences: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_labels(folder: Path) -> Labels:
@@ -39,8 +43,8 @@ def read_labels(folder: Path) -> Labels:
     Raises:
         UserError: one of them is malformed.
     """
-    users = _columns(folder / "users.csv", "userID", ("original_id",))
-    items = _columns(folder / "items.csv", "itemID", ("original_id", "title", "image"))
+    users = _columns(folder / "users.csv", "userID")
+    items = _columns(folder / "items.csv", "itemID")
     pictures, place = items.get("image"), _picture_folder(folder)
     return Labels(
         users=users.get("original_id"),
@@ -48,6 +52,11 @@ def read_labels(folder: Path) -> Labels:
         titles=items.get("title"),
         pictures=pictures if place else None,
         folder=place,
+        preferences={
+            name.removeprefix(_PREFERENCE): values
+            for name, values in users.items()
+            if name.startswith(_PREFERENCE)
+        },
     )
 
 
@@ -62,8 +71,8 @@ def history_in_time(folder: Path, user: int) -> Int64[np.ndarray, " items"]:
     return own["itemID"].drop_duplicates().to_numpy(np.int64)
 
 
-def _columns(path: Path, key: str, wanted: Sequence[str]) -> dict[str, list[str]]:
-    """The wanted columns as text, row k that of id k; nothing where there is no file."""
+def _columns(path: Path, key: str) -> dict[str, list[str]]:
+    """The columns as text, row k that of id k; nothing where there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -75,7 +84,7 @@ def _columns(path: Path, key: str, wanted: Sequence[str]) -> dict[str, list[str]
     if not np.array_equal(np.sort(ids), np.arange(len(ids))):
         raise UserError(f"{path}: expected every {key} from 0 to {len(ids) - 1} once")
     table = table.iloc[np.argsort(ids)]
-    return {name: table[name].tolist() for name in wanted if name in table}
+    return {name: table[name].tolist() for name in table}
 
 
 def _picture_folder(folder: Path) -> PictureFolder | None:

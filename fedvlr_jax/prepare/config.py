@@ -49,7 +49,9 @@ class PrepareConfig:
         0, "Threads that decode pictures; 0 = one per core, 16 at most.", AT_LEAST_ZERO
     )
     min_user_interactions: int = setting(
-        5, "Users with fewer different items are dropped, in items.", at_least(SMALLEST_HISTORY)
+        5,
+        "Users with fewer different items are dropped, in items; 3 at least.",
+        at_least(SMALLEST_HISTORY),
     )
     min_item_interactions: int = setting(
         0, "Items with fewer users are dropped, in users; 0 = none.", AT_LEAST_ZERO

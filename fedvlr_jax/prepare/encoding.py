@@ -79,13 +79,17 @@ class Encoding:
         if done:
             self._reporter.note(f"going on after {modality} {done:,}")
         self._reporter.begin(done, count, modality)
+        encoded = 0
         for rows in encoder.rows(load, done, count, timing):
             store.append(rows)
+            encoded += int(np.isfinite(rows[:, 0]).sum())
             self._reporter.advance(store.done)
         self._reporter.end()
-        if count > done:
+        if encoded:
+            idle = timing.idle / timing.total
+            hint = "; more --workers may help" if idle > 0.2 else ""
             self._reporter.note(
-                f"encoded {count - done:,} {modality}s, {(count - done) / timing.total:,.1f} a "
-                f"second, devices waiting {100 * timing.idle / timing.total:.1f} % of the time"
+                f"encoded {encoded:,} {modality}s, {encoded / timing.total:,.1f} a second, "
+                f"{100 * idle:.1f} % of the time spent waiting for them to load{hint}"
             )
         return store, store.finish()

@@ -55,6 +55,7 @@ def prepare(
     out = Path("data") / config.source if out is None else Path(out)
     with claimed(out, config.flat()) as finished:
         if finished is not None:
+            _refuse_changes(out, finished)
             reporter.note(f"{out}: this data set is finished, nothing to do")
             return Prepared(finished, out)
         summary, stores = _prepare(config, out, reporter)
@@ -62,6 +63,17 @@ def prepare(
         for store in stores:
             store.remove()
     return Prepared(summary, out)
+
+
+def _refuse_changes(out: Path, finished: dict[str, Any]) -> None:
+    """Refuse a finished data set whose raw files are there and no longer what they were."""
+    for made_from in finished["raw_files"]:
+        path = Path(made_from["path"])
+        if path.is_file() and files.sha256(path) != made_from["sha256"]:
+            raise UserError(
+                f"--out={out}: {path} has changed since this data set was made from it, expected "
+                "another folder"
+            )
 
 
 def _prepare(
@@ -94,7 +106,9 @@ def _prepare(
         where = _locate(config, raw, pictures, items)
         store, there = encoding.images(pictures, where)
         stores.append(store)
-        summary["images"] = summaries.of_pictures(out, pictures, items, where, there, reporter)
+        summary["images"] = summaries.of_pictures(
+            out, pictures, raw.pictures, items, where, there, reporter
+        )
         where = [name if ok else None for name, ok in zip(where, there, strict=True)]
     if encoding is not None and titles is not None:
         stores.append(encoding.texts(titles))
@@ -158,8 +172,9 @@ def _locate(
         return [None] * len(items)
     where = pictures.locate(raw.pictures, items)
     if not any(where):
+        named = next(iter((raw.pictures or {}).values()), f"{items[0]}.jpg")
         raise UserError(
             f"--images={config.images}: none of the {len(items)} items has a picture there, "
-            f"expected files like {items[0]}.jpg"
+            f"expected files like {named}"
         )
     return where

@@ -1,12 +1,14 @@
 """What dataset.json says about a preparation."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from fedvlr_jax import files
 from fedvlr_jax.data.folder import TEST, VALID
 from fedvlr_jax.data.pictures import PictureError, PictureFolder
 from fedvlr_jax.data.raw.select import Selection
@@ -46,6 +48,9 @@ def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]
             "test": int((chosen.split == TEST).sum()),
         },
         "split": "leave-one-out by time: last interaction test, the one before validation",
+        "raw_files": [
+            {"path": str(path.resolve()), "sha256": files.sha256(path)} for path in raw.files
+        ],
         "notes": list(raw.notes),
     }
 
@@ -53,13 +58,14 @@ def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]
 def of_pictures(
     out: Path,
     pictures: PictureFolder,
+    named: Mapping[str, str] | None,
     items: list[str],
     where: list[str | None],
     there: Bool[np.ndarray, " items"],
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Counts of pictures that are missing or of no use, by reason, and the first of them."""
-    refused = []
+    refused, named = [], named or {}
     for item in np.flatnonzero(~there):
         if where[item] is not None:
             try:
@@ -69,6 +75,13 @@ def of_pictures(
                 reason = str(error)
             refused.append({"item": items[item], "picture": where[item], "reason": reason})
     missing = sum(name is None for name in where)
+    gone = [
+        named[item] for item, name in zip(items, where, strict=True) if not name and item in named
+    ]
+    if gone:
+        reporter.note(
+            f"{len(gone):,} pictures that are named are not there, the first is {gone[0]}"
+        )
     for one in refused[:_TOLD]:
         reporter.note(f"{one['picture']}: {one['reason']}; it counts as missing")
     if len(refused) > _TOLD:
@@ -85,7 +98,8 @@ def of_pictures(
         "missing": missing,
         "unusable": len(refused),
         "missing_share": replaced / len(items),
-        "reasons": dict(Counter(one["reason"].split(" (")[0] for one in refused)),
+        "reasons": {"no such file": len(gone), "none named": missing - len(gone)}
+        | Counter(one["reason"].split(" (")[0] for one in refused),
         "first_unusable": refused[:_LISTED],
     }
 

@@ -146,13 +146,16 @@ def test_clients_that_were_not_evaluated(tmp_path):
         recommend(tmp_path / "run", missing)
 
 
-def test_the_program_prints_and_writes(run, tmp_path, capsys):
+def test_the_program_prints_and_writes(run, shop, tmp_path, capsys):
     out = tmp_path / "card.html"
     _, printed, _ = programs.in_process(program, capsys, f"--run={run}", "--user=3", f"--out={out}")
     shown = recommend(run, 3)
     assert printed.splitlines()[0] == "user 3 (client000003)"
     for place, item in enumerate(shown.top, 1):
         assert f"{place:>2}. {item.title}" in printed
+    preference = pd.read_csv(shop / "users.csv").loc[3, "preference_text"]
+    assert f"text {100 * preference:.0f} %" in printed.splitlines()[-2]
+    assert "generated to care about" in card(shown)
     assert re.search(r"  image  █* +\d+ %\n  text   █* +\d+ %\n", printed)
     assert out.read_text() == card(shown)
 

@@ -215,6 +215,31 @@ def test_ids_never_become_paths(tmp_path, raw):
     assert summary["images"]["missing"] == 4
 
 
+def test_pictures_that_are_named_and_not_there_are_told(tmp_path, raw):
+    settings = settings_of("csv", raw, published.table(raw)[1], tmp_path / "images")
+    notes = Notes()
+    summary = prepare(PrepareConfig.of(**settings), tmp_path / "out", notes).summary
+    assert summary["images"]["reasons"] == {"no such file": 1, "none named": 1}
+    assert "1 pictures that are named are not there, the first is a/front.png" in notes.text()
+    for path in (tmp_path / "images").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"expected files like a/front\.png"):
+        prepare(PrepareConfig.of(**settings), tmp_path / "other")
+
+
+def test_raw_files_that_have_changed_are_told(tmp_path, raw):
+    published.ninerec(raw)
+    config = PrepareConfig.of(source="ninerec", raw=str(raw), **TINY)
+    done = prepare(config, tmp_path / "out")
+    assert prepare(config, tmp_path / "out").summary == done.summary
+    with open(raw / "KU_pair.csv", "a") as file:
+        file.write("va,9,9\n")
+    with pytest.raises(UserError, match=r"KU_pair\.csv has changed since"):
+        prepare(config, tmp_path / "out")
+    (raw / "KU_pair.csv").unlink()  # gone to save space
+    assert prepare(config, tmp_path / "out").summary == done.summary
+
+
 def test_no_picture_at_all_is_refused(tmp_path, raw):
     published.ninerec(raw)
     draw_pictures(tmp_path / "images", ["other.png"])

@@ -57,7 +57,7 @@ def read(folder: Path) -> Raw:
             if item in builder and isinstance(title, str) and title.strip():
                 titles.setdefault(item, title.strip())
         notes += file.notes
-    return Raw(builder.log(), titles, notes=tuple(notes))
+    return Raw(builder.log(), titles, files=(*reviews, *meta), notes=tuple(notes))
 
 
 def _edition(file: TextFile, line: int, record: dict[str, Any]) -> str:

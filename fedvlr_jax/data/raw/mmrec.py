@@ -24,12 +24,13 @@ def read(folder: Path) -> Raw:
         UserError: files missing or malformed, with file and line, or an item without a row.
     """
     path = find_one(folder, ("*.inter", "inter.csv"), "MMRec's interactions")
-    arrays = {}
+    arrays, sources = {}, []
     for modality in ("image", "text"):
         for name in (f"{modality}_feat.npy", f"{modality}_features.npy"):
             rows = read_features(folder / name)
-            if rows is not None:
-                arrays.setdefault(modality, rows)
+            if rows is not None and modality not in arrays:
+                arrays[modality] = rows
+                sources.append(folder / name)
     if not arrays:
         raise UserError(
             f"--raw={folder}: no image_feat.npy or text_feat.npy there, expected at least one"
@@ -51,4 +52,4 @@ def read(folder: Path) -> Raw:
     log = builder.log()
     row_of = np.array(log.items, np.int64)
     features = {modality: rows[row_of] for modality, rows in arrays.items()}
-    return Raw(log, titles=None, features=features, notes=tuple(file.notes))
+    return Raw(log, titles=None, features=features, files=(path, *sources), notes=tuple(file.notes))

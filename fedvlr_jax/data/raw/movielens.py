@@ -41,7 +41,12 @@ def read(folder: Path) -> Raw:
         text = ". ".join(part for part in (title.strip(), known) if part)
         if item in builder and text:
             titles.setdefault(item, text)
-    return Raw(builder.log(), titles, notes=(*ratings.notes, *movies.notes))
+    return Raw(
+        builder.log(),
+        titles,
+        files=(ratings.path, movies.path),
+        notes=(*ratings.notes, *movies.notes),
+    )
 
 
 def _file(path: Path) -> TextFile:

@@ -42,4 +42,9 @@ def read(folder: Path) -> Raw:
         title = next((text.strip() for text in reversed(row[1:]) if text.strip()), "")
         if item in builder and title:
             titles.setdefault(item, title)
-    return Raw(builder.log(), titles, notes=(*pairs.notes, *items.notes))
+    return Raw(
+        builder.log(),
+        titles,
+        files=(pairs.path, items.path),
+        notes=(*pairs.notes, *items.notes),
+    )

@@ -36,28 +36,36 @@ def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
         UserError: files missing or malformed, with file and line.
     """
     path = raw if raw.is_file() else _only_table(raw, items)
-    builder = LogBuilder()
+    builder, clock = LogBuilder(), _Clock(columns.time)
     file = TextFile(path)
     for line, (user, item, time) in _rows(file, (columns.user, columns.item, columns.time)):
         builder.add(
             file.identifier(line, columns.user, user),
             file.identifier(line, columns.item, item),
-            _time(file, line, columns.time, time),
+            clock.read(file, line, time),
         )
     notes = list(file.notes)
     titles = {} if items and columns.title else None
     pictures = {} if items and columns.picture else None
     if items:
-        file = TextFile(items)
+        file, known_items = TextFile(items), 0
         wanted = [name for name in (columns.item, columns.title, columns.picture) if name]
         for line, cells in _rows(file, wanted):
             known = dict(zip(wanted, cells, strict=True))
             item = file.identifier(line, columns.item, known[columns.item])
+            known_items += item in builder
             for column, into in ((columns.title, titles), (columns.picture, pictures)):
                 if into is not None and item in builder and known[column].strip():
                     into.setdefault(item, known[column].strip())
         notes += file.notes
-    return Raw(builder.log(), titles, pictures, notes=tuple(notes))
+        if not known_items:
+            example = builder.log().items[0]
+            raise UserError(
+                f"{items}: none of its rows is about an item of {path}, expected values of "
+                f"{columns.item} like {example}"
+            )
+    read_files = (path, items) if items else (path,)
+    return Raw(builder.log(), titles, pictures, files=read_files, notes=tuple(notes))
 
 
 def _only_table(folder: Path, items: Path | None) -> Path:
@@ -85,16 +93,40 @@ def _rows(file: TextFile, wanted: list[str] | tuple[str, ...]) -> Iterator[tuple
     return file.table(_DELIMITERS[0], wanted)
 
 
-def _time(file: TextFile, line: int, name: str, text: str) -> float:
-    """A number as it is, an ISO 8601 date in seconds since 1970 (UTC where it names no zone)."""
-    try:
-        return file.number(line, name, text)
-    except UserError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except ValueError:
-        raise file.refuse(
-            line, f"{name} is {text!r}, expected a number or a date like 2026-01-31 12:00:00"
-        ) from None
+class _Clock:
+    """Reads one column of times, all of them of the first one's kind.
+
+    A number stays as it is; an ISO 8601 date becomes seconds since 1970, in UTC where it names no
+    zone. A column of several kinds would put interactions into an order that nobody meant.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._kind = ""
+
+    def read(self, file: TextFile, line: int, text: str) -> float:
+        """One time; raises UserError where it is no time or of another kind."""
+        kind, value = self._parsed(file, line, text)
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            raise file.refuse(
+                line,
+                f"{self._name} is {text!r}, {kind}, expected {self._kind} as in the lines above",
+            )
+        return value
+
+    def _parsed(self, file: TextFile, line: int, text: str) -> tuple[str, float]:
+        try:
+            return "a number", file.number(line, self._name, text)
+        except UserError:
+            pass
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise file.refuse(
+                line,
+                f"{self._name} is {text!r}, expected a number or a date like 2026-01-31 12:00:00",
+            ) from None
+        if moment.tzinfo:
+            return "a date with a time zone", moment.timestamp()
+        return "a date without a time zone", moment.replace(tzinfo=UTC).timestamp()

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -35,6 +36,7 @@ class Raw:
             None if a picture is named after its item.
         features: ready-made features by modality ("image", "text"), a row per item code.
         user_columns: more columns of users.csv by name, a value per user code.
+        files: the files that were read.
         notes: sentences that a person should see about how the files were read.
     """
 
@@ -43,6 +45,7 @@ class Raw:
     pictures: Mapping[str, str] | None = None
     features: Mapping[str, Float[np.ndarray, "items width"]] = field(default_factory=dict)
     user_columns: Mapping[str, Sequence] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -288,14 +288,38 @@ def test_tables_that_cannot_be_read(tmp_path, text, words):
     refused(lambda folder: tables.read(folder, COLUMNS), tmp_path, "log.csv", words)
 
 
-def test_times_may_be_numbers_or_dates(tmp_path):
-    (tmp_path / "log.csv").write_text(
-        "buyer;what;when\nu;i;1767225600\nu;j;2026-01-01\nu;k;2026-01-01 00:00:00Z\n"
-        'u;l;2026-01-01T01:00:00+01:00\n\n"v";m;1.7672256e9\n'
-    )
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("1767225600", "1.7672256e9"),
+        ("2026-01-01", "2026-01-01 00:00:00", "2026-01-01T00:00"),
+        ("2026-01-01T01:00:00+01:00", "2026-01-01 00:00:00Z", "20251231T2300-0100"),
+    ],
+)
+def test_times_may_be_numbers_or_dates(tmp_path, times):
+    rows = "".join(f"u;i{k};{time}\n\n" for k, time in enumerate(times))
+    (tmp_path / "log.csv").write_text("buyer;what;when\n" + rows)
     log = tables.read(tmp_path, COLUMNS).log
-    np.testing.assert_array_equal(log.time, [1767225600.0] * 5)
-    assert log.users == ["u", "v"]
+    np.testing.assert_array_equal(log.time, [1767225600.0] * len(times))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("5", "2026-01-01", "a date without a time zone, expected a number"),
+        ("2026-01-01", "5", "a number, expected a date without a time zone"),
+        ("2026-01-01", "2026-01-01 00:00Z", "a date with a time zone, expected a date without"),
+    ],
+)
+def test_times_are_of_one_kind(tmp_path, first, second, words):
+    (tmp_path / "log.csv").write_text(f"buyer,what,when\nu,i,{first}\nu,j,{second}\n")
+    refused(lambda folder: tables.read(folder, COLUMNS), tmp_path, "log.csv, line 3:", words)
+
+
+def test_an_items_table_about_other_items(tmp_path):
+    read, _ = made(tmp_path, "csv")
+    (tmp_path / "goods.csv").write_text("what,name,photo\nI1,A,a.png\n")
+    refused(read, tmp_path, "goods.csv: none of its rows is about an item of", "like if")
 
 
 def test_a_last_line_without_an_end_is_told(tmp_path):
