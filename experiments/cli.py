@@ -1,6 +1,8 @@
 """What the mains share: flags made from the configuration, errors as one sentence, exit codes."""
 
 import dataclasses
+import io
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,9 +42,13 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
     """Parse the command line and run `main`.
 
     A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
-    from the library) ends in one sentence on stderr and exit code 2; `--help` in 0; Ctrl-C in 130.
+    from the library, a file that the system refuses, too little memory) ends in one sentence on
+    stderr and exit code 2; `--help` in 0; Ctrl-C in 130.
     """
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a bar on a terminal that has no bars
     if any(a in ("--help", "-help", "-h", "-?") for a in arguments):
         print(_help(values, usage))
         sys.exit(0)
@@ -58,8 +64,17 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
         given = str(error).removeprefix("flag ").split(":")[0]
         print(f"error: {given}: expected {kind or 'another value'}", file=sys.stderr)
         sys.exit(2)
-    except (flags.Error, UserError) as error:
+    except (flags.Error, UserError, UnicodeDecodeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"error: not enough memory for these settings ({error})", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is on disk", file=sys.stderr)

@@ -46,8 +46,12 @@ def main(values: flags.FlagValues) -> None:
     if not values.run:
         raise UserError("--run: missing, expected the folder of a finished run")
     run, data = Path(values.run), Path(values.data) if values.data else None
+    if values.out and (not Path(values.out).name or Path(values.out).name == ".."):
+        raise UserError(f"--out={values.out}: expected a file to write")
     shown = recommend(run, values.user, values.original_user, values.top, data)
     out = Path(values.out) if values.out else run / f"user-{shown.user}.html"
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out={out}: is there and no plain file, expected a file to write")
     try:
         files.write_text(out, card(shown))
     except OSError as error:

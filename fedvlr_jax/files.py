@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,18 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process is in it.
     """
-    with open(folder / LOCK, "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--out={folder}: another process is working in it") from None
-        yield
+    path = folder / LOCK
+    while True:
+        with open(path, "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"--out={folder}: another process is working in it") from None
+            # Between opening and locking, its last owner may have removed the file.
+            if not _is(path, lock.fileno()):
+                continue
+            yield
+            return
 
 
 def sha256(path: Path) -> str:
@@ -47,21 +53,45 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content
 
 
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether `path` is the file that is open as `descriptor`."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, which then takes the place of `path` in one step."""
+    temporary = path.with_name(UNFINISHED + path.name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _to_disk(file: IO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` in one step."""
-    temporary = path.with_name(UNFINISHED + path.name)
-    with open(temporary, "w", encoding="utf-8") as file:
+    with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        _to_disk(file)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,32 +112,26 @@ def append_line(path: Path, record: dict) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Replace the content of `path` by a comma-separated table with a header."""
-    temporary = path.with_name(UNFINISHED + path.name)
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with (
+        _replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
         table.to_csv(file, index=False, lineterminator="\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        _to_disk(file)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Replace the content of `path` by an array in numpy's own format."""
-    temporary = path.with_name(UNFINISHED + path.name)
-    with open(temporary, "wb") as file:
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        _to_disk(file)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace the content of `path` by a compressed npz archive."""
-    temporary = path.with_name(UNFINISHED + path.name)
-    with open(temporary, "wb") as file:
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        _to_disk(file)
 
 
 def is_unfinished(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
+
+_ARRAYS = {"rankings.npz": ("users", "topk"), "per_user.npz": ("user", "rank", "view_weights")}
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,13 @@ def recommend(
     settings, ranked, per_user = _results(run)
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:
+        if "synthetic" in (config.data.data, str(data)):
+            raise UserError(f"--data={data}: only a data set in a folder can have moved")
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=str(data)))
     found = _load(run, config, settings)
     folder = None if config.data.data == "synthetic" else Path(config.data.data)
-    labels = read_labels(folder) if folder else Labels()
+    size = found.interactions
+    labels = read_labels(folder, size.n_clients, size.n_items) if folder else Labels()
     user = _user(found, labels, user, original_user)
     place = np.flatnonzero(per_user["user"] == user)
     if not len(place):
@@ -134,13 +140,13 @@ def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str
     try:
         settings = read_json(run / "config.json")
         arrays = []
-        for name in ("rankings.npz", "per_user.npz"):
-            with np.load(run / name, allow_pickle=False) as archive:
-                arrays.append({key: archive[key] for key in archive.files})
-    except UserError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"--run={run}: not readable ({error})") from None
+        for name, wanted in _ARRAYS.items():
+            with open(run / name, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays.append({key: archive[key] for key in wanted})
+    except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(f"--run={run}: {name} is damaged ({error})") from None
+    if "data_fingerprint" not in settings:
+        raise UserError(f"--run={run}: config.json is not a run's")
     return settings, arrays[0], arrays[1]
 
 

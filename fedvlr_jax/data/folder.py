@@ -27,6 +27,8 @@ _NOT_AN_ARRAY = (
     EOFError,
     MemoryError,
     SyntaxError,
+    TypeError,
+    RecursionError,
     tokenize.TokenError,
     zipfile.BadZipFile,
 )

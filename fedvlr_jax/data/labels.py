@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from fedvlr_jax.data.folder import TRAIN, find_table
 from fedvlr_jax.data.pictures import PictureFolder
+from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 
 _PREFERENCE = "preference_"
@@ -37,14 +38,14 @@ class Labels:
     preferences: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def read_labels(folder: Path) -> Labels:
+def read_labels(folder: Path, n_users: int, n_items: int) -> Labels:
     """Read items.csv, users.csv and dataset.json of a data folder, as far as they are there.
 
     Raises:
         UserError: one of them is malformed.
     """
-    users = _columns(folder / "users.csv", "userID")
-    items = _columns(folder / "items.csv", "itemID")
+    users = _columns(folder / "users.csv", "userID", n_users)
+    items = _columns(folder / "items.csv", "itemID", n_items)
     pictures, place = items.get("image"), _picture_folder(folder)
     return Labels(
         users=users.get("original_id"),
@@ -71,20 +72,27 @@ def history_in_time(folder: Path, user: int) -> Int64[np.ndarray, " items"]:
     return own["itemID"].drop_duplicates().to_numpy(np.int64)
 
 
-def _columns(path: Path, key: str) -> dict[str, list[str]]:
+def _columns(path: Path, key: str, count: int) -> dict[str, list[str]]:
     """The columns as text, row k that of id k; nothing where there is no file."""
     if not path.is_file():
         return {}
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         ids = table[key].astype(np.int64).to_numpy()
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, KeyError, ValueError) as error:
+    except (
+        OSError,
+        OverflowError,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        KeyError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a table with a column {key} ({reason})") from None
-    if not np.array_equal(np.sort(ids), np.arange(len(ids))):
-        raise UserError(f"{path}: expected every {key} from 0 to {len(ids) - 1} once")
+    if not np.array_equal(np.sort(ids), np.arange(count)):
+        raise UserError(f"{path}: expected every {key} from 0 to {count - 1} once")
     table = table.iloc[np.argsort(ids)]
-    return {name: table[name].tolist() for name in table}
+    return {name: [plain(text) for text in table[name]] for name in table}
 
 
 def _picture_folder(folder: Path) -> PictureFolder | None:
@@ -92,6 +100,6 @@ def _picture_folder(folder: Path) -> PictureFolder | None:
     try:
         summary = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         place = folder / summary["images"]["folder"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return PictureFolder(place) if place.is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return PictureFolder(place) if place.is_dir() else None

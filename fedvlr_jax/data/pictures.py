@@ -7,6 +7,7 @@ be anything; what cannot be decoded safely is told by `PictureError`.
 
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,20 @@ from pathlib import Path
 
 from PIL import Image
 
+from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
 
 # Formats that Pillow decodes by itself. EPS, for one, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_MOST_PIXELS = 50_000_000  # 150 MB once decoded
+_MOST_PIXELS = 50_000_000
+_MOST_BYTES = 64_000_000
+_MOST_SCANS = 200  # of a progressive JPEG; each costs time, and a few bytes make one
+# Decoding takes several times 4 bytes a pixel, so pictures larger than this are decoded one at a
+# time, and made smaller (to sides of about 1,000) before anything else copies them.
+_LARGE = 8_000_000
+_SMALLER_SIDE = 1000
+_one_large = threading.Lock()
 # The shorter side becomes the encoder's width, so a thin picture would become a huge one.
 _LONGEST_TO_SHORTEST = 50
 
@@ -58,7 +67,8 @@ class PictureFolder:
             folders.sort()
             for name in sorted(files):
                 stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SUFFIXES:
+                # A name that is no text could not be told of in a table.
+                if suffix.lower() in SUFFIXES and is_plain(name) and is_plain(place):
                     path = os.path.relpath(os.path.join(place, name), self.folder)
                     found.setdefault(stem, path)
         return found
@@ -113,13 +123,15 @@ class PictureFolder:
             path = (root / name).resolve()
             if not path.is_relative_to(root):
                 raise PictureError("leads out of the folder")
-            mode = path.stat().st_mode
+            found = path.stat()
         except FileNotFoundError:
             raise MissingPictureError("no such file") from None
         except (OSError, ValueError, RuntimeError) as error:  # loops of links, names with NUL
             raise PictureError(f"cannot be read ({error})") from None
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise PictureError("not a plain file")
+        if found.st_size > _MOST_BYTES:
+            raise PictureError(f"has {found.st_size:,} bytes, at most {_MOST_BYTES:,}")
         return path
 
 
@@ -136,7 +148,15 @@ def decode(path: Path) -> Image.Image:
                 raise PictureError(f"has {width} x {height} pixels, at most {_MOST_PIXELS:,}")
             if max(width, height) > _LONGEST_TO_SHORTEST * min(width, height):
                 raise PictureError(f"is {width} x {height}, too thin")
-            return _eight_bits(picture).convert("RGB")
+            if picture.info.get("progressive"):
+                scans = path.read_bytes().count(b"\xff\xda")
+                if scans > _MOST_SCANS:
+                    raise PictureError(f"has {scans} scans, at most {_MOST_SCANS}")
+            if width * height <= _LARGE:
+                return _eight_bits(picture).convert("RGB")
+            with _one_large:
+                whole = _eight_bits(picture).convert("RGB")
+                return whole.reduce(max(min(width, height) // _SMALLER_SIDE, 1))
     except PictureError:
         raise
     except Exception as error:  # a decoder may raise anything on bytes that were made to break it

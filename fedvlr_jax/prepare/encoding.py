@@ -33,7 +33,7 @@ class Encoding:
 
     def images(
         self, pictures: PictureFolder, where: list[str | None]
-    ) -> tuple[RowStore, Bool[np.ndarray, " items"]]:
+    ) -> Bool[np.ndarray, " items"]:
         """Write image_features.npy; which items have a picture that could be read."""
 
         def load(item: int) -> np.ndarray | None:
@@ -49,17 +49,16 @@ class Encoding:
                 "image", self.model.embed_images, load, blank, pictures.states(where)
             )
 
-    def texts(self, titles: list[str | None]) -> RowStore:
+    def texts(self, titles: list[str | None]) -> None:
         """Write text_features.npy."""
         texts = [title or NO_TITLE for title in titles]
-        store, _ = self._encode(
+        self._encode(
             "text",
             self.model.embed_texts,
             lambda item: self.model.tokens(texts[item]),
             self.model.tokens(""),
             texts,
         )
-        return store
 
     def _encode(
         self,
@@ -68,13 +67,15 @@ class Encoding:
         load: Callable[[int], np.ndarray | None],
         blank: np.ndarray,
         identity: list,
-    ) -> tuple[RowStore, Bool[np.ndarray, " items"]]:
+    ) -> Bool[np.ndarray, " items"]:
         """Encode what is not on disk yet; `identity` names every input."""
         key = hashlib.sha256(json.dumps(self.model.describe(), sort_keys=True).encode())
         for one in identity:
             key.update(repr(one).encode())
         store = RowStore(self._out / f"{modality}_features.npy", self.model.width, key.hexdigest())
-        encoder = Encoder(embed, self.model.params, blank, self._config.batch, self._config.workers)
+        # No batch needs to be larger than all there is.
+        batch = min(self._config.batch, len(identity))
+        encoder = Encoder(embed, self.model.params, blank, batch, self._config.workers)
         done, count, timing = store.done, len(identity), Timing()
         if done:
             self._reporter.note(f"going on after {modality} {done:,}")
@@ -92,4 +93,4 @@ class Encoding:
                 f"encoded {encoded:,} {modality}s, {encoded / timing.total:,.1f} a second, "
                 f"{100 * idle:.1f} % of the time spent waiting for them to load{hint}"
             )
-        return store, store.finish()
+        return store.finish()

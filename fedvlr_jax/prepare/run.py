@@ -18,7 +18,6 @@ from fedvlr_jax.prepare.encoding import Encoding
 from fedvlr_jax.prepare.folder import claimed
 from fedvlr_jax.prepare.tables import write_tables
 from fedvlr_jax.report import Reporter, Silent
-from fedvlr_jax.server.rows import RowStore
 
 _READERS: dict[str, Callable[[Path], Raw]] = {
     "amazon": amazon.read,
@@ -58,10 +57,8 @@ def prepare(
             _refuse_changes(out, finished)
             reporter.note(f"{out}: this data set is finished, nothing to do")
             return Prepared(finished, out)
-        summary, stores = _prepare(config, out, reporter)
+        summary = _prepare(config, out, reporter)
         files.write_json(out / "dataset.json", summary)
-        for store in stores:
-            store.remove()
     return Prepared(summary, out)
 
 
@@ -76,10 +73,8 @@ def _refuse_changes(out: Path, finished: dict[str, Any]) -> None:
             )
 
 
-def _prepare(
-    config: PrepareConfig, out: Path, reporter: Reporter
-) -> tuple[dict[str, Any], list[RowStore]]:
-    """Everything but dataset.json, which is returned, with the stores that are now done with."""
+def _prepare(config: PrepareConfig, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Everything but dataset.json, whose content is returned."""
     _check_folders(config)
     encoding = Encoding(config, out, reporter) if _encodes(config) else None
     raw, pictures = _read(config, out)
@@ -99,34 +94,34 @@ def _prepare(
         "titles": None,
     }
     where: list[str | None] = [None] * len(items)
-    stores: list[RowStore] = []
     for modality, rows in raw.features.items():
         files.write_array(out / f"{modality}_features.npy", rows[chosen.item_code])
     if encoding is not None and pictures is not None:
         where = _locate(config, raw, pictures, items)
-        store, there = encoding.images(pictures, where)
-        stores.append(store)
+        there = encoding.images(pictures, where)
         summary["images"] = summaries.of_pictures(
             out, pictures, raw.pictures, items, where, there, reporter
         )
         where = [name if ok else None for name, ok in zip(where, there, strict=True)]
     if encoding is not None and titles is not None:
-        stores.append(encoding.texts(titles))
+        encoding.texts(titles)
         summary["titles"] = summaries.of_titles(titles, reporter)
-    if stores:
+    if summary["images"] or summary["titles"]:
         summary["encoder"] = encoding.model.describe()
     if not raw.features and pictures is None:
         reporter.note("no pictures (--images), so no image features")
     if not raw.features and titles is None:
         reporter.note("no titles, so no text features")
     write_tables(out, raw, chosen, items, where)
-    return summary, stores
+    return summary
 
 
 def _check_folders(config: PrepareConfig) -> None:
     """A mistyped folder should not wait for the encoder to be loaded."""
     if config.raw and not Path(config.raw).exists():
         raise UserError(f"--raw={config.raw}: no such folder")
+    if config.item_table and not Path(config.item_table).is_file():
+        raise UserError(f"--item_table={config.item_table}: no such file")
     if config.images:
         PictureFolder(Path(config.images))
 

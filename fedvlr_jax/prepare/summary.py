@@ -10,9 +10,10 @@ from jaxtyping import Bool
 
 from fedvlr_jax import files
 from fedvlr_jax.data.folder import TEST, VALID
-from fedvlr_jax.data.pictures import PictureError, PictureFolder
+from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
 from fedvlr_jax.data.raw.select import Selection
 from fedvlr_jax.data.raw.types import Raw
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare.config import PrepareConfig
 from fedvlr_jax.prepare.encoding import NO_TITLE
 from fedvlr_jax.report import Reporter
@@ -65,15 +66,18 @@ def of_pictures(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Counts of pictures that are missing or of no use, by reason, and the first of them."""
-    refused, named = [], named or {}
-    for item in np.flatnonzero(~there):
-        if where[item] is not None:
-            try:
-                pictures.open(where[item])
-                reason = "was unreadable"
-            except PictureError as error:
-                reason = str(error)
-            refused.append({"item": items[item], "picture": where[item], "reason": reason})
+    named = named or {}
+    with quiet_decoders():
+        refused = [
+            {"item": items[item], "picture": where[item], "reason": _reason(pictures, where[item])}
+            for item in np.flatnonzero(~there)
+            if where[item] is not None
+        ]
+    if not there.any():
+        raise UserError(
+            f"--images={pictures.folder}: none of the {len(refused)} pictures can be used, the "
+            f"first is {refused[0]['picture']}: {refused[0]['reason']}"
+        )
     missing = sum(name is None for name in where)
     gone = [
         named[item] for item, name in zip(items, where, strict=True) if not name and item in named
@@ -102,6 +106,15 @@ def of_pictures(
         | Counter(one["reason"].split(" (")[0] for one in refused),
         "first_unusable": refused[:_LISTED],
     }
+
+
+def _reason(pictures: PictureFolder, name: str) -> str:
+    """Why a picture is of no use."""
+    try:
+        pictures.open(name)
+    except PictureError as error:
+        return str(error)
+    return "could not be read when its turn came"
 
 
 def of_titles(titles: list[str | None], reporter: Reporter) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import UNFINISHED, write_json
 
 _BLOCK = 65536  # rows in memory at once
@@ -56,18 +55,13 @@ class RowStore:
         """Write the target, rows of NaN replaced by the mean of the others.
 
         Returns:
-            Which rows were not replaced.
-
-        Raises:
-            UserError: no row has an embedding.
+            Which rows were not replaced. Where there is none, no target is written.
         """
         stored = np.memmap(self._rows, _STORED, "r").reshape(-1, self._width)
         blocks = range(0, len(stored), _BLOCK)
         present = np.concatenate([~np.isnan(stored[b : b + _BLOCK, 0]) for b in blocks])
         if not present.any():
-            raise UserError(
-                f"{self._target}: none of the {len(stored)} items has anything to embed"
-            )
+            return present
         total = sum(
             stored[b : b + _BLOCK][present[b : b + _BLOCK]].sum(axis=0, dtype=np.float64)
             for b in blocks
@@ -81,10 +75,6 @@ class RowStore:
         target.flush()
         os.replace(temporary, self._target)
         return present
-
-    def remove(self) -> None:
-        """Delete the rows; the target stays."""
-        shutil.rmtree(self._folder)
 
     @property
     def _row_bytes(self) -> int:

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -160,8 +161,54 @@ def test_the_program_prints_and_writes(run, shop, tmp_path, capsys):
     assert out.read_text() == card(shown)
 
 
+def _cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["rankings.npz", "per_user.npz"])
+@pytest.mark.parametrize("damage", [_cut, _flip, lambda path: path.write_bytes(b"")])
+def test_damaged_runs_are_told(run, tmp_path, name, damage):
+    other = shutil.copytree(run, tmp_path / "other")
+    damage(other / name)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        recommend(other, 3)
+
+
+def test_other_files_in_a_runs_place(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    np.savez(other / "rankings.npz", users=np.arange(3))
+    with pytest.raises(UserError, match=r"rankings\.npz is damaged"):
+        recommend(other, 3)
+    for content in ("{}", "[" * 100000):
+        other = shutil.copytree(run, tmp_path / str(len(content)))
+        (other / "config.json").write_text(content)
+        with pytest.raises(UserError, match=r"config\.json"):
+            recommend(other, 3)
+    with pytest.raises(UserError, match="only a data set in a folder"):
+        recommend(run, 3, data=Path("synthetic"))
+
+
+def test_places_where_no_card_can_be(run, tmp_path, capsys):
+    for out in ("/", "..", tmp_path, "/dev/null"):
+        assert "expected a file to write" in refused(
+            capsys, f"--run={run}", "--user=1", f"--out={out}"
+        )
+    assert "File name too long" in refused(capsys, f"--run={'x' * 300}", "--user=1")
+
+
 def test_damaged_labels_are_told(run, shop, tmp_path):
-    for content, words in (("", "items.csv"), ("itemID,title\n5,a\n", "every itemID")):
+    for content, words in (
+        ("", "items.csv"),
+        ("itemID,title\n5,a\n", "every itemID"),
+        ("itemID,title\n0,a\n", "from 0 to 39"),
+        ("itemID,title\n99999999999999999999,a\n", "not a table"),
+    ):
         other = shutil.copytree(shop, tmp_path / words)
         (other / "items.csv").write_text(content)
         with pytest.raises(UserError, match=words):

@@ -10,6 +10,8 @@ from PIL import Image
 
 GOOD = ("cmyk.jpg", "deep.png", "moving.gif", "palette.png", "alpha.png", "deep.tif", "link.jpg")
 REASONS = {
+    "padded.webp": "bytes, at most",
+    "scans.jpg": "scans, at most",
     "bomb.png": "pixels",
     "thin.png": "too thin",
     "cut.jpg": "cannot be decoded",
@@ -60,6 +62,14 @@ def fill(folder, outside):
     (folder / "thin.png").write_bytes(_png(40000, 1))
     whole = io.BytesIO()
     picture.save(whole, "JPEG")
+    slow = io.BytesIO()
+    picture.save(slow, "JPEG", progressive=True)
+    data = slow.getvalue()
+    last = data.rindex(b"\xff\xda")
+    (folder / "scans.jpg").write_bytes(data[:last] + 400 * data[last:-2] + data[-2:])
+    with open(folder / "padded.webp", "wb") as file:
+        file.write(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
+        file.truncate(3_000_000_000)  # sparse: hardly anything on disk
     (folder / "cut.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     (folder / "text.jpg").write_text("not a picture")
     (folder / "script.jpg").write_bytes(

@@ -70,6 +70,27 @@ def test_nothing_outside_is_opened(folder, name, monkeypatch):
         PictureFolder(folder).open(name)
 
 
+def test_large_pictures_are_made_smaller_one_at_a_time(tmp_path):
+    picture = Image.linear_gradient("L").resize((4096, 2048))
+    picture.convert("1").save(tmp_path / "large.png")
+    picture.resize((2000, 1000)).save(tmp_path / "small.png")
+    found = PictureFolder(tmp_path).open("large.png")
+    assert found.size == (2048, 1024)
+    assert PictureFolder(tmp_path).open("small.png").size == (2000, 1000)
+    # What the encoder is shown is nearly what it would have been shown.
+    whole = np.asarray(picture.convert("1").convert("RGB").resize((64, 32), Image.BICUBIC), float)
+    ours = np.asarray(found.resize((64, 32), Image.BICUBIC), float)
+    assert np.abs(whole - ours).max() < 8
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "line\nend.png").write_bytes((tmp_path / "a.png").read_bytes())
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        file.write((tmp_path / "a.png").read_bytes())
+    assert PictureFolder(tmp_path).by_stem() == {"a": "a.png"}
+
+
 def test_names_that_are_no_paths(folder):
     for name in ("a\0b.jpg", "x" * 5000, "", "."):
         with pytest.raises(PictureError):

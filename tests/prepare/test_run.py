@@ -11,6 +11,7 @@ from PIL import Image
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
+from fedvlr_jax.prepare import folder as folder_module
 from fedvlr_jax.prepare.encoding import NO_TITLE
 from fedvlr_jax.report import Silent
 from fedvlr_jax.server import clip
@@ -342,10 +343,79 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, shop):
         prepare(PrepareConfig.of(**SHOP), broken)
 
 
+def test_what_a_late_kill_left_is_cleaned(tmp_path, shop):
+    late = shutil.copytree(shop, tmp_path / "late")
+    (late / ".tmp-image_features").mkdir()
+    (late / ".tmp-image_features" / "rows.f16").write_bytes(b"rows")
+    (late / ".tmp-settings.json").write_text("{}")
+    (late / ".lock").touch()
+    prepare(PrepareConfig.of(**SHOP), late)
+    assert content(late) == content(shop)
+
+
+def test_a_mistake_takes_along_what_it_made(tmp_path, raw):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    mistake = SHOP | {"min_user_interactions": 400}
+    for out in (mine, tmp_path / "new"):
+        with pytest.raises(UserError, match="--min_user_interactions=400"):
+            prepare(PrepareConfig.of(**mistake), out)
+    assert mine.is_dir()
+    assert not (tmp_path / "new").exists()
+    assert not list(mine.iterdir())
+    # A folder that is the current one cannot be removed, and is not.
+    published.ninerec(raw)
+    (raw / "KU_pair.csv").write_text("")
+    with pytest.raises(UserError, match="the file is empty"):
+        prepare(PrepareConfig.of(source="ninerec", raw=str(raw), **TINY), mine)
+    assert not list(mine.iterdir())
+
+
+def test_only_broken_pictures_are_refused_by_name(tmp_path, raw):
+    published.ninerec(raw)
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in "abcdefg":
+        (images / f"v{k}.png").write_text("broken")
+    config = PrepareConfig.of(source="ninerec", raw=str(raw), images=str(images), **TINY)
+    with pytest.raises(UserError, match=r"none of the 7 pictures can be used.*vf\.png: cannot"):
+        prepare(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_problems_of_inputs_are_not_blamed_on_the_output(tmp_path, raw):
+    published.mmrec(raw)
+    (raw / "image_feat.npy").unlink()
+    (raw / "image_feat.npy").mkdir()
+    with pytest.raises(UserError, match=r"image_feat\.npy: cannot be used"):
+        prepare(PrepareConfig.of(source="mmrec", raw=str(raw)), tmp_path / "out")
+    long = PrepareConfig.of(source="mmrec", raw="x" * 300)
+    with pytest.raises(UserError, match="x: cannot be used"):
+        prepare(long, tmp_path / "out")
+
+
+def test_another_process_between_check_and_lock(tmp_path, shop, monkeypatch):
+    """The folder becomes somebody's finished data set after it was looked at, before the lock."""
+    out = tmp_path / "out"
+    real = folder_module.locked
+
+    def late(folder):
+        shutil.rmtree(folder)
+        shutil.copytree(shop, folder)
+        return real(folder)
+
+    monkeypatch.setattr(folder_module, "locked", late)
+    with pytest.raises(UserError, match="--seed was 0, now 1"):
+        prepare(PrepareConfig.of(**SHOP, seed=1), out)
+    assert content(out).keys() - {".lock"} == content(shop).keys()
+
+
 def test_an_unfinished_one_with_other_settings_is_left_alone(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
         prepare(PrepareConfig.of(**SHOP), out, KilledAfter(4))
+    with pytest.raises(UserError, match=r"--batch was 4, now 5"):
+        prepare(PrepareConfig.of(**SHOP | {"batch": 5}), out)
     with pytest.raises(UserError, match=r"--clip was random:tiny, now random:vit-b-32"):
         prepare(PrepareConfig.of(**SHOP | {"clip": "random:vit-b-32"}), out)
 

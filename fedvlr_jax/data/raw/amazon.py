@@ -12,6 +12,7 @@ from typing import Any
 
 from fedvlr_jax.data.raw.lines import TextFile, find
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 
 _PATTERNS = ("*.jsonl", "*.json")
@@ -54,8 +55,8 @@ def read(folder: Path) -> Raw:
         for line, record in file.records():
             item = file.identifier(line, item_name, _field(file, line, record, item_name))
             title = record.get("title")
-            if item in builder and isinstance(title, str) and title.strip():
-                titles.setdefault(item, title.strip())
+            if item in builder and isinstance(title, str) and plain(title):
+                titles.setdefault(item, plain(title))
         notes += file.notes
     return Raw(builder.log(), titles, files=(*reviews, *meta), notes=tuple(notes))
 

@@ -1,5 +1,6 @@
 """Text files, plain or gzip, line by line: every problem is told with its file and line."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -9,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
 
+_LARGEST = 2.0**53  # whole numbers from here on would be rounded, and times reordered
 _GZIP = b"\x1f\x8b"
 
 
@@ -39,8 +42,8 @@ class TextFile:
                 compressed = file.read(2) == _GZIP
             with gzip.open(self.path) if compressed else open(self.path, "rb") as file:
                 for number, raw in enumerate(file, 1):
-                    text = raw.decode(self._encoding)
-                    yield text.removeprefix("\ufeff") if number == 1 else text
+                    text = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+                    yield text.decode(self._encoding)
         except UnicodeDecodeError as error:
             where = f"byte {error.object[error.start]:#04x} at column {error.start + 1}"
             raise self.refuse(number, f"{where} is not {self._encoding.upper()}") from None
@@ -96,7 +99,8 @@ class TextFile:
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "nested too deeply")
+                deep = isinstance(error, RecursionError)
+                reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
                 raise self.refuse(number, f"not JSON ({reason}), expected one object") from None
             if not isinstance(record, dict):
                 kind = type(record).__name__
@@ -135,8 +139,9 @@ class TextFile:
             value = math.nan if isinstance(text, bool | None) else float(text)
         except (ValueError, TypeError, OverflowError):
             value = math.nan
-        if not math.isfinite(value):
-            raise self.refuse(line, f"{name} is {text!r}, expected a number")
+        if not abs(value) < _LARGEST:
+            shown = repr(text)[:40]
+            raise self.refuse(line, f"{name} is {shown}, expected a number below 2^53")
         return value
 
     def identifier(self, line: int, name: str, text: Any) -> str:
@@ -147,8 +152,9 @@ class TextFile:
         """
         if isinstance(text, int) and not isinstance(text, bool):
             return str(text)
-        if not isinstance(text, str) or not text.strip():
-            raise self.refuse(line, f"{name} is {text!r}, expected an id")
+        if not isinstance(text, str) or not text.strip() or not is_plain(text.strip()):
+            shown = ascii(text)[:40]
+            raise self.refuse(line, f"{name} is {shown}, expected an id")
         return text.strip()
 
 
@@ -162,12 +168,18 @@ def find(folder: Path, patterns: Iterable[str], what: str, flag: str = "--raw") 
         raise UserError(f"{flag}={folder}: no such folder")
     patterns = tuple(patterns)
     found = sorted(
-        {p for pattern in patterns for end in ("", ".gz") for p in folder.glob(pattern + end)}
+        {
+            path
+            for pattern in patterns
+            for end in ("", ".gz")
+            for path in folder.glob(pattern + end)
+            if path.is_file()
+        }
     )
     if not found:
         names = " or ".join(patterns)
         raise UserError(f"{flag}={folder}: no {what} there, expected {names} (or .gz)")
-    return [path for path in found if path.is_file()]
+    return found
 
 
 def find_one(folder: Path, patterns: Iterable[str], what: str) -> Path:

@@ -40,9 +40,10 @@ def read(folder: Path) -> Raw:
     for line, (user, item, time) in file.table(
         "," if path.name.startswith("inter.csv") else "\t", _COLUMNS
     ):
-        if not (item.isdecimal() and int(item) < n_rows):
+        if not (item.isdecimal() and len(item) < 20 and int(item) < n_rows):
             raise file.refuse(
-                line, f"itemID is {item!r}, expected a whole number below the {n_rows} feature rows"
+                line,
+                f"itemID is {item[:40]!r}, expected a whole number below the {n_rows} feature rows",
             )
         builder.add(
             file.identifier(line, "userID", user),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.text import plain
 
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")
@@ -38,7 +39,7 @@ def read(folder: Path) -> Raw:
     for line, (movie, title, genres) in _rows(movies, _MOVIES):
         item = movies.identifier(line, "movieId", movie)
         known = "" if genres.strip() == _NO_GENRES else genres.strip().replace("|", ", ")
-        text = ". ".join(part for part in (title.strip(), known) if part)
+        text = ". ".join(part for part in (plain(title), plain(known)) if part)
         if item in builder and text:
             titles.setdefault(item, text)
     return Raw(

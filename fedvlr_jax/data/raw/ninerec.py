@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.text import plain
 
 
 def read(folder: Path) -> Raw:
@@ -39,7 +40,7 @@ def read(folder: Path) -> Raw:
         if len(row) not in (2, 3):
             raise items.refuse(line, f"{len(row)} cells, expected item, title, English title")
         item = items.identifier(line, "the item", row[0])
-        title = next((text.strip() for text in reversed(row[1:]) if text.strip()), "")
+        title = next((plain(text) for text in reversed(row[1:]) if plain(text)), "")
         if item in builder and title:
             titles.setdefault(item, title)
     return Raw(

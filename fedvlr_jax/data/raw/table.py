@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 
 _PATTERNS = ("*.csv", "*.tsv", "*.txt")
@@ -55,8 +56,8 @@ def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
             item = file.identifier(line, columns.item, known[columns.item])
             known_items += item in builder
             for column, into in ((columns.title, titles), (columns.picture, pictures)):
-                if into is not None and item in builder and known[column].strip():
-                    into.setdefault(item, known[column].strip())
+                if into is not None and item in builder and plain(known[column]):
+                    into.setdefault(item, plain(known[column]))
         notes += file.notes
         if not known_items:
             example = builder.log().items[0]
@@ -74,7 +75,7 @@ def _only_table(folder: Path, items: Path | None) -> Path:
         for pattern in _PATTERNS
         for end in ("", ".gz")
         for path in sorted(folder.glob(pattern + end))
-        if items is None or path.resolve() != items.resolve()
+        if path.is_file() and (items is None or not path.samefile(items))
     ]
     if len(found) == 1:
         return found[0]

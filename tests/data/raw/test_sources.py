@@ -169,9 +169,23 @@ def test_lines_that_are_not_reviews(tmp_path, name, line, words):
     refused(read, tmp_path, f"{path}, line {len(published.EVENTS) + 1}:", words)
 
 
+def test_titles_are_one_plain_line(tmp_path):
+    made(tmp_path, "amazon_2023")
+    (tmp_path / "meta_All_Beauty.jsonl").write_text(
+        '{"parent_asin": "B00a", "title": "half \\ud83d"}\n'
+        '{"parent_asin": "B00b", "title": "one\\rtwo"}\n{"parent_asin": "B00c", "title": "\\n"}\n'
+    )
+    assert amazon.read(tmp_path).titles == {"B00a": "half", "B00b": "one two"}
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
+        ("timestamp", "9007199254740993", "expected a number below 2^53"),
+        ("timestamp", "1e300", "expected a number below 2^53"),
+        ("timestamp", "1" * 5000, "not JSON"),
+        ("user_id", '"\\ud800u1"', "user_id is '\\ud800u1', expected an id"),
+        ("user_id", '"a\\rb"', "expected an id"),
         ("timestamp", '"soon"', "timestamp is 'soon', expected a number"),
         ("timestamp", "null", "timestamp is None"),
         ("timestamp", "NaN", "timestamp is nan"),
@@ -334,6 +348,21 @@ def test_a_last_line_without_an_end_is_told(tmp_path):
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
     (tmp_path / "log.csv").write_text("buyer,what,when\nu,i,3\n", encoding="utf-8-sig")
     assert tables.read(tmp_path, COLUMNS).log.users == ["u"]
+
+    made(tmp_path, "movielens_1m")
+    path = tmp_path / "ratings.dat"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert movielens.read(tmp_path).log.users == ["1", "2", "3", "4"]
+
+
+def test_folders_and_loops_are_no_files(tmp_path):
+    made(tmp_path, "csv")
+    (tmp_path / "more.csv").mkdir()
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    assert len(_table(tmp_path).log.users) == 4
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "KU_pair.csv").mkdir()
+    refused(ninerec.read, tmp_path / "x", "no NineRec's interactions there")
 
 
 def test_something_else_called_gz_is_read_as_what_it_is(tmp_path):
