@@ -47,6 +47,8 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
             except UserError:
                 if fresh:
                     _empty(out)
+                elif finished is not None:
+                    (out / LOCK).unlink()
                 raise
             for leftover in out.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
