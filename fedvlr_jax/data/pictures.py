@@ -7,9 +7,9 @@ be anything; what cannot be decoded safely is told by `PictureError`.
 
 import os
 import stat
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _MOST_PIXELS = 50_000_000
 _MOST_BYTES = 64_000_000
 _MOST_SCANS = 200  # of a progressive JPEG; each costs time, and a few bytes make one
-# Decoding takes several times 4 bytes a pixel, so pictures larger than this are decoded one at a
-# time, and made smaller (to sides of about 1,000) before anything else copies them.
+# Decoding takes several times 4 bytes a pixel, so pictures with more pixels than this are decoded
+# one at a time, and made smaller (to sides of about 1,000) before anything else copies them. In a
+# thread of their own, since every thread keeps the memory that it once needed.
 _LARGE = 8_000_000
 _SMALLER_SIDE = 1000
-_one_large = threading.Lock()
+_one_by_one = ThreadPoolExecutor(1)
 # The shorter side becomes the encoder's width, so a thin picture would become a huge one.
 _LONGEST_TO_SHORTEST = 50
 
@@ -154,14 +155,18 @@ def decode(path: Path) -> Image.Image:
                     raise PictureError(f"has {scans} scans, at most {_MOST_SCANS}")
             if width * height <= _LARGE:
                 return _eight_bits(picture).convert("RGB")
-            with _one_large:
-                whole = _eight_bits(picture).convert("RGB")
-                return whole.reduce(max(min(width, height) // _SMALLER_SIDE, 1))
+            return _one_by_one.submit(_made_smaller, picture).result()
     except PictureError:
         raise
     except Exception as error:  # a decoder may raise anything on bytes that were made to break it
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise PictureError(f"cannot be decoded ({reason})") from None
+
+
+def _made_smaller(picture: Image.Image) -> Image.Image:
+    """A large picture in RGB with its shorter side at about `_SMALLER_SIDE`."""
+    whole = _eight_bits(picture).convert("RGB")
+    return whole.reduce(max(min(picture.size) // _SMALLER_SIDE, 1))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
