@@ -20,12 +20,12 @@ class Broadcast(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """One client to the secure aggregation: row gradients of the views it was sent.
+    """One client to the secure aggregation; it comes in parts (one per local epoch) that add up.
 
-    `gradient[k]` is the gradient of the client's loss with respect to view rows `items[k]`, summed
-    over its local epochs; an item may stand in several places, and id `n_items` pads. `weight` is
-    the client's share alpha_u before normalization over the cohort; `loss` is its mean training
-    loss of the round.
+    `gradient[k]` is alpha_u times the gradient of the client's loss with respect to view rows
+    `items[k]`, summed over its local epochs; an item may stand in several places, and id `n_items`
+    pads. `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the
+    client's mean training loss of the round.
     """
 
     items: Int[Array, " rows"]
@@ -35,7 +35,7 @@ class Upload(NamedTuple):
 
 
 class CohortSum(NamedTuple):
-    """Secure aggregation to the server: sums over the cohort, weighted by `Upload.weight`.
+    """Secure aggregation to the server: the sum of all uploads of the cohort.
 
     `gradient` is sum_u alpha_u dL_u/dF (dense over items), `loss` sum_u alpha_u loss_u, `weight`
     sum_u alpha_u.

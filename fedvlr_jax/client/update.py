@@ -1,20 +1,26 @@
-"""One client's round, written for one client.
+"""One client's round, written for one client: step 2 of METHOD "One round", accumulate mode.
 
-(Broadcast, ClientState, ClientData, key) in, (ClientState, Upload) out: step 2 of METHOD "One
-round", the paper's algorithm 1 in accumulate mode.
+(Broadcast, ClientState, ClientData, key) in, (ClientState, Upload) out, as three functions: a
+client begins, runs its local epochs one by one, and finishes. Every epoch hands over its own part
+of the upload, so no one ever holds the gradients of all epochs at once.
+
+There are two ways to do it with equal results: `autodiff.py` for any head and optimizer, and
+`closed_form.py` for plain SGD on a linear head, which is several times as fast.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.negatives import sample_negatives
 from fedvlr_jax.protocol import Broadcast, Upload
+
+Work = Any  # what a client keeps from one local epoch to the next: a pytree of arrays
 
 
 class ClientRates(NamedTuple):
@@ -34,89 +40,64 @@ class LocalTraining:
     optimizer: str
 
 
-def local_update(
-    training: LocalTraining,
-    sent: Broadcast,
-    state: ClientState,
-    data: ClientData,
-    rates: ClientRates,
-    key: Array,
-) -> tuple[ClientState, Upload]:
-    """Train one client's private parameters and accumulate its gradients of the views.
+class LocalUpdate(NamedTuple):
+    """One way to do a client's local training.
 
     Every local epoch draws new negatives, takes the gradients of the binary cross-entropy, steps
     router and head at once, and only accumulates the gradients of the view rows (they stay as
     sent). The optimizer's state is new in every round.
 
-    Args:
-        training: static settings.
-        sent: the views.
-        state: private parameters before the round.
-        data: the client's train items.
-        rates: learning rates.
-        key: of this client in this round; epoch a draws from `fold_in(key, a)`.
-
-    Returns:
-        Private parameters after the round, and the upload with one row per train item and one per
-        negative of every epoch.
+    `begin`: (training, sent, state, data) -> work.
+    `epoch`: (training, sent, work, data, rates, key of the epoch) -> work, upload.
+    `finish`: (training, sent, work, data, rates) -> state, upload. The round's upload is the sum
+    of the epochs' uploads and this one.
     """
-    model = training.model
+
+    begin: Callable[[LocalTraining, Broadcast, ClientState, ClientData], Work]
+    epoch: Callable[
+        [LocalTraining, Broadcast, Work, ClientData, ClientRates, Array], tuple[Work, Upload]
+    ]
+    finish: Callable[
+        [LocalTraining, Broadcast, Work, ClientData, ClientRates], tuple[ClientState, Upload]
+    ]
+
+
+class Places(NamedTuple):
+    """The samples of one local epoch: which history places are real, and what each counts.
+
+    `share` is what one sample's loss counts in the epoch's mean; `weight` is the client's alpha_u
+    before normalization over the cohort.
+    """
+
+    real: Bool[Array, " history"]
+    share: Float[Array, ""]
+    weight: Float[Array, ""]
+
+
+def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places:
+    """The places of a client's history."""
+    real = data.history < sent.views.shape[0]
+    n_train = real.sum()
+    samples = jnp.maximum(n_train, 1) * (1 + training.negatives)
+    return Places(real, 1 / samples, training.model.backbone.weight(n_train))
+
+
+def draw(
+    training: LocalTraining, sent: Broadcast, data: ClientData, key: Array
+) -> Int[Array, " drawn"]:
+    """The negatives of one epoch, `training.negatives` for every place; `n_items` at padding."""
     n_items = sent.views.shape[0]
-    real = data.history < n_items
-    positives = _rows(sent.views, data.history)
-    optimizer = getattr(optax, training.optimizer)(learning_rate=1.0)
-
-    def loss(
-        private: ClientState,
-        positives: Float[Array, "history views dim"],
-        negatives: Float[Array, "drawn views dim"],
-    ) -> Float[Array, ""]:
-        weights = model.view_weights(private, positives, real)
-        positive = model.scores(private, weights, positives)
-        negative = model.scores(private, weights, negatives).reshape(len(real), -1)
-        # log(1 + exp(-s)) for label 1, log(1 + exp(s)) for label 0.
-        per_place = jax.nn.softplus(-positive) + jax.nn.softplus(negative).sum(axis=1)
-        samples = jnp.maximum(real.sum(), 1) * (1 + training.negatives)
-        return jnp.where(real, per_place, 0).sum() / samples
-
-    def epoch(
-        carry: tuple[ClientState, optax.OptState, Float[Array, "history views dim"]],
-        index: Int[Array, ""],
-    ) -> tuple[tuple, tuple]:
-        private, opt_state, positive_gradient = carry
-        drawn = sample_negatives(
-            jax.random.fold_in(key, index), data.history, n_items, training.negatives
-        )
-        drawn = jnp.where(real[:, None], drawn, n_items).ravel()
-        value, (g_private, g_positive, g_negative) = jax.value_and_grad(loss, argnums=(0, 1, 2))(
-            private, positives, _rows(sent.views, drawn)
-        )
-        updates, opt_state = optimizer.update(g_private, opt_state, private)
-        private = optax.apply_updates(private, _scaled(updates, rates))
-        return (private, opt_state, positive_gradient + g_positive), (drawn, g_negative, value)
-
-    start = (state, optimizer.init(state), jnp.zeros_like(positives))
-    (state, _, positive_gradient), (drawn, g_negative, losses) = jax.lax.scan(
-        epoch, start, jnp.arange(training.epochs)
-    )
-    upload = Upload(
-        items=jnp.concatenate([data.history, drawn.ravel()]),
-        gradient=jnp.concatenate([positive_gradient, g_negative.reshape(-1, *positives.shape[1:])]),
-        weight=model.backbone.weight(real.sum()),
-        loss=losses.mean(),
-    )
-    return state, upload
+    drawn = sample_negatives(key, data.history, n_items, training.negatives)
+    return jnp.where((data.history < n_items)[:, None], drawn, n_items).ravel()
 
 
-def _rows(
-    views: Float[Array, "items views dim"], items: Int[Array, " n"]
-) -> Float[Array, "n views dim"]:
-    """View rows of `items`; padding reads some real row, whose gradient the loss masks to zero."""
-    return views.at[items].get(mode="clip")
+def rows(sent: Broadcast, items: Int[Array, " n"]) -> Float[Array, "n views dim"]:
+    """View rows of `items`; padding reads some real row, whose gradient is masked to zero."""
+    return sent.views.at[items].get(mode="clip")
 
 
-def _scaled(updates: ClientState, rates: ClientRates) -> ClientState:
-    """The optimizer's updates (made at rate 1) times the rate of their part."""
+def scaled(updates: ClientState, rates: ClientRates) -> ClientState:
+    """Updates made at rate 1 times the rate of their part."""
     return ClientState(
         router=jax.tree.map(lambda u: rates.router * u, updates.router),
         head=jax.tree.map(lambda u: rates.head * u, updates.head),

@@ -4,6 +4,7 @@ Views out, every client of the cohort trained (vmap over a chunk, a loop over ch
 over the devices), the weighted sum taken across devices, one step of the server.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.update import ClientRates, LocalTraining, local_update
-from fedvlr_jax.protocol import Broadcast, CohortSum
+from fedvlr_jax.client.ways import choose
+from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.aggregate import Server, ServerState
 from fedvlr_jax.server.views import Features
@@ -82,6 +84,9 @@ def train_cohort(
     The last result tells whether all private parameters are finite.
     """
 
+    training = federation.training
+    local = choose(training)
+
     def on_device(
         sent: Broadcast,
         private: ClientState,
@@ -94,18 +99,22 @@ def train_cohort(
             private, total, bad = carry
             before = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
-            after, upload = jax.vmap(
-                lambda state, data, key: local_update(
-                    federation.training, sent, state, data, rates, key
-                )
-            )(before, data, client_keys)
+            work = jax.vmap(functools.partial(local.begin, training, sent))(before, data)
+
+            def epoch(number: Array, carry: tuple) -> tuple:
+                work, total = carry
+                epoch_keys = jax.vmap(lambda k: jax.random.fold_in(k, number))(client_keys)
+                work, uploads = jax.vmap(
+                    lambda work, data, key: local.epoch(training, sent, work, data, rates, key)
+                )(work, data, epoch_keys)
+                return work, _added(total, uploads)
+
+            work, total = jax.lax.fori_loop(0, training.epochs, epoch, (work, total))
+            after, uploads = jax.vmap(
+                lambda work, data: local.finish(training, sent, work, data, rates)
+            )(work, data)
+            total = _added(total, uploads)
             private = jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), private, after)
-            share = upload.weight[:, None, None, None]
-            total = CohortSum(
-                gradient=total.gradient.at[upload.items].add(share * upload.gradient, mode="drop"),
-                weight=total.weight + upload.weight.sum(),
-                loss=total.loss + (upload.weight * upload.loss).sum(),
-            )
             return private, total, bad + ~_all_finite(after)
 
         nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
@@ -127,6 +136,15 @@ def train_cohort(
         out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, round_key)
+
+
+def _added(total: CohortSum, uploads: Upload) -> CohortSum:
+    """The sum after the uploads of a chunk of clients."""
+    return CohortSum(
+        gradient=total.gradient.at[uploads.items].add(uploads.gradient, mode="drop"),
+        weight=total.weight + uploads.weight.sum(),
+        loss=total.loss + uploads.loss.sum(),
+    )
 
 
 def federated_round(
