@@ -46,13 +46,18 @@ class ClientModel:
         """The router's module."""
         return Router(self.n_views, hidden=self.dim)
 
-    def init(self, key: Array) -> ClientState:
-        """Initial private parameters of one client."""
-        head_key, router_key = jax.random.split(key)
+    def init(self, common: Array, own: Array) -> ClientState:
+        """Initial private parameters of one client.
+
+        Args:
+            common: key of the router, the same for all clients of a run: every client starts from
+                one router, as if the server had sent it once.
+            own: the client's own key, of its head.
+        """
         router = None
         if self.routed:
-            router = self.router.init(router_key, jnp.zeros(self.n_views * self.dim))
-        return ClientState(router, self.backbone.init_head(head_key, self.dim))
+            router = self.router.init(common, jnp.zeros(self.n_views * self.dim))
+        return ClientState(router, self.backbone.init_head(own, self.dim))
 
     def view_weights(
         self,

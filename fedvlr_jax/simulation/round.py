@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from fedvlr_jax.client.model import ClientData, ClientState
+from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
@@ -176,15 +176,19 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
+def initial_private(model: ClientModel, key: keys.Words, client: Int[Array, ""]) -> ClientState:
+    """A client's private state before its first round; it depends on the key and the id only."""
+    common = keys.stream(key, keys.PRIVATE)
+    return model.init(common, jax.random.fold_in(common, jnp.maximum(client, 0)))
+
+
 def init_state(
     federation: Federation, features: Features, population: Population, key: keys.Words
 ) -> FederationState:
-    """The state before the first round. Client u's initial state depends on the key and u only."""
+    """The state before the first round."""
     server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
     private = jax.vmap(
-        lambda client: federation.training.model.init(
-            jax.random.fold_in(keys.stream(key, keys.PRIVATE), jnp.maximum(client, 0))
-        )
+        lambda client: initial_private(federation.training.model, key, client)
     )(population.client)
     return FederationState(
         key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, private
