@@ -59,6 +59,11 @@ class ClientModel:
             router = self.router.init(common, jnp.zeros(self.n_views * self.dim))
         return ClientState(router, self.backbone.init_head(own, self.dim))
 
+    def private_numbers(self) -> int:
+        """How many floats a client's private state has."""
+        state = jax.eval_shape(self.init, jax.random.key(0), jax.random.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(state))
+
     def view_weights(
         self,
         state: ClientState,

@@ -47,7 +47,7 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunking:
-    """How many floats of view rows a chunk may hold, or a fixed number of clients in it."""
+    """How many floats a chunk may hold, or a fixed number of clients in it."""
 
     floats: int
     fixed: int = 0
@@ -135,17 +135,18 @@ def bucket_widths(lengths: Int[np.ndarray, " clients"], n_buckets: int) -> tuple
 
 
 def make_buckets(
-    widths: tuple[int, ...], chunking: Chunking, floats_per_place: int
+    widths: tuple[int, ...], chunking: Chunking, floats_per_place: int, floats_per_client: int
 ) -> tuple[Bucket, ...]:
     """Buckets with their chunk sizes.
 
     Args:
         widths: ascending padded widths.
         chunking: how large a chunk may be.
-        floats_per_place: floats that one history place of one client needs in a round.
+        floats_per_place: floats that every history place of a client needs at a time.
+        floats_per_client: floats that a client needs beside those.
     """
     above = (0, *widths[:-1])
     return tuple(
-        Bucket(a, w, chunking.clients(w * floats_per_place))
+        Bucket(a, w, chunking.clients(w * floats_per_place + floats_per_client))
         for a, w in zip(above, widths, strict=True)
     )

@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.ways import choose
 from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.ways import choose
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.aggregate import Server, ServerState
@@ -83,7 +83,6 @@ def train_cohort(
 
     The last result tells whether all private parameters are finite.
     """
-
     training = federation.training
     local = choose(training)
 
@@ -187,9 +186,9 @@ def init_state(
 ) -> FederationState:
     """The state before the first round."""
     server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
-    private = jax.vmap(
-        lambda client: initial_private(federation.training.model, key, client)
-    )(population.client)
+    private = jax.vmap(lambda client: initial_private(federation.training.model, key, client))(
+        population.client
+    )
     return FederationState(
         key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, private
     )

@@ -21,7 +21,6 @@ from fedvlr_jax.simulation import evaluate, keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import by_client, everywhere, make_mesh
 from fedvlr_jax.simulation.population import (
-    Bucket,
     Chunking,
     Population,
     bucket_widths,
@@ -30,9 +29,9 @@ from fedvlr_jax.simulation.population import (
 )
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 
-# Floats of gathered view rows that one chunk holds: small enough for the cache of a CPU core,
-# large enough to fill an accelerator.
-_CHUNK_FLOATS = {"cpu": 2_000_000}
+# Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
+# for the cache of a CPU core, large enough to fill an accelerator.
+_CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
 
 
@@ -110,7 +109,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
     training_chunks = Chunking(floats, config.execution.chunk)
-    rows_per_place = 1 + method.local_epochs * method.negatives
+    numbers = model.private_numbers()
     federation = Federation(
         server=aggregate.create(Fusion(views, data.n_items, method.dim), method.server_optimizer),
         training=LocalTraining(
@@ -119,20 +118,17 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         n_clients=data.n_clients,
         n_items=data.n_items,
         cohort=method.cohort,
-        buckets=make_buckets(widths, training_chunks, rows_per_place * row),
+        buckets=make_buckets(widths, training_chunks, (1 + method.negatives) * row, numbers),
         mesh=mesh,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
-    evaluation_chunks = Chunking(2 * floats, config.execution.chunk)
+    evaluation_chunks = Chunking(4 * floats, config.execution.chunk)
     evaluation = Evaluation(
         model=model,
         n_clients=data.n_clients,
         n_items=data.n_items,
         sample=config.schedule.eval_clients,
-        buckets=tuple(
-            Bucket(b.above, b.width, evaluation_chunks.clients(4 * data.n_items + b.width * row))
-            for b in federation.buckets
-        ),
+        buckets=make_buckets(widths, evaluation_chunks, row, 4 * data.n_items + numbers),
         mesh=mesh,
     )
     features = Features(

@@ -34,7 +34,7 @@ def test_linear_scores_equal_the_mixed_item_vectors(routed):
     by_hand = Backbone("plain", fedavg.init_head, fedavg.score, fedavg.weight, linear=None)
     rows = jax.random.normal(jax.random.key(1), (5, 3, 8))
     fast, slow = (ClientModel(b, 3, 8, routed) for b in (fedavg, by_hand))
-    state = fast.init(jax.random.key(2))
+    state = fast.init(jax.random.key(1), jax.random.key(2))
     state = state._replace(head=jax.tree.map(lambda x: x + 0.5, state.head))
     weights = jnp.array([0.2, 0.5, 0.3])
     np.testing.assert_allclose(
@@ -44,7 +44,7 @@ def test_linear_scores_equal_the_mixed_item_vectors(routed):
 
 def test_without_a_router_views_count_alike():
     model = ClientModel(backbones.get("fedavg"), 1, 8, routed=False)
-    state = model.init(jax.random.key(0))
+    state = model.init(jax.random.key(1), jax.random.key(0))
     assert state.router is None
     weights = model.view_weights(state, jnp.ones((2, 1, 8)), jnp.ones(2, bool))
     np.testing.assert_array_equal(weights, [1.0])
