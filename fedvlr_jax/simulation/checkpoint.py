@@ -9,7 +9,7 @@ file catches what happens to one afterwards.
 import json
 import os
 import shutil
-import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,11 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import UNFINISHED, write_json
+from fedvlr_jax.files import UNFINISHED, checksum, write_json
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2
 _CHECKSUMS = "checksums.json"
-_BLOCK = 1 << 22  # bytes read at once when checksumming
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,20 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
 
-    def save(self, state: FederationState, progress: Progress) -> None:
-        """Write the round in `progress`, point `best` at the best round, drop old ones."""
+    def save(
+        self,
+        state: FederationState,
+        progress: Progress,
+        parts: dict[str, Callable[[Path], dict[str, list[int]]]] | None = None,
+    ) -> None:
+        """Write the round in `progress`, point `best` at the best round, drop old ones.
+
+        Args:
+            state: the arrays.
+            progress: where the run stands.
+            parts: functions that write a folder below the checkpoint's, by its name, and return
+                size and checksum of every file they have put there.
+        """
         self.folder.mkdir(exist_ok=True)
         link = self.folder / "best"
         # An older checkpoint that is gone back to needs the best round of its own time.
@@ -73,16 +84,19 @@ class Checkpoints:
         )
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished, content)
-        write_json(unfinished / _CHECKSUMS, _checksums(unfinished))
-        unfinished.rename(self._step(progress.round))
+        known = _checksums(unfinished)
+        for name, write in (parts or {}).items():
+            known |= {f"{name}/{file}": value for file, value in write(unfinished / name).items()}
+        write_json(unfinished / _CHECKSUMS, known)
+        unfinished.rename(self.step(progress.round))
         self.point_at_best(progress)
         for number in self.rounds()[:-_KEPT]:
             if number not in kept:
-                shutil.rmtree(self._step(number))
+                shutil.rmtree(self.step(number))
 
     def point_at_best(self, progress: Progress) -> None:
         """Make `checkpoints/best` a link to the best round's folder, in one step."""
-        link, target = self.folder / "best", self._step(progress.best_round)
+        link, target = self.folder / "best", self.step(progress.best_round)
         if progress.best_round and target.is_dir():
             temporary = self.folder / f"{UNFINISHED}best"
             temporary.symlink_to(target.name)
@@ -121,7 +135,7 @@ class Checkpoints:
                 continue
             for damaged in self.rounds():
                 if damaged > number:
-                    shutil.rmtree(self._step(damaged))
+                    shutil.rmtree(self.step(damaged))
             return state, progress, complaints
         if complaints:
             raise UserError(
@@ -135,7 +149,7 @@ class Checkpoints:
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
         """
-        step = self._step(number)
+        step = self.step(number)
         try:
             written = json.loads((step / _CHECKSUMS).read_text())
             if _checksums(step) != written:
@@ -152,7 +166,8 @@ class Checkpoints:
         state = serialization.from_state_dict(like, found["state"])
         return state, Progress(**found["progress"])
 
-    def _step(self, number: int) -> Path:
+    def step(self, number: int) -> Path:
+        """The folder of one round's checkpoint."""
         return self.folder / f"{number:06d}"
 
 
@@ -167,16 +182,7 @@ def _checkpointer() -> ocp.Checkpointer:
 def _checksums(step: Path) -> dict[str, list[int]]:
     """Size and CRC-32 of every file below `step` but the checksums themselves."""
     return {
-        str(path.relative_to(step)): _checksum(path)
+        str(path.relative_to(step)): checksum(path)
         for path in sorted(step.rglob("*"))
         if path.is_file() and path.name != _CHECKSUMS
     }
-
-
-def _checksum(path: Path) -> list[int]:
-    size, value = 0, 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            size += len(block)
-            value = zlib.crc32(block, value)
-    return [size, value]

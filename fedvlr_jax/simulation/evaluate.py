@@ -20,6 +20,7 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
 TOP_K = 50
@@ -114,11 +115,12 @@ def held_out_ranks(
     evaluation: Evaluation,
     key: keys.Words,
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
     target: Int[Array, " rows"],
 ) -> Int[Array, " rows"]:
-    """Every evaluated client's rank (0 = first) of its item in `target`; -1 for all others."""
+    """Every chosen client's rank (0 = first) of its item in `target`; -1 for all others."""
     ties = keys.stream(key, keys.TIES)
 
     def one(sent: Broadcast, state: ClientState, data: ClientData, target: Array) -> Array:
@@ -126,17 +128,18 @@ def held_out_ranks(
         return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
 
     empty = jnp.full(population.client.shape, -1, jnp.int32)
-    return _over_clients(evaluation, key, one, sent, private, population, target, empty)
+    return _over_clients(evaluation, one, sent, private, population, chosen, target, empty)
 
 
 def rankings(
     evaluation: Evaluation,
     key: keys.Words,
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
 ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
-    """Every evaluated client's top items (-1 for all others) and its view weights (NaN)."""
+    """Every chosen client's top items (-1 for all others) and its view weights (NaN)."""
     ties = keys.stream(key, keys.TIES)
 
     def one(sent: Broadcast, state: ClientState, data: ClientData, _: Array) -> tuple:
@@ -149,32 +152,31 @@ def rankings(
         jnp.full((n_rows, evaluation.model.n_views), jnp.nan),
     )
     unused = population.client
-    return _over_clients(evaluation, key, one, sent, private, population, unused, empty)
+    return _over_clients(evaluation, one, sent, private, population, chosen, unused, empty)
 
 
 def _over_clients(
     evaluation: Evaluation,
-    key: keys.Words,
     one: Callable[[Broadcast, ClientState, ClientData, Array], Results],
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
     extra: Int[Array, " rows"],
     empty: Results,
 ) -> Results:
-    """`one` for every evaluated client, its results scattered into `empty` by row."""
-    chosen = evaluated_clients(evaluation, key, population.client)
+    """`one` for every chosen client, its results scattered into `empty` by row."""
 
     def on_device(
         sent: Broadcast,
-        private: ClientState,
+        private: Private,
         population: Population,
         chosen: Array,
         extra: Array,
         empty: Results,
     ) -> Results:
         def body(rows: Array, data: ClientData, results: Results) -> Results:
-            states = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
+            states = private.read(evaluation.model, rows, data)
             extras = extra.at[rows].get(mode="clip")
             found = jax.vmap(one, in_axes=(None, 0, 0, 0))(sent, states, data, extras)
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
@@ -186,7 +188,7 @@ def _over_clients(
     return jax.shard_map(
         on_device,
         mesh=evaluation.mesh,
-        in_specs=(EVERYWHERE, *[BY_CLIENT] * 5),
+        in_specs=(EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
         out_specs=BY_CLIENT,
         check_vma=False,
     )(sent, private, population, chosen, extra, empty)

@@ -1,8 +1,9 @@
-"""All clients' data on the devices: compressed histories, and buckets of padded widths.
+"""Clients' data on the devices: compressed histories, and buckets of padded widths.
 
-Row r of every array with a leading client axis is client r; rows are padded to a multiple of the
-devices, and device k owns the k-th block. Histories stay compressed (CSR) on the device and are
-padded only in the chunk that is being trained, each to the width of its length's bucket.
+Device k owns the k-th block of rows of every array with a leading client axis. Where all clients
+are there, row r is client r, and rows are padded to a multiple of the devices. Histories stay
+compressed (CSR) on the device and are padded only in the chunk that is being trained, each to the
+width of its length's bucket.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from fedvlr_jax.client.model import ClientData
 from fedvlr_jax.data.types import Interactions
 from fedvlr_jax.simulation.mesh import by_client
 
-NO_ITEM = -1
+NO_ITEM = NO_CLIENT = -1
 
 
 class Population(NamedTuple):
@@ -53,36 +54,61 @@ class Chunking:
     fixed: int = 0
 
     def clients(self, floats_per_client: int) -> int:
-        """Clients in one chunk, between 1 and 512, or the fixed number if one is set."""
-        return self.fixed or int(np.clip(self.floats // floats_per_client, 1, 512))
+        """Clients in one chunk, between 2 and 512, or the fixed number if one is set.
+
+        Where a chunk is a single client, XLA updates its state by a slice instead of a scatter, and
+        copies everybody's state to do so.
+        """
+        return self.fixed or int(np.clip(self.floats // floats_per_client, 2, 512))
 
 
-def place(interactions: Interactions, mesh: Mesh) -> Population:
-    """Put all clients' data on the devices of `mesh`."""
-    n_devices = mesh.devices.size
-    n_clients = interactions.n_clients
+def in_order(n_clients: int, n_devices: int) -> Int[np.ndarray, "devices rows"]:
+    """All clients in blocks of one size, one for each device; `NO_CLIENT` fills the last rows."""
     rows = -(-n_clients // n_devices)
-    starts = np.minimum(np.arange(n_devices + 1) * rows, n_clients)
-    spans = interactions.offsets[starts]
-    block = max(int(np.diff(spans).max()), 1)
-    items = np.full((n_devices, block), interactions.n_items, np.int32)
-    offset = np.zeros(n_devices * rows, np.int32)
-    for device in range(n_devices):
-        first, last = spans[device], spans[device + 1]
-        items[device, : last - first] = interactions.items[first:last]
-        owned = slice(starts[device], starts[device + 1])
-        offset[owned] = interactions.offsets[owned] - first
+    order = np.full(n_devices * rows, NO_CLIENT, np.int32)
+    order[:n_clients] = np.arange(n_clients)
+    return order.reshape(n_devices, rows)
 
-    def padded(values: np.ndarray, fill: int) -> np.ndarray:
-        filler = np.full(n_devices * rows - n_clients, fill)
-        return np.concatenate([values, filler]).astype(np.int32)
+
+def place(
+    interactions: Interactions,
+    clients: Int[np.ndarray, "devices rows"],
+    mesh: Mesh,
+    room: int = 0,
+) -> Population:
+    """Put the data of clients on the devices of `mesh`.
+
+    Args:
+        interactions: everybody's data.
+        clients: ids of each device's clients; `NO_CLIENT` may only follow them.
+        mesh: the devices.
+        room: train items that every device has room for, where that is more than it needs.
+    """
+    real = clients >= 0
+    ids = clients[real]
+    length = np.zeros(clients.shape, np.int32)
+    length[real] = interactions.lengths[ids]
+    offset = np.cumsum(length, axis=1, dtype=np.int64) - length
+    used = length.sum(axis=1)
+    items = np.full((len(clients), max(room, used.max(), 1)), interactions.n_items, np.int32)
+    for device, count in enumerate(used):
+        # Where every item of the block stands in the flat array of all interactions.
+        starts = np.zeros(clients.shape[1], np.int64)
+        starts[real[device]] = interactions.offsets[clients[device][real[device]]]
+        of_row = np.repeat(starts - offset[device], length[device])
+        items[device, :count] = interactions.items[of_row + np.arange(count)]
+
+    def held_out(values: np.ndarray) -> np.ndarray:
+        filled = np.full(clients.shape, NO_ITEM, np.int32)
+        filled[real] = values[ids]
+        return filled.ravel()
 
     population = Population(
-        client=padded(np.arange(n_clients), NO_ITEM),
-        length=padded(interactions.lengths, 0),
-        offset=offset,
-        valid=padded(interactions.valid, NO_ITEM),
-        test=padded(interactions.test, NO_ITEM),
+        client=clients.ravel(),
+        length=length.ravel(),
+        offset=offset.astype(np.int32).ravel(),
+        valid=held_out(interactions.valid),
+        test=held_out(interactions.test),
         items=items.ravel(),
     )
     return jax.device_put(population, by_client(mesh))
@@ -97,7 +123,7 @@ def histories(
     """
     length = population.length.at[rows].get(mode="fill", fill_value=0)
     offset = population.offset.at[rows].get(mode="fill", fill_value=0)
-    client = population.client.at[rows].get(mode="fill", fill_value=NO_ITEM)
+    client = population.client.at[rows].get(mode="fill", fill_value=NO_CLIENT)
     place = jnp.arange(width, dtype=jnp.int32)
     items = population.items.at[offset[:, None] + place].get(mode="clip")
     return ClientData(client, jnp.where(place < length[:, None], items, n_items))

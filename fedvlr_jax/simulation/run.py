@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import files
@@ -21,20 +21,17 @@ from fedvlr_jax.config import Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import Reporter, Silent
-from fedvlr_jax.simulation import folder, keys, memory
+from fedvlr_jax.simulation import folder, keys, memory, trainers
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import (
-    Programs,
     Simulation,
-    abstract,
     build,
-    compiled,
     padded_share,
     parameter_counts,
-    private_bytes,
 )
+from fedvlr_jax.simulation.trainer import Trainer
 from fedvlr_jax.version import __version__
 
 
@@ -134,19 +131,19 @@ class _Run:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.out / "checkpoints")
 
-    def train(self) -> tuple[FederationState, Progress, Programs]:
-        """Rounds, evaluations and checkpoints to the end; the state of the best round."""
+    def train(self) -> tuple[Trainer, Progress]:
+        """Rounds, evaluations and checkpoints to the end; the trainer at the best round."""
         schedule = self.config.schedule
-        state, progress = self._resume()
+        trainer, progress = self._resume()
         begun = time.perf_counter()
-        programs = compiled(self.simulation, state)
+        trainer.compile()
         if progress.round < schedule.rounds and not progress.stopped:
             compile_seconds = progress.compile_seconds + time.perf_counter() - begun
             progress = dataclasses.replace(progress, compile_seconds=compile_seconds)
         before = progress.total_seconds
         self.reporter.begin(progress.round, schedule.rounds, "round")
         while progress.round < schedule.rounds and not progress.stopped:
-            # Up to the next evaluation nothing moves between host and device.
+            # Up to the next evaluation nothing moves between host and device unless it is meant.
             left = min(
                 schedule.eval_every - progress.round % schedule.eval_every,
                 schedule.rounds - progress.round,
@@ -155,20 +152,14 @@ class _Run:
             with jax.transfer_guard("disallow"):
                 for number in range(progress.round + 1, progress.round + left + 1):
                     begun = time.perf_counter()
-                    state, loss = programs.round(
-                        state,
-                        self.simulation.population,
-                        self.simulation.features,
-                        self.simulation.rates,
-                    )
-                    jax.block_until_ready((state, loss))
+                    loss = trainer.round()
                     seconds.append(time.perf_counter() - begun)
                     self.reporter.advance(number)
-            self._refuse_divergence(state, progress)
-            progress = self._evaluated(programs, state, progress, float(loss), seconds)
+            self._refuse_divergence(trainer.state, progress)
+            progress = self._evaluated(trainer, progress, float(loss), seconds)
             elapsed = time.perf_counter() - self.start
             progress = dataclasses.replace(progress, total_seconds=before + elapsed)
-            self.checkpoints.save(state, progress)
+            trainer.save(self.checkpoints, progress)
             files.append_line(self.out / "metrics.jsonl", progress.lines[-1])
             self.reporter.evaluated(progress.lines[-1])
         self.reporter.end()
@@ -178,36 +169,28 @@ class _Run:
                 f"{progress.since_best} evaluations"
             )
         if progress.best_round != progress.round:
-            like = abstract(state)
-            del state  # the best one takes its place in memory
-            state = self._best(progress, like)
-        return state, progress, programs
+            try:
+                trainer.go_back(self.checkpoints, progress.best_round)
+            except DamagedError as damage:
+                raise UserError(
+                    f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
+                ) from None
+        return trainer, progress
 
-    def _best(self, progress: Progress, like: FederationState) -> FederationState:
-        try:
-            state, _ = self.checkpoints.load(progress.best_round, like)
-        except DamagedError as damage:
-            raise UserError(
-                f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
-            ) from None
-        return state
-
-    def _resume(self) -> tuple[FederationState, Progress]:
-        """The last complete checkpoint, or the initial state."""
+    def _resume(self) -> tuple[Trainer, Progress]:
+        """At the last complete checkpoint, or at the initial state."""
         checkpoints = self.checkpoints
-        state = self.simulation.initial_state(self.config.schedule.seed)
+        trainer = trainers.create(self.config, self.simulation, self.out)
         checkpoints.clean()
         progress = Progress()
         if checkpoints.rounds():
-            like = abstract(state)
-            del state  # the restored one takes its place in memory
-            state, progress, complaints = checkpoints.latest(like)
+            progress, complaints = trainer.resume(checkpoints)
             for complaint in complaints:
                 self.reporter.note(complaint)
             checkpoints.point_at_best(progress)
             self.reporter.note(f"{self.out}: going on after round {progress.round}")
         files.write_lines(self.out / "metrics.jsonl", progress.lines)
-        return state, progress
+        return trainer, progress
 
     def _refuse_divergence(self, state: FederationState, progress: Progress) -> None:
         bad = int(jax.device_get(state.diverged))
@@ -220,15 +203,14 @@ class _Run:
 
     def _evaluated(
         self,
-        programs: Programs,
-        state: FederationState,
+        trainer: Trainer,
         progress: Progress,
         loss: float,
         seconds: list[float],
     ) -> Progress:
         """Progress after evaluating the validation split."""
         begun = time.perf_counter()
-        found = self._metrics(programs, state, "valid")
+        found = metrics.from_ranks(trainer.ranks("valid"), self._warm("valid"))
         eval_seconds = time.perf_counter() - begun
         number = progress.round + len(seconds)
         score = metrics.selection_score(found)
@@ -254,56 +236,37 @@ class _Run:
             eval_seconds=[*progress.eval_seconds, eval_seconds],
         )
 
-    def _ranks(
-        self, programs: Programs, state: FederationState, split: str
-    ) -> Int[np.ndarray, " clients"]:
-        """Every client's rank of its held-out item of one split."""
-        population = self.simulation.population
-        target: Array = getattr(population, split)
-        ranks = programs.ranks(state, population, self.simulation.features, target)
-        return jax.device_get(ranks)[: self.simulation.n_clients]
-
     def _warm(self, split: str) -> np.ndarray:
         data = self.dataset.interactions
         target = getattr(data, split)
         return (target >= 0) & (data.popularity[target] > 0)
 
-    def _metrics(
-        self, programs: Programs, state: FederationState, split: str
-    ) -> dict[str, float | None]:
-        return metrics.from_ranks(self._ranks(programs, state, split), self._warm(split))
-
-    def finish(
-        self, state: FederationState, progress: Progress, programs: Programs
-    ) -> dict[str, Any]:
+    def finish(self, trainer: Trainer, progress: Progress) -> dict[str, Any]:
         """Test the best round and write rankings, per-client results and the summary."""
         data = self.dataset.interactions
-        population, features = self.simulation.population, self.simulation.features
-        ranks, warm = self._ranks(programs, state, "test"), self._warm("test")
-        found = programs.rankings(state, population, features)
-        top, weights = (x[: data.n_clients] for x in jax.device_get(found))
-        # The clients that were evaluated are the ones with view weights, held-out item or not.
-        users = np.flatnonzero(np.isfinite(weights).all(axis=1))
-        files.write_arrays(self.out / "rankings.npz", users=users, topk=top[users])
+        ranks, warm = trainer.ranks("test"), self._warm("test")
+        users, top, weights = trainer.rankings()
+        files.write_arrays(self.out / "rankings.npz", users=users, topk=top)
         files.write_arrays(
             self.out / "per_user.npz",
             user=users,
             rank=ranks[users],
             history_length=data.lengths[users],
             warm=warm[users],
-            view_weights=weights[users],
+            view_weights=weights,
         )
-        summary = self._summary(state, progress, metrics.from_ranks(ranks, warm), users)
+        summary = self._summary(trainer, progress, metrics.from_ranks(ranks, warm), users)
         if self.config.method.variant == "fedvlr":
-            router = routers.summarize(self.config.method.used_views, weights[users])
+            router = routers.summarize(self.config.method.used_views, weights)
             self.reporter.note(router.sentence())
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
+        trainer.close()
         files.write_json(self.out / "summary.json", summary)
         return summary
 
     def _summary(
         self,
-        state: FederationState,
+        trainer: Trainer,
         progress: Progress,
         test: dict[str, float | None],
         users: Int[np.ndarray, " evaluated"],
@@ -335,7 +298,7 @@ class _Run:
             "timing": self._timing(progress),
             "memory": {
                 "peak_rss_bytes": memory.peak_bytes(),
-                "client_state_bytes": private_bytes(state),
+                "client_state_bytes": trainer.private_bytes,
             },
             "communication": {
                 "download_bytes_per_client_round": communication.download_bytes(
@@ -350,7 +313,7 @@ class _Run:
                     method.negatives,
                 ),
             },
-            "parameters": parameter_counts(state),
+            "parameters": parameter_counts(self.simulation, trainer.state),
             "devices": federation.mesh.devices.size,
         }
 

@@ -13,7 +13,7 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.config import Config
-from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.data.types import Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.views import Features, Fusion
@@ -24,9 +24,11 @@ from fedvlr_jax.simulation.population import (
     Chunking,
     Population,
     bucket_widths,
+    in_order,
     make_buckets,
     place,
 )
+from fedvlr_jax.simulation.private import Resident
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 
 # Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
@@ -42,16 +44,23 @@ class Simulation:
     Attributes:
         federation: static part of training.
         evaluation: static part of evaluation.
-        population: every client's data, on the devices.
+        interactions: every client's data, on the host.
         features: frozen features, on every device.
         rates: learning rates, on every device.
     """
 
     federation: Federation
     evaluation: Evaluation
-    population: Population
+    interactions: Interactions
     features: Features
     rates: Rates
+
+    @functools.cached_property
+    def population(self) -> Population:
+        """Every client's data, on the devices from the first use on."""
+        mesh = self.federation.mesh
+        clients = in_order(self.n_clients, mesh.devices.size)
+        return place(self.interactions, clients, mesh)
 
     @property
     def n_clients(self) -> int:
@@ -144,7 +153,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     return Simulation(
         federation,
         evaluation,
-        place(data, mesh),
+        data,
         jax.device_put(features, everywhere(mesh)),
         jax.device_put(rates, everywhere(mesh)),
     )
@@ -175,15 +184,19 @@ def _compile(
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
         sent = aggregate.broadcast(federation.server, state.server, features)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
         return evaluate.held_out_ranks(
-            evaluation, state.key, sent, state.private, population, target
+            evaluation, state.key, sent, private, population, chosen, target
         )
 
     def rankings(
         state: FederationState, population: Population, features: Features
     ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
         sent = aggregate.broadcast(federation.server, state.server, features)
-        return evaluate.rankings(evaluation, state.key, sent, state.private, population)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
+        return evaluate.rankings(evaluation, state.key, sent, private, population, chosen)
 
     step = jax.jit(federated_round, donate_argnums=0)
     step = step.lower(state, population, features, rates).compile()
@@ -218,15 +231,9 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
     return float(1 - lengths.sum() / places)
 
 
-def private_bytes(state: FederationState) -> int:
-    """Bytes of all clients' private state, padding rows included."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state.private))
-
-
-def parameter_counts(state: FederationState) -> dict[str, int]:
+def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
-    rows = jax.tree.leaves(state.private)[0].shape[0]
     return {
         "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
-        "private_per_client": sum(leaf.size for leaf in jax.tree.leaves(state.private)) // rows,
+        "private_per_client": simulation.federation.training.model.private_numbers(),
     }

@@ -72,8 +72,8 @@ def test_chunks_shrink_with_the_width():
     buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=0)
     assert [tuple(b) for b in buckets] == [(0, 4, 50), (4, 100, 2)]
     buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=80)
-    assert [tuple(b) for b in buckets] == [(0, 4, 10), (4, 100, 1)]
-    assert Chunking(10).clients(1000) == 1
+    assert [tuple(b) for b in buckets] == [(0, 4, 10), (4, 100, 2)]
+    assert Chunking(10).clients(1000) == 2
     assert Chunking(10**9).clients(1) == 512
     assert Chunking(10, fixed=7).clients(1000) == 7
 
