@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
 from flax import serialization
 
@@ -21,6 +22,8 @@ from fedvlr_jax.files import UNFINISHED, checksum, write_json
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2
+_CHUNK = 4 << 20  # bytes of an array that are written at a time
+_FILE = 32 << 20  # bytes of one file, about
 _CHECKSUMS = "checksums.json"
 
 
@@ -79,7 +82,7 @@ class Checkpoints:
         kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
         unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
         content = ocp.args.Composite(
-            state=ocp.args.StandardSave(serialization.to_state_dict(state)),
+            state=_in_slices(serialization.to_state_dict(state)),
             progress=ocp.args.JsonSave(asdict(progress)),
         )
         with _checkpointer() as checkpointer:
@@ -155,7 +158,7 @@ class Checkpoints:
             if _checksums(step) != written:
                 raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
             content = ocp.args.Composite(
-                state=ocp.args.StandardRestore(serialization.to_state_dict(like)),
+                state=_as(serialization.to_state_dict(like)),
                 progress=ocp.args.JsonRestore(),
             )
             with _checkpointer() as checkpointer:
@@ -173,6 +176,22 @@ class Checkpoints:
 
 class DamagedError(Exception):
     """A checkpoint that cannot be trusted."""
+
+
+def _in_slices(tree: dict) -> ocp.args.PyTreeSave:
+    """Arrays are written in small chunks, so that saving needs next to no memory of its own."""
+    return ocp.args.PyTreeSave(
+        tree,
+        save_args=jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK), tree),
+        ocdbt_target_data_file_size=_FILE,
+    )
+
+
+def _as(like: dict) -> ocp.args.PyTreeRestore:
+    """The arrays in the shapes and shardings of `like`."""
+    return ocp.args.PyTreeRestore(
+        like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
+    )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -65,18 +65,19 @@ class Slab(NamedTuple):
 
     `source` of a row is its client's row in the wave before, on the same device (`recent`); or
     `STORED`: row r of `stored`; or `INITIAL`: the client has never taken part. What is written
-    goes to `stored`. `key` and `router` make initial states.
+    goes to `after`, None where nothing is. `key` and `router` make initial states.
     """
 
     source: Int[Array, " rows"]
     stored: Float[Array, "rows numbers"]
     recent: Float[Array, "rows numbers"]
+    after: Float[Array, "rows numbers"] | None
     key: keys.Words
     router: Any
 
     def spec(self) -> "Slab":
         """How its arrays lie on the devices."""
-        return Slab(BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE)
+        return Slab(*[BY_CLIENT] * 4, EVERYWHERE, EVERYWHERE)
 
     def read(self, model: ClientModel, rows: Int[Array, " chunk"], data: ClientData) -> ClientState:
         """The stacked states of the clients in `rows`, whose data is `data`."""
@@ -99,7 +100,7 @@ class Slab(NamedTuple):
     def write(self, rows: Int[Array, " chunk"], states: ClientState) -> "Slab":
         """With the states of the clients in `rows` replaced; rows past the last are dropped."""
         flat = jax.vmap(lambda state: ravel_pytree(state)[0])(states)
-        return self._replace(stored=self.stored.at[rows].set(flat, mode="drop"))
+        return self._replace(after=self.after.at[rows].set(flat, mode="drop"))
 
 
 Private = Resident | Slab

@@ -1,6 +1,6 @@
 """What a run asks of whoever trains: one round, ranks and rankings, a checkpoint and back."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -17,6 +17,7 @@ class Rankings(NamedTuple):
     weights: Float[np.ndarray, "evaluated views"]
 
 
+@runtime_checkable
 class Trainer(Protocol):
     """A federation in training: everything that changes from round to round."""
 

@@ -27,4 +27,4 @@ def create(config: Config, simulation: Simulation, out: Path) -> Trainer:
     wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
     wave = execution.wave or max(min(wanted, room // (_WAVES_AT_A_TIME * row)), 1)
     kept = int(execution.host_gb * 1e9) or memory.host_bytes() // 4
-    return OffDevice(simulation, seed, wave, out, kept)
+    return OffDevice(simulation, seed, wave, out, kept, config.schedule.rounds)

@@ -34,8 +34,8 @@ class Programs:
 
     `cohort`: key, round -> which clients take part.
     `open`: state, features -> views, and a sum of nothing.
-    `wave`: (slab.stored, sum, finite), rest of the slab, views, population, rates, key, round ->
-    the same three after the wave. The first three are donated.
+    `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates, round ->
+    slab.after and sums.
     `close`: state, features, sum, finite, rates -> state, loss.
     `ranks`: views, slab, population, target -> ranks.
     `rankings`: views, slab, population -> top items and view weights.
@@ -88,7 +88,7 @@ def compile_programs(
         return sent, (nothing, jnp.array(True))
 
     def wave(
-        stored: Float[Array, "rows numbers"],
+        after: Float[Array, "rows numbers"],
         sums: Sums,
         slab: Slab,
         sent: Broadcast,
@@ -101,13 +101,13 @@ def compile_programs(
         slab, added, ok = train_cohort(
             federation,
             sent,
-            slab._replace(stored=stored),
+            slab._replace(after=after),
             population,
             population.client >= 0,
             rates.client,
             client_key,
         )
-        return slab.stored, (jax.tree.map(jnp.add, total, added), finite & ok)
+        return slab.after, (jax.tree.map(jnp.add, total, added), finite & ok)
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
@@ -133,15 +133,14 @@ def compile_programs(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=alike),
         jax.eval_shape(opened, state, features),
     )
-    rest = slab._replace(stored=None)
     return Programs(
         cohort=compiled(cohort, state.key, state.round, out_shardings=alike),
         open=compiled(opened, state, features, out_shardings=alike),
         wave=compiled(
             wave,
-            slab.stored,
+            slab.recent,
             sums,
-            rest,
+            slab,
             sent,
             population,
             rates,

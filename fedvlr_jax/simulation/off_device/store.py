@@ -1,9 +1,9 @@
 """Private states of the clients that have taken part, in the host's memory and in files.
 
-States are only ever added, a wave's at a time, as a segment that never changes; a client's newest
-row is the one that counts. So nothing is copied when a wave comes back, a segment is written to
-disk at most once, and a checkpoint is a set of hard links. Segments without live rows are dropped,
-and the sparsest are rewritten as one while more than half of all rows are dead.
+States are only ever added, as a segment that never changes; a client's newest row is the one that
+counts. So a segment is written to disk at most once, and a checkpoint is a set of hard links.
+Segments without live rows are dropped, and the sparsest are rewritten as one while more than half
+of all rows are dead. When memory is full, the oldest segment goes to a file.
 """
 
 import os
@@ -15,16 +15,18 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from fedvlr_jax.files import checksum, write_array
+from fedvlr_jax.simulation.off_device.pool import Pool
 
 _NOWHERE = -1
+_ROWS = 16
 
 
 @dataclass
 class _Segment:
-    """Rows of a wave: whose they are (-1: nobody's), and the states in memory or in a file."""
+    """Whose rows these are, and the states in a buffer (its first rows) or in a file."""
 
     clients: Int[np.ndarray, " rows"]
-    states: Float32[np.ndarray, "rows numbers"] | None
+    buffer: Float32[np.ndarray, "most numbers"] | None
     file: Path | None
     live: int
     checksums: dict[str, list[int]]
@@ -37,13 +39,13 @@ class Store:
         n_clients: number of clients U.
         numbers: floats of one state.
         folder: where segments are written that memory has no room for.
-        memory: bytes that segments may take in memory.
+        pool: the memory; its buffers bound how many states are added at a time.
     """
 
-    def __init__(self, n_clients: int, numbers: int, folder: Path, memory: int) -> None:
+    def __init__(self, n_clients: int, numbers: int, folder: Path, pool: Pool) -> None:
         self._numbers = numbers
         self._folder = folder
-        self._memory = memory
+        self._pool = pool
         self._next = 0
         self._segments: dict[int, _Segment] = {}
         self._segment_of = np.full(n_clients, _NOWHERE, np.int32)
@@ -66,22 +68,23 @@ class Store:
     ) -> None:
         """Copy the states of `clients`, all of which are here, to `rows` of `into`."""
         numbers = self._segment_of[clients]
-        for number in np.unique(numbers):
-            wanted = numbers == number
-            into[rows[wanted]] = self._states(number)[self._row_of[clients[wanted]]]
+        for number in np.unique(numbers).tolist():
+            wanted = np.flatnonzero(numbers == number)
+            states = self._states(number)
+            # A few rows at a time: the copy that numpy makes on the way stays in the cache.
+            for some in np.split(wanted, range(_ROWS, len(wanted), _ROWS)):
+                into[rows[some]] = states[self._row_of[clients[some]]]
 
     def add(
         self,
         clients: Int[np.ndarray, " rows"],
         states: Float32[np.ndarray, "rows numbers"],
     ) -> None:
-        """Take the newest states of some clients; rows of client -1 are nobody's.
-
-        The array is kept as it is and must not change afterwards.
-        """
-        self._append(clients, states)
+        """Take the newest states of some clients, as many as a buffer holds."""
+        buffer = self._buffer()
+        buffer[: len(clients)] = states
+        self._append(clients, buffer)
         self._compact()
-        self._spill()
 
     def write(self, folder: Path) -> dict[str, list[int]]:
         """Write all that counts to a new folder; size and checksum of every file, by its name."""
@@ -108,19 +111,29 @@ class Store:
 
     def clear(self) -> None:
         """Forget everything, in memory and on disk; checkpoints keep what they hold."""
-        self._segments.clear()
+        for number in list(self._segments):
+            self._drop(number)
         self._segment_of[:] = _NOWHERE
         self._next = 0
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _append(self, clients: np.ndarray, states: np.ndarray) -> None:
-        self._register(self._next, clients, states, None, {})
+    def _append(self, clients: np.ndarray, buffer: np.ndarray) -> None:
+        self._register(self._next, clients, buffer, None, {})
+
+    def _buffer(self) -> np.ndarray:
+        """A free buffer; the oldest segment in memory goes to a file if there is none."""
+        buffer = self._pool.take()
+        if buffer is None:
+            oldest = min(n for n, segment in self._segments.items() if segment.buffer is not None)
+            segment = self._to_file(oldest)
+            buffer, segment.buffer = segment.buffer, None
+        return buffer
 
     def _register(
         self,
         number: int,
         clients: np.ndarray,
-        states: np.ndarray | None,
+        buffer: np.ndarray | None,
         file: Path | None,
         checksums: dict[str, list[int]],
     ) -> None:
@@ -130,58 +143,44 @@ class Store:
             *np.unique(self._segment_of[owners], return_counts=True), strict=True
         ):
             if old != _NOWHERE:
-                self._segments[old].live -= int(count)
-        self._segments[number] = _Segment(clients, states, file, len(rows), checksums)
-        self._segment_of[owners], self._row_of[owners] = number, rows
+                self._segments[old].live -= count
+        self._segments[number] = _Segment(clients, buffer, file, len(clients), checksums)
+        self._segment_of[clients], self._row_of[clients] = number, np.arange(len(clients))
         self._next = max(self._next, number + 1)
         for dead in [n for n, segment in self._segments.items() if not segment.live]:
             self._drop(dead)
 
     def _states(self, number: int) -> np.ndarray:
         segment = self._segments[number]
-        if segment.states is not None:
-            return segment.states
+        if segment.buffer is not None:
+            return segment.buffer
         return np.load(segment.file, mmap_mode="r")
 
     def _compact(self) -> None:
         """Rewrite the sparsest segments as one while there are more dead rows than live ones."""
-        size = max(len(segment.clients) for segment in self._segments.values())
+        size = self._pool.rows
         while self._rows() > 2 * sum(s.live for s in self._segments.values()) + 2 * size:
             share = {n: s.live / len(s.clients) for n, s in self._segments.items()}
-            owners: list[np.ndarray] = []
+            moved = np.arange(0)
             for number in sorted(share, key=share.get):
-                owners.append(self._segments[number].clients[self._live_rows(number)])
-                if sum(map(len, owners)) >= size:
+                owners = self._segments[number].clients
+                moved = np.concatenate([moved, owners[self._segment_of[owners] == number]])
+                if len(moved) >= size:
                     break
-            moved = np.concatenate(owners)
-            states = np.empty((len(moved), self._numbers), np.float32)
-            self.fetch(moved, states, np.arange(len(moved)))
-            self._append(moved, states)
+            moved = moved[:size]
+            buffer = self._buffer()
+            self.fetch(moved, buffer, np.arange(len(moved)))
+            self._append(moved, buffer)
 
     def _rows(self) -> int:
         return sum(len(segment.clients) for segment in self._segments.values())
-
-    def _live_rows(self, number: int) -> np.ndarray:
-        clients = self._segments[number].clients
-        own = (clients >= 0) & (self._segment_of[clients] == number)
-        return np.flatnonzero(own & (self._row_of[clients] == np.arange(len(clients))))
-
-    def _spill(self) -> None:
-        """Write the oldest segments to files until the others fit into memory."""
-        held = {n: s.states.nbytes for n, s in self._segments.items() if s.states is not None}
-        excess = sum(held.values()) - self._memory
-        for number in sorted(held):
-            if excess <= 0:
-                return
-            self._to_file(number).states = None
-            excess -= held[number]
 
     def _to_file(self, number: int) -> _Segment:
         segment = self._segments[number]
         if segment.file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             clients, states = (self._folder / name for name in _names(number))
-            write_array(states, segment.states)
+            write_array(states, segment.buffer[: len(segment.clients)])
             write_array(clients, segment.clients)
             segment.file = states
             segment.checksums = {path.name: checksum(path) for path in (clients, states)}
@@ -189,6 +188,8 @@ class Store:
 
     def _drop(self, number: int) -> None:
         segment = self._segments.pop(number)
+        if segment.buffer is not None:
+            self._pool.give(segment.buffer)
         for name in segment.checksums:
             (self._folder / name).unlink()
 

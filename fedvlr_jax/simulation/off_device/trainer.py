@@ -1,6 +1,7 @@
 """Training in waves: while the devices train one, the host brings the next and keeps the last."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,17 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.mesh import by_client, everywhere
+from fedvlr_jax.simulation.off_device.pool import Pool
 from fedvlr_jax.simulation.off_device.programs import Programs, compile_programs, initial
 from fedvlr_jax.simulation.off_device.store import Store
-from fedvlr_jax.simulation.off_device.waves import Layout, Wave, layout, nobody, prepare
+from fedvlr_jax.simulation.off_device.waves import (
+    Layout,
+    Wave,
+    host_buffers,
+    layout,
+    nobody,
+    prepare,
+)
 from fedvlr_jax.simulation.private import Slab
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Rankings
@@ -31,7 +40,7 @@ class _Trained:
     """The last wave that was trained: whose states the devices hold, and whether they are kept."""
 
     clients: Int[np.ndarray, "devices rows"]
-    states: Float[Array, "rows numbers"]
+    states: Float[Array, "all_rows numbers"]
     kept: bool
 
 
@@ -44,21 +53,30 @@ class OffDevice:
         wave: clients on the devices at a time.
         folder: the run's, where states are written that memory has no room for.
         memory: bytes that states may take in the host's memory.
+        rounds: of the run.
     """
 
     def __init__(
-        self, simulation: Simulation, seed: int, wave: int, folder: Path, memory: int
+        self,
+        simulation: Simulation,
+        seed: int,
+        wave: int,
+        folder: Path,
+        memory: int,
+        rounds: int,
     ) -> None:
         federation = simulation.federation
         numbers = federation.training.model.private_numbers()
         self._simulation = simulation
         self._data: Interactions = simulation.interactions
         self._layout: Layout = layout(federation.mesh, self._data.lengths, wave, numbers)
-        self._store = Store(federation.n_clients, numbers, folder / _STATES, memory)
+        self._pool = self._make_pool(memory, rounds)
+        self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
         self._store.clear()
         words = jax.device_put(keys.from_seed(seed), everywhere(federation.mesh))
         self.state, self._router = initial(federation, simulation.features, words)
         self._rounds = 0
+        self._buffers = deque(host_buffers(self._layout) for _ in range(2))
         self._evaluated = self._evaluated_clients()
         self._forget()
 
@@ -70,7 +88,7 @@ class OffDevice:
     def compile(self) -> None:
         """Compile all programs."""
         simulation = self._simulation
-        wave = prepare(self._layout, self._data, self._store, np.arange(0), nobody(self._layout))
+        wave = self._prepared(np.arange(0))
         arguments = (
             self.state,
             self._slab(wave),
@@ -95,11 +113,12 @@ class OffDevice:
         following = itertools.chain(cohort[1:], self._cohort[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
-            slab = self._slab(wave)
             states, sums = programs.wave(
-                slab.stored, sums, slab._replace(stored=None), sent, wave.population, rates, number
+                self._free, sums, self._slab(wave), sent, wave.population, rates, number
             )
             self._keep()
+            # The wave reads the states before it; the next one may write over them.
+            self._free = self._last.states
             self._last = _Trained(wave.clients, states, kept=False)
             wave = self._prepared(clients)
             jax.block_until_ready(states)
@@ -151,6 +170,15 @@ class OffDevice:
         """Remove the states that are not in a checkpoint."""
         self._forget()
         self._store.clear()
+        self._pool.close()
+
+    def _make_pool(self, memory: int, rounds: int) -> Pool:
+        layout = self._layout
+        most = max(memory // (4 * layout.rows * layout.numbers), 3)
+        # More than half of the rows that are held count, but for those of two segments.
+        segments = -(-2 * self._data.n_clients // layout.rows) + 3
+        soon = -(-rounds * self._simulation.cohort_size // layout.rows) + 1
+        return Pool(layout.rows, layout.numbers, most, min(soon, segments))
 
     def _take(self, checkpoints: Checkpoints, number: int) -> None:
         self._forget()
@@ -164,6 +192,7 @@ class OffDevice:
             lambda: jnp.zeros((layout.size, layout.numbers)), out_shardings=by_client(layout.mesh)
         )
         self._last = _Trained(nobody(layout), empty(), kept=True)
+        self._free: Float[Array, "all_rows numbers"] = empty()
         self._ahead: Wave | None = None
         self._cohort: list[np.ndarray] | None = None
 
@@ -175,10 +204,17 @@ class OffDevice:
         return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
 
     def _prepared(self, clients: Int[np.ndarray, " wave"]) -> Wave:
-        return prepare(self._layout, self._data, self._store, clients, self._last.clients)
+        # The last wave may still be reading the other buffer.
+        self._buffers.rotate()
+        return self._brought(clients, self._buffers[0])
+
+    def _brought(self, clients: Int[np.ndarray, " wave"], host: list[np.ndarray]) -> Wave:
+        last = self._last.clients
+        return prepare(self._layout, self._data, self._store, clients, last, host)
 
     def _slab(self, wave: Wave) -> Slab:
-        return Slab(wave.source, wave.stored, self._last.states, self.state.key, self._router)
+        states = self._last.states
+        return Slab(wave.source, wave.stored, states, None, self.state.key, self._router)
 
     def _keep(self) -> None:
         """Hand the states of the last wave to the store."""
@@ -186,15 +222,18 @@ class OffDevice:
         if not last.kept:
             shards = sorted(last.states.addressable_shards, key=lambda s: s.index[0].start or 0)
             for clients, shard in zip(last.clients, shards, strict=True):
-                self._store.add(clients, jax.device_get(shard.data))
+                used = clients[clients >= 0]  # unused rows are the last ones
+                self._store.add(used, jax.device_get(shard.data)[: len(used)])
             last.kept = True
 
     def _views(self) -> Broadcast:
         return self._programs.open(self.state, self._simulation.features)[0]
 
     def _waves(self, clients: Int[np.ndarray, " n"]) -> Iterator[Wave]:
+        # A wave that was brought ahead has the first buffer, the other one's has been trained.
+        host = self._buffers[1]
         for start in range(0, len(clients), self._layout.size):
-            yield self._prepared(clients[start : start + self._layout.size])
+            yield self._brought(clients[start : start + self._layout.size], host)
 
     def _evaluated_clients(self) -> Int[np.ndarray, " evaluated"]:
         everybody = jnp.arange(self._data.n_clients)

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Float, Float32, Int
 
 from fedvlr_jax.data.types import Interactions
 from fedvlr_jax.simulation.mesh import by_client
 from fedvlr_jax.simulation.off_device.store import Store
 from fedvlr_jax.simulation.population import NO_CLIENT, Population, place
 from fedvlr_jax.simulation.private import INITIAL, STORED
+
+_ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Wave:
 
     clients: Int[np.ndarray, "devices rows"]
     population: Population
-    source: Int[Array, " rows"]
-    stored: Float[Array, "rows numbers"]
+    source: Int[Array, " all_rows"]
+    stored: Float[Array, "all_rows numbers"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def prepare(
     store: Store,
     clients: Int[np.ndarray, " n"],
     before: Int[np.ndarray, "devices rows"],
+    host: list[Float32[np.ndarray, "rows numbers"]],
 ) -> Wave:
     """Bring a wave to the devices.
 
@@ -75,10 +78,10 @@ def prepare(
         store: the states of all waves but the last.
         clients: ids, at most `layout.size`.
         before: the clients of the last wave, whose states are still on the devices.
+        host: where states are put for each device; must not change while the wave is in use.
     """
     dealt = _deal(clients, before)
     source = np.full(dealt.shape, INITIAL, np.int32)
-    stored = np.empty((dealt.size, layout.numbers), np.float32)
     for device, (own, last) in enumerate(zip(dealt, before, strict=True)):
         real = own >= 0
         order = np.argsort(last)
@@ -89,14 +92,33 @@ def prepare(
         known[known] = store.has(own[known])
         source[device, known] = STORED
         rows = np.flatnonzero(known)
-        store.fetch(own[rows], stored, device * layout.rows + rows)
+        store.fetch(own[rows], host[device], rows)
     sharding = by_client(layout.mesh)
     return Wave(
         clients=dealt,
         population=place(interactions, dealt, layout.mesh, layout.room),
         source=jax.device_put(source.ravel(), sharding),
-        stored=jax.device_put(stored, sharding),
+        stored=_placed(host, layout, sharding),
     )
+
+
+def host_buffers(layout: Layout) -> list[Float32[np.ndarray, "rows numbers"]]:
+    """A buffer for each device, aligned so that a CPU device takes it without a copy."""
+    size = layout.rows * layout.numbers
+    buffers = []
+    for _ in range(layout.mesh.devices.size):
+        raw = np.empty(size + _ALIGNMENT // 4, np.float32)
+        start = -raw.ctypes.data % _ALIGNMENT // 4
+        buffers.append(raw[start : start + size].reshape(layout.rows, layout.numbers))
+    return buffers
+
+
+def _placed(
+    host: list[Float32[np.ndarray, "rows numbers"]], layout: Layout, sharding: NamedSharding
+) -> Float[Array, "all_rows numbers"]:
+    parts = [jax.device_put(h, d) for h, d in zip(host, layout.mesh.devices.flat, strict=True)]
+    shape = (layout.size, layout.numbers)
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
 def nobody(layout: Layout) -> Int[np.ndarray, "devices rows"]:
