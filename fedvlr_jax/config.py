@@ -162,6 +162,9 @@ class ExecutionConfig:
     )
 
 
+LAYOUT = tuple(leaf.name for leaf in dataclasses.fields(ExecutionConfig))
+
+
 @dataclass(frozen=True)
 class Config:
     """A whole run. Build one with `Config.of(variant="mlp", rounds=20)`."""

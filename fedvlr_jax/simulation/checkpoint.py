@@ -188,10 +188,12 @@ def _in_slices(tree: dict) -> ocp.args.PyTreeSave:
 
 
 def _as(like: dict) -> ocp.args.PyTreeRestore:
-    """The arrays in the shapes and shardings of `like`."""
-    return ocp.args.PyTreeRestore(
-        like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
-    )
+    """The arrays in the shapes and shardings of `like`.
+
+    Another number of devices has another number of unused rows at the end, hence not `strict`.
+    """
+    wanted = ocp.checkpoint_utils.construct_restore_args(like, strict=False)
+    return ocp.args.PyTreeRestore(like, restore_args=wanted)
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.config import LAYOUT
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import LOCK, is_unfinished, locked, read_json, write_json
 
 _CONFIG, _SUMMARY = "config.json", "summary.json"
-# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides.
-_MAY_DIFFER = ("rounds", "data")
+# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides; how
+# the work is laid out changes no result. Where private state is decides what a checkpoint holds.
+_MAY_DIFFER = {"rounds", "data", *LAYOUT} - {"private_state"}
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from jaxtyping import Int
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import files
 from fedvlr_jax.analysis import communication, metrics, popularity, routers
-from fedvlr_jax.config import Config, check_population
+from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import Reporter, Silent
-from fedvlr_jax.simulation import folder, keys, memory, trainers
+from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.round import FederationState
@@ -44,9 +44,11 @@ class Result:
 
 
 def default_out(config: Config) -> Path:
-    """`runs/<data>-<variant>-seed<seed>-<digest of all settings but the rounds>`."""
-    flat = config.flat()
-    flat.pop("rounds")
+    """`runs/<data>-<variant>-seed<seed>-<digest>`.
+
+    The digest is of all settings but the rounds and those that change no result.
+    """
+    flat = {k: v for k, v in config.flat().items() if k not in ("rounds", *LAYOUT)}
     if config.data.data != "synthetic":
         flat["data"] = str(Path(config.data.data).resolve())
     digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
@@ -89,6 +91,7 @@ def train(
     _check_sample(config, dataset, simulation)
     settings = config.flat() | {
         "devices": simulation.federation.mesh.devices.size,
+        "private_state": trainers.place_of_states(config, simulation),
         "data_fingerprint": dataset.fingerprint(),
     }
     done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
@@ -99,7 +102,9 @@ def train(
             return Result(summary, out)
         folder.reopen(out)
         run = _Run(config, dataset, simulation, out, reporter, start, data_seconds)
-        return Result(run.finish(*run.train()), out)
+        resident = settings["private_state"] == "device"
+        with fit.explained(simulation.federation, resident):
+            return Result(run.finish(*run.train()), out)
 
 
 def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:

@@ -117,7 +117,9 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     widths = bucket_widths(data.lengths, config.execution.buckets)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
-    training_chunks = Chunking(floats, config.execution.chunk)
+    # No chunk needs to be larger than all clients of a device.
+    fixed = min(config.execution.chunk, -(-data.n_clients // mesh.devices.size))
+    training_chunks = Chunking(floats, fixed)
     numbers = model.private_numbers()
     federation = Federation(
         server=aggregate.create(Fusion(views, data.n_items, method.dim), method.server_optimizer),
@@ -131,7 +133,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         mesh=mesh,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
-    evaluation_chunks = Chunking(4 * floats, config.execution.chunk)
+    evaluation_chunks = Chunking(4 * floats, fixed)
     evaluation = Evaluation(
         model=model,
         n_clients=data.n_clients,
