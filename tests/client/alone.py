@@ -3,7 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.protocol import Upload
+
+
+def new_state(model):
+    """A client's private state before its first round."""
+    return ClientState(model.init_router(jax.random.key(0)), model.init_head(jax.random.key(1)))
 
 
 def local_round(way, training, sent, state, data, rates, key):

@@ -16,7 +16,7 @@ from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate, views
-from tests.client.alone import local_round
+from tests.client.alone import local_round, new_state
 
 N_ITEMS, N_VIEWS, DIM = 60, 3, 8
 
@@ -28,7 +28,7 @@ def one_upload():
     training = LocalTraining(model, epochs=1, negatives=1, optimizer="sgd")
     rng = np.random.default_rng(0)
     history = jnp.array(sorted(rng.permutation(N_ITEMS)[:8].tolist()), jnp.int32)
-    state = model.init(jax.random.key(0), jax.random.key(1))
+    state = new_state(model)
     # Move the router away from its equal weights, so that there is something to find out.
     state = jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype("f4"), state)
     sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, N_VIEWS, DIM)), jnp.float32))
@@ -82,7 +82,7 @@ def test_the_sign_alone_tells_positives_from_negatives_without_a_router():
     history = jnp.array(sorted(rng.permutation(N_ITEMS)[:6].tolist()), jnp.int32)
     sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, 1, DIM)), jnp.float32))
     rates = ClientRates(head=jnp.float32(0.1), router=jnp.float32(0))
-    state = model.init(jax.random.key(0), jax.random.key(1))
+    state = new_state(model)
     data = ClientData(jnp.int32(0), history)
     way = choose(training)
     _, upload = local_round(way, training, sent, state, data, rates, jax.random.key(2))

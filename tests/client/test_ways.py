@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from fedvlr_jax import backbones
 from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
-from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.model import ClientData, ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.protocol import Broadcast
-from tests.client.alone import local_round
+from tests.client.alone import local_round, new_state
 
 N_ITEMS, DIM, WIDTH = 30, 6, 5
 RATES = ClientRates(head=jnp.float32(0.5), router=jnp.float32(0.3))
@@ -34,7 +34,7 @@ def client(rng, model, n_train):
     """A client with `n_train` train items in `WIDTH` places, at no special parameters."""
     history = np.full(WIDTH, N_ITEMS, np.int32)
     history[:n_train] = np.sort(rng.permutation(N_ITEMS)[:n_train])
-    state = model.init(jax.random.key(0), jax.random.key(1))
+    state = new_state(model)
     state = jax.tree.map(lambda x: x + 0.4 * rng.standard_normal(x.shape).astype("f4"), state)
     return state, ClientData(jnp.int32(0), jnp.asarray(history))
 
@@ -97,12 +97,3 @@ def test_the_closed_form_is_taken_where_it_applies():
     bent = dataclasses.replace(backbones.get("fedavg"), linear=None)
     model = dataclasses.replace(training().model, backbone=bent)
     assert choose(dataclasses.replace(training(), model=model)) is AUTODIFF
-
-
-def test_clients_start_from_one_router_and_heads_of_their_own():
-    model = training().model
-    first, second = (model.init(jax.random.key(0), jax.random.key(own)) for own in (1, 2))
-    assert isinstance(first, ClientState)
-    for a, b in zip(jax.tree.leaves(first.router), jax.tree.leaves(second.router), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (np.asarray(first.head["theta"]) != np.asarray(second.head["theta"])).all()
