@@ -3,7 +3,8 @@
 `checkpoints/000025` holds everything after round 25; `checkpoints/best` is a symbolic link to the
 round that validation likes best. The last two are kept, and the best round of each. A folder is
 renamed into place when it is finished, so a kill leaves whole checkpoints only; a checksum of every
-file catches what happens to one afterwards.
+file catches what happens to one afterwards. Where several processes train together, each writes and
+reads the private states of its own clients; the folder has to be one that all of them see.
 """
 
 import json
@@ -19,6 +20,7 @@ from flax import serialization
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import UNFINISHED, checksum, write_json
+from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2
@@ -76,10 +78,9 @@ class Checkpoints:
             parts: functions that write a folder below the checkpoint's, by its name, and return
                 size and checksum of every file they have put there.
         """
-        self.folder.mkdir(exist_ok=True)
-        link = self.folder / "best"
-        # An older checkpoint that is gone back to needs the best round of its own time.
-        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
+        if together.is_first():
+            self.folder.mkdir(exist_ok=True)
+        together.wait("checkpoint begun")
         unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
         content = ocp.args.Composite(
             state=_in_slices(serialization.to_state_dict(state)),
@@ -87,10 +88,20 @@ class Checkpoints:
         )
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished, content)
-        known = _checksums(unfinished)
-        for name, write in (parts or {}).items():
-            known |= {f"{name}/{file}": value for file, value in write(unfinished / name).items()}
-        write_json(unfinished / _CHECKSUMS, known)
+        if together.is_first():
+            known = _checksums(unfinished)
+            for name, write in (parts or {}).items():
+                written = write(unfinished / name)
+                known |= {f"{name}/{file}": value for file, value in written.items()}
+            write_json(unfinished / _CHECKSUMS, known)
+            self._finish(unfinished, progress)
+        together.wait("checkpoint finished")
+
+    def _finish(self, unfinished: Path, progress: Progress) -> None:
+        """Give a whole checkpoint its name, and remove those that are not needed any more."""
+        link = self.folder / "best"
+        # An older checkpoint that is gone back to needs the best round of its own time.
+        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
         unfinished.rename(self.step(progress.round))
         self.point_at_best(progress)
         for number in self.rounds()[:-_KEPT]:
@@ -136,7 +147,8 @@ class Checkpoints:
             except DamagedError as damage:
                 complaints.append(f"{damage}; going back to the checkpoint before it")
                 continue
-            for damaged in self.rounds():
+            together.wait("checkpoint read")
+            for damaged in self.rounds() if together.is_first() else ():
                 if damaged > number:
                     shutil.rmtree(self.step(damaged))
             return state, progress, complaints
@@ -154,8 +166,7 @@ class Checkpoints:
         """
         step = self.step(number)
         try:
-            written = json.loads((step / _CHECKSUMS).read_text())
-            if _checksums(step) != written:
+            if not together.first_says(lambda: _is_whole(step)):
                 raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
             content = ocp.args.Composite(
                 state=_as(serialization.to_state_dict(like)),
@@ -198,6 +209,14 @@ def _as(like: dict) -> ocp.args.PyTreeRestore:
 
 def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _is_whole(step: Path) -> bool:
+    """Whether every file is as it was written."""
+    try:
+        return _checksums(step) == json.loads((step / _CHECKSUMS).read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _checksums(step: Path) -> dict[str, list[int]]:

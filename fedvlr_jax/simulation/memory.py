@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from fedvlr_jax.processes import together
+
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -35,9 +37,12 @@ def host_bytes() -> int:
 
 
 def devices_bytes(mesh: Mesh) -> int:
-    """Memory of all devices together, in bytes; devices that are CPU cores share the host's."""
+    """Memory of all devices together, in bytes; devices that are CPU cores share the host's.
+
+    Every process is taken to have a host of its own.
+    """
     device = mesh.local_devices[0]
     if device.platform == "cpu":
-        return host_bytes()
+        return host_bytes() * together.count()
     stats = device.memory_stats() or {}
     return stats.get("bytes_limit", host_bytes()) * mesh.devices.size

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Programs, Simulation, abstract, compiled
@@ -40,13 +41,13 @@ class OnDevice:
         simulation = self._simulation
         target: Array = getattr(simulation.population, split)
         ranks = self._programs.ranks(self.state, simulation.population, simulation.features, target)
-        return jax.device_get(ranks)[: simulation.n_clients]
+        return together.fetched(ranks)[: simulation.n_clients]
 
     def rankings(self) -> Rankings:
         """See `Trainer`."""
         simulation = self._simulation
         found = self._programs.rankings(self.state, simulation.population, simulation.features)
-        top, weights = (x[: simulation.n_clients] for x in jax.device_get(found))
+        top, weights = (x[: simulation.n_clients] for x in together.fetched(found))
         # The clients that were evaluated are the ones with view weights, held-out item or not.
         users = np.flatnonzero(np.isfinite(weights).all(axis=1))
         return Rankings(users, top[users], weights[users])

@@ -9,7 +9,6 @@ width of its length's bucket.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -17,7 +16,7 @@ from jaxtyping import Array, Int
 
 from fedvlr_jax.client.model import ClientData
 from fedvlr_jax.data.types import Interactions
-from fedvlr_jax.simulation.mesh import by_client
+from fedvlr_jax.simulation.mesh import split
 
 NO_ITEM = NO_CLIENT = -1
 
@@ -79,7 +78,7 @@ def place(
     """Put the data of clients on the devices of `mesh`.
 
     Args:
-        interactions: everybody's data.
+        interactions: everybody's data, the train items of this process's clients at least.
         clients: ids of each device's clients; `NO_CLIENT` may only follow them.
         mesh: the devices.
         room: train items that every device has room for, where that is more than it needs.
@@ -90,28 +89,27 @@ def place(
     length[real] = interactions.lengths[ids]
     offset = np.cumsum(length, axis=1, dtype=np.int64) - length
     used = length.sum(axis=1)
-    items = np.full((len(clients), max(room, used.max(), 1)), interactions.n_items, np.int32)
-    for device, count in enumerate(used):
-        # Where every item of the block stands in the flat array of all interactions.
-        starts = np.zeros(clients.shape[1], np.int64)
-        starts[real[device]] = interactions.offsets[clients[device][real[device]]]
+    n_rows, n_places = clients.shape[1], max(room, int(used.max()), 1)
+
+    def items(device: int) -> np.ndarray:
+        # Where every item of the block stands in the flat array of this process's interactions.
+        starts = np.zeros(n_rows, np.int64)
+        starts[real[device]] = interactions.starts(clients[device][real[device]])
         of_row = np.repeat(starts - offset[device], length[device])
-        items[device, :count] = interactions.items[of_row + np.arange(count)]
+        found = np.full(n_places, interactions.n_items, np.int32)
+        found[: used[device]] = interactions.items[of_row + np.arange(used[device])]
+        return found
 
     def held_out(values: np.ndarray) -> np.ndarray:
         filled = np.full(clients.shape, NO_ITEM, np.int32)
         filled[real] = values[ids]
-        return filled.ravel()
+        return filled
 
-    population = Population(
-        client=clients.ravel(),
-        length=length.ravel(),
-        offset=offset.astype(np.int32).ravel(),
-        valid=held_out(interactions.valid),
-        test=held_out(interactions.test),
-        items=items.ravel(),
+    rows = (clients, length, offset.astype(np.int32), *map(held_out, interactions.held_out))
+    return Population(
+        *(split(mesh, (n_rows,), values.__getitem__) for values in rows),
+        items=split(mesh, (n_places,), items),
     )
-    return jax.device_put(population, by_client(mesh))
 
 
 def histories(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fedvlr_jax.analysis import communication, metrics, popularity, routers
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
@@ -76,12 +78,14 @@ def train(
         The summary (see docs/outputs.md) and the folder.
 
     Raises:
-        UserError: bad settings, data or folder, or training that diverged.
+        UserError: bad settings, data or folder, processes that differ in them, or training that
+            diverged.
     """
     start = time.perf_counter()
     memory.reset_peak()
-    reporter = reporter or Silent()
+    reporter = reporter if reporter and together.is_first() else Silent()
     out = default_out(config) if out is None else Path(out)
+    together.check_same("settings", json.dumps([config.flat(), str(out)]))
     dataset = dataset or data_sets.load(config)
     check_population(config, dataset.interactions.n_clients)
     for note in dataset.notes:
@@ -94,13 +98,12 @@ def train(
         "private_state": trainers.place_of_states(config, simulation),
         "data_fingerprint": dataset.fingerprint(),
     }
-    done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
-    with folder.claimed(out, settings, done):
+    together.check_same("data", settings["data_fingerprint"])
+    with folder.claimed(out, settings):
         summary = folder.finished_summary(out, config.schedule.rounds)
         if summary is not None:
             reporter.note(f"{out}: this run is finished, nothing to do")
             return Result(summary, out)
-        folder.reopen(out)
         run = _Run(config, dataset, simulation, out, reporter, start, data_seconds)
         resident = settings["private_state"] == "device"
         with fit.explained(simulation.federation, resident):
@@ -165,7 +168,7 @@ class _Run:
             elapsed = time.perf_counter() - self.start
             progress = dataclasses.replace(progress, total_seconds=before + elapsed)
             trainer.save(self.checkpoints, progress)
-            files.append_line(self.out / "metrics.jsonl", progress.lines[-1])
+            self._write(files.append_line, "metrics.jsonl", progress.lines[-1])
             self.reporter.evaluated(progress.lines[-1])
         self.reporter.end()
         if progress.stopped:
@@ -186,16 +189,23 @@ class _Run:
         """At the last complete checkpoint, or at the initial state."""
         checkpoints = self.checkpoints
         trainer = trainers.create(self.config, self.simulation, self.out)
-        checkpoints.clean()
+        if together.is_first():
+            checkpoints.clean()
         progress = Progress()
         if checkpoints.rounds():
             progress, complaints = trainer.resume(checkpoints)
             for complaint in complaints:
                 self.reporter.note(complaint)
-            checkpoints.point_at_best(progress)
+            if together.is_first():
+                checkpoints.point_at_best(progress)
             self.reporter.note(f"{self.out}: going on after round {progress.round}")
-        files.write_lines(self.out / "metrics.jsonl", progress.lines)
+        self._write(files.write_lines, "metrics.jsonl", progress.lines)
         return trainer, progress
+
+    def _write(self, write: Callable[..., None], name: str, *content: Any, **arrays: Any) -> None:
+        """Write a file of the run's folder, in one process."""
+        if together.is_first():
+            write(self.out / name, *content, **arrays)
 
     def _refuse_divergence(self, state: FederationState, progress: Progress) -> None:
         bad = int(jax.device_get(state.diverged))
@@ -251,9 +261,10 @@ class _Run:
         data = self.dataset.interactions
         ranks, warm = trainer.ranks("test"), self._warm("test")
         users, top, weights = trainer.rankings()
-        files.write_arrays(self.out / "rankings.npz", users=users, topk=top)
-        files.write_arrays(
-            self.out / "per_user.npz",
+        self._write(files.write_arrays, "rankings.npz", users=users, topk=top)
+        self._write(
+            files.write_arrays,
+            "per_user.npz",
             user=users,
             rank=ranks[users],
             history_length=data.lengths[users],
@@ -266,7 +277,7 @@ class _Run:
             self.reporter.note(router.sentence())
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
         trainer.close()
-        files.write_json(self.out / "summary.json", summary)
+        self._write(files.write_json, "summary.json", summary)
         return summary
 
     def _summary(
@@ -287,7 +298,7 @@ class _Run:
                 "name": self.dataset.name,
                 "clients": data.n_clients,
                 "items": data.n_items,
-                "train_interactions": len(data.items),
+                "train_interactions": int(data.lengths.sum()),
                 "padded_share": padded_share(federation, data.lengths),
             },
             "best_round": progress.best_round,
@@ -320,6 +331,7 @@ class _Run:
             },
             "parameters": parameter_counts(self.simulation, trainer.state),
             "devices": federation.mesh.devices.size,
+            "processes": together.count(),
         }
 
     def _popularity(

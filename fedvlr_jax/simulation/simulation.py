@@ -19,7 +19,7 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.views import Features, Fusion
 from fedvlr_jax.simulation import evaluate, keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import by_client, everywhere, make_mesh
+from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh
 from fedvlr_jax.simulation.population import (
     Chunking,
     Population,
@@ -81,7 +81,7 @@ class Simulation:
             server=everywhere(self.federation.mesh),
             private=by_client(self.federation.mesh),
         )
-        words = jax.device_put(keys.from_seed(seed), everywhere(self.federation.mesh))
+        words = copied(self.federation.mesh, keys.from_seed(seed))
         return _initialize(self.federation, shardings)(self.features, self.population, words)
 
 
@@ -156,8 +156,8 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         federation,
         evaluation,
         data,
-        jax.device_put(features, everywhere(mesh)),
-        jax.device_put(rates, everywhere(mesh)),
+        copied(mesh, features),
+        copied(mesh, rates),
     )
 
 

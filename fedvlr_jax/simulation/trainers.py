@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from fedvlr_jax.config import Config
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import fit, memory
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
@@ -20,9 +22,18 @@ def place_of_states(config: Config, simulation: Simulation) -> str:
     """Where private states will be, "device" or "host".
 
     Raises:
-        UserError: the run needs more memory than the devices have.
+        UserError: the run needs more memory than the devices have, or several processes are to
+            keep states on the host.
     """
     wanted, federation = config.execution.private_state, simulation.federation
+    several = together.count() > 1
+    if wanted == "host" and several:
+        raise UserError(
+            "--private_state=host: only one process at a time can do that, expected "
+            "--private_state=device where several train together"
+        )
+    if wanted == "auto" and several:
+        wanted = "device"
     if wanted == "auto":
         fits = fit.state_bytes(federation) <= _room(simulation)
         wanted = "device" if fits else "host"

@@ -16,7 +16,7 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.mesh import by_client, everywhere
+from fedvlr_jax.simulation.mesh import by_client, copied
 from fedvlr_jax.simulation.off_device.pool import Pool
 from fedvlr_jax.simulation.off_device.programs import Programs, compile_programs, initial
 from fedvlr_jax.simulation.off_device.store import Store
@@ -73,7 +73,7 @@ class OffDevice:
         self._pool = self._make_pool(memory, rounds)
         self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
         self._store.clear()
-        words = jax.device_put(keys.from_seed(seed), everywhere(federation.mesh))
+        words = copied(federation.mesh, keys.from_seed(seed))
         self.state, self._router = initial(federation, simulation.features, words)
         self._rounds = 0
         self._buffers = deque(host_buffers(self._layout) for _ in range(2))
@@ -198,7 +198,7 @@ class OffDevice:
 
     def _draw(self, number: int) -> list[Int[np.ndarray, " wave"]]:
         """The cohort of a round, split into waves."""
-        number = jax.device_put(np.int32(number), everywhere(self._layout.mesh))
+        number = copied(self._layout.mesh, np.int32(number))
         chosen = jax.device_get(self._programs.cohort(self.state.key, number))
         clients = np.flatnonzero(chosen)
         return np.split(clients, range(self._layout.size, len(clients), self._layout.size))

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int
 
 from fedvlr_jax.data.types import Interactions
-from fedvlr_jax.simulation.mesh import by_client
+from fedvlr_jax.simulation.mesh import split
 from fedvlr_jax.simulation.off_device.store import Store
 from fedvlr_jax.simulation.population import NO_CLIENT, Population, place
 from fedvlr_jax.simulation.private import INITIAL, STORED
@@ -93,12 +92,11 @@ def prepare(
         source[device, known] = STORED
         rows = np.flatnonzero(known)
         store.fetch(own[rows], host[device], rows)
-    sharding = by_client(layout.mesh)
     return Wave(
         clients=dealt,
         population=place(interactions, dealt, layout.mesh, layout.room),
-        source=jax.device_put(source.ravel(), sharding),
-        stored=_placed(host, layout, sharding),
+        source=split(layout.mesh, (layout.rows,), source.__getitem__),
+        stored=split(layout.mesh, (layout.rows, layout.numbers), host.__getitem__),
     )
 
 
@@ -111,14 +109,6 @@ def host_buffers(layout: Layout) -> list[Float32[np.ndarray, "rows numbers"]]:
         start = -raw.ctypes.data % _ALIGNMENT // 4
         buffers.append(raw[start : start + size].reshape(layout.rows, layout.numbers))
     return buffers
-
-
-def _placed(
-    host: list[Float32[np.ndarray, "rows numbers"]], layout: Layout, sharding: NamedSharding
-) -> Float[Array, "all_rows numbers"]:
-    parts = [jax.device_put(h, d) for h, d in zip(host, layout.mesh.devices.flat, strict=True)]
-    shape = (layout.size, layout.numbers)
-    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
 def nobody(layout: Layout) -> Int[np.ndarray, "devices rows"]:
