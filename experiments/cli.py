@@ -58,6 +58,7 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
     except Exception:
         # With a traceback, as it is a bug; without waiting for other processes.
         if start.has_joined():
+            start.hear_of_others()
             traceback.print_exc()
             start.abandon(1)
         raise

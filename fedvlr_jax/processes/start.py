@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from fedvlr_jax.processes.place import Place, place_of_flags, place_of_slurm
 # Seconds. Hosts of one job may start minutes apart; a lost one must be noticed within one.
 _PATIENCE = 300.0
 _SILENCE = 30.0
+_NEWS = 3.0
 
 _peers: Peers | None = None
 
@@ -67,6 +69,14 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
 def has_joined() -> bool:
     """Whether this process has joined others and has not left."""
     return _peers is not None
+
+
+def hear_of_others() -> None:
+    """Give the watch time to end this process, if what went wrong here is that another has died.
+
+    A collective operation fails at once where a connection breaks.
+    """
+    time.sleep(_NEWS)
 
 
 def part() -> None:
