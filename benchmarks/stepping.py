@@ -1,21 +1,40 @@
 """Time a contender that trains one round when it is told to."""
 
-import dataclasses
+import abc
 import gc
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-import jax
-from jaxtyping import Array, Int
-
-from benchmarks.workload import Negatives, World
 from fedvlr_jax.simulation import memory
 
 CHECKED_ROUNDS = 2
 _MOST_ROUNDS = 20
 _PROBED_CLIENTS = 50
+
+
+class Contender(abc.ABC):
+    """A way to train all clients of the workload, one round after the other."""
+
+    # Whether clients train one after the other, so that a part of them can be timed.
+    serial = False
+
+    @abc.abstractmethod
+    def compile(self) -> None:
+        """Do what is done once."""
+
+    @abc.abstractmethod
+    def prepare(self, number: int) -> None:
+        """Get ready for round `number`, counted from 0: take its negatives. Not timed."""
+
+    @abc.abstractmethod
+    def round(self, clients: int) -> float:
+        """Train the first `clients` clients, step the server; the cohort's mean training loss."""
+
+    def peak_bytes(self) -> int:
+        """Largest resident memory since the measurement began."""
+        return memory.peak_bytes()
 
 
 @dataclass(frozen=True)
@@ -26,42 +45,30 @@ class Measurement:
         clients: number of clients.
         clients_timed: clients that a timed round trained, fewer where the whole cohort takes too
             long.
-        seconds: of every timed round, of the clients that were timed.
-        losses: the cohort's mean training loss of the first rounds, where all clients trained.
+        round_seconds: of every timed round.
         compile_seconds: of what is done once before the first round.
         peak_bytes: largest resident memory from then on.
     """
 
     clients: int
     clients_timed: int
-    seconds: list[float]
-    losses: list[float]
+    round_seconds: list[float]
     compile_seconds: float
     peak_bytes: int
 
-    @property
-    def updates_per_second(self) -> float:
-        """Client updates a second, the median over rounds."""
-        return self.clients_timed / statistics.median(self.seconds)
+    def updates_per_second(self, of: Callable[[list[float]], float] = statistics.median) -> float:
+        """Client updates a second in the median round; `of` picks another, `min` the fastest."""
+        return self.clients_timed / of(self.round_seconds)
 
 
-class Contender(Protocol):
-    """A way to train all clients of the workload, one round after the other."""
-
-    serial: bool  # whether clients train one after the other, so that a part of them can be timed
-
-    def compile(self) -> None:
-        """Do what is done once."""
-
-    def hand_over(self, negatives: Int[Array, "epochs clients drawn"]) -> None:
-        """Take the next round's negatives; not timed."""
-
-    def round(self, clients: int) -> float:
-        """Train the first `clients` clients, step the server; the cohort's mean training loss."""
+def first_losses(contender: Contender, clients: int) -> list[float]:
+    """The cohort's mean training loss of the first rounds."""
+    contender.compile()
+    return [_timed_round(contender, number, clients)[1] for number in range(CHECKED_ROUNDS)]
 
 
-def measure(contender: Contender, world: World, seconds: float) -> Measurement:
-    """Time rounds for about `seconds`: one at least after the warm-up, 20 at most.
+def measure(contender: Contender, clients: int, seconds: float) -> Measurement:
+    """Time rounds for about `seconds` after a warm-up: one at least, 20 at most.
 
     Where a round of all clients would take longer than that and clients train one after the
     other, as many of them are timed as fit; the server's step then counts a little too much, by
@@ -69,47 +76,27 @@ def measure(contender: Contender, world: World, seconds: float) -> Measurement:
     """
     gc.collect()
     memory.reset_peak()
-    negatives = Negatives(world)
     begun = time.perf_counter()
     contender.compile()
     compile_seconds = time.perf_counter() - begun
-    rounds = 0
-
-    def one(clients: int) -> tuple[float, float]:
-        nonlocal rounds
-        contender.hand_over(negatives.of(rounds))
-        begun = time.perf_counter()
-        loss = contender.round(clients)
-        rounds += 1
-        return time.perf_counter() - begun, loss
-
-    clients = world.n_clients
+    timed = clients
     if contender.serial and clients > _PROBED_CLIENTS:
-        one(_PROBED_CLIENTS)
-        spent, _ = one(_PROBED_CLIENTS)
-        clients = min(clients, max(_PROBED_CLIENTS, int(_PROBED_CLIENTS * seconds / spent)))
-        probed = True
+        _timed_round(contender, 0, _PROBED_CLIENTS)
+        spent, _ = _timed_round(contender, 1, _PROBED_CLIENTS)
+        timed = min(clients, max(_PROBED_CLIENTS, int(_PROBED_CLIENTS * seconds / spent)))
+        done = 2
     else:
-        probed = False
-    warm = [] if clients < world.n_clients else [one(clients)]
-    timed: list[tuple[float, float]] = []
-    while len(timed) < _MOST_ROUNDS and (
-        not timed or len(warm) + len(timed) < CHECKED_ROUNDS or sum(s for s, _ in timed) < seconds
-    ):
-        timed.append(one(clients))
-    losses = [loss for _, loss in (warm + timed)[:CHECKED_ROUNDS]]
-    return Measurement(
-        clients=world.n_clients,
-        clients_timed=clients,
-        seconds=[spent for spent, _ in timed],
-        losses=[] if probed else losses,
-        compile_seconds=compile_seconds,
-        peak_bytes=memory.peak_bytes(),
-    )
+        _timed_round(contender, 0, clients)
+        done = 1
+    rounds: list[float] = []
+    while not rounds or (len(rounds) < _MOST_ROUNDS and sum(rounds) < seconds):
+        rounds.append(_timed_round(contender, done + len(rounds), timed)[0])
+    return Measurement(clients, timed, rounds, compile_seconds, contender.peak_bytes())
 
 
-def as_json(measurement: Measurement) -> dict:
-    """A measurement as JSON takes it."""
-    return dataclasses.asdict(measurement)
-
-
+def _timed_round(contender: Contender, number: int, clients: int) -> tuple[float, float]:
+    """Wall seconds and loss of one round."""
+    contender.prepare(number)
+    begun = time.perf_counter()
+    loss = contender.round(clients)
+    return time.perf_counter() - begun, loss

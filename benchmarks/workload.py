@@ -17,54 +17,55 @@ from jaxtyping import Array, Int
 from fedvlr_jax import Config, data
 from fedvlr_jax.client.negatives import sample_negatives
 from fedvlr_jax.data import Dataset
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, build
 
-ITEMS = 1676
-HISTORY_LENGTH = 16
-NEGATIVES = 4
+STANDARD = {"items": 1676, "history_length": 16, "negatives": 4}
+# The settings that may differ from the standard workload and leave the contenders comparable.
+SETTINGS = ("items", "history_length", "negatives", "local_epochs", "dim", "views", "seed")
 
 
 def config(clients: int, **settings: Any) -> Config:
-    """The workload at a number of clients; `settings` make it smaller for tests.
+    """The workload at a number of clients; `settings` differ from the standard.
 
-    One device, as most of the contenders know of no more.
+    Raises:
+        UserError: a bad setting, or histories that are not of one length.
     """
-    standard = {
-        "items": ITEMS,
-        "history_length": HISTORY_LENGTH,
-        "negatives": NEGATIVES,
-        "devices": 1,
-    }
-    return Config.of(clients=clients, **(standard | settings))
+    made = Config.of(clients=clients, **(STANDARD | settings))
+    if not made.data.history_length:
+        raise UserError("--history_length=0: expected at least 1, histories are of one length")
+    return made
 
 
 @dataclass(frozen=True)
 class World:
-    """Where every contender starts: the data, and the project's state before the first round."""
+    """Where every contender starts: the data, and the project's simulation of it."""
 
     config: Config
     dataset: Dataset
     simulation: Simulation
-    state: FederationState
 
     @property
     def histories(self) -> Int[np.ndarray, "clients history"]:
         """Every client's train items."""
-        return self.dataset.interactions.items.reshape(len(self.dataset.interactions.valid), -1)
+        return self.dataset.interactions.items.reshape(self.n_clients, -1)
 
     @property
     def n_clients(self) -> int:
         """Number of clients, all of the cohort."""
-        return len(self.histories)
+        return self.dataset.interactions.n_clients
+
+    def initial_state(self) -> FederationState:
+        """A new copy of the state before the first round, of server and clients."""
+        return self.simulation.initial_state(self.config.schedule.seed)
 
 
 def world(config: Config) -> World:
-    """The workload's data and initial state."""
+    """The workload's data and simulation."""
     dataset = data.load(config)
-    simulation = build(config, dataset)
-    return World(config, dataset, simulation, simulation.initial_state(config.schedule.seed))
+    return World(config, dataset, build(config, dataset))
 
 
 class Negatives:
@@ -85,10 +86,17 @@ class Negatives:
             per_positive=method.negatives,
         )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(epochs, clients, negatives of a client and epoch)."""
+        return jax.eval_shape(self._draw, self._key(0), self._histories).shape
+
     def of(self, number: int) -> Int[Array, "epochs clients drawn"]:
         """All clients' negatives of one round; rounds count from 0."""
-        key = keys.for_round(self._words, keys.CLIENT, number)
-        return jax.block_until_ready(self._draw(key, self._histories))
+        return jax.block_until_ready(self._draw(self._key(number), self._histories))
+
+    def _key(self, number: int) -> Array:
+        return keys.for_round(self._words, keys.CLIENT, number)
 
 
 @functools.partial(jax.jit, static_argnames=("n_items", "epochs", "per_positive"))

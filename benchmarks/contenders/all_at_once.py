@@ -1,49 +1,48 @@
 """One vmap over all clients: what a careful JAX user writes first."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from benchmarks import stepping
 from benchmarks.contenders import client, server
-from benchmarks.stepping import Measurement
-from benchmarks.workload import World
+from benchmarks.stepping import Contender
+from benchmarks.workload import Negatives, World
 from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.server.aggregate import ServerState
 
+Result = TypeVar("Result")
 
-class AllAtOnce:
+
+class AllAtOnce(Contender):
     """A jitted round: all samples gathered, autodiff under vmap, a scan over the local epochs.
 
     The scan is outside of the vmap, so that every epoch's gradients are added to the items before
     the next epoch needs the memory.
     """
 
-    serial = False
-
     def __init__(self, world: World) -> None:
         self._learner = client.learner(world)
-        self._server, self._state = server.create(world)
-        self._private = world.state.private
+        start = world.initial_state()
+        self._server, self._state = server.create(world, start.server.params)
+        self._private = start.private
         self._histories = jnp.asarray(world.histories)
-        self._drawn = (
-            world.config.method.local_epochs,
-            world.n_clients,
-            world.histories.shape[1] * world.config.method.negatives,
-        )
+        self._source = Negatives(world)
 
     def compile(self) -> None:
         """Compile the round ahead of time."""
-        negatives = jax.ShapeDtypeStruct(self._drawn, jnp.int32)
+        negatives = jax.ShapeDtypeStruct(self._source.shape, jnp.int32)
         self._round = (
             jax.jit(self._whole_round, donate_argnums=(0, 1))
             .lower(self._state, self._private, self._histories, negatives)
             .compile()
         )
 
-    def hand_over(self, negatives: Int[Array, "epochs clients drawn"]) -> None:
-        """Keep the negatives on the device."""
-        self._negatives = negatives
+    def prepare(self, number: int) -> None:
+        """Draw the negatives and keep them on the device."""
+        self._negatives = self._source.of(number)
 
     def round(self, clients: int) -> float:  # noqa: ARG002 - always the whole cohort
         """One round of everybody."""
@@ -75,6 +74,6 @@ class AllAtOnce:
         return self._server.step(state, total / n_clients), private, losses.mean()
 
 
-def measure(world: World, seconds: float) -> Measurement:
-    """Time it in this process."""
-    return stepping.measure(AllAtOnce(world), world, seconds)
+def run(world: World, measure: Callable[[Contender], Result]) -> Result:
+    """Measure it in this process."""
+    return measure(AllAtOnce(world))

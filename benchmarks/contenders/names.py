@@ -10,15 +10,19 @@ class Entry:
 
     Attributes:
         name: its flag value.
-        module: below `benchmarks.contenders`; its `measure` times the contender in this process.
-        needs: importable packages that it needs beyond the project's own.
+        module: below `benchmarks.contenders`; its `run` hands a contender to what measures it.
         note: what a reader of the table should know.
+        needs: importable packages that it needs beyond the project's own.
+        devices: JAX devices it is given; 0 = as many as the project takes by itself.
+        most_clients: the largest number of clients it is raced at, 0 = any.
     """
 
     name: str
     module: str
+    note: str
     needs: tuple[str, ...] = ()
-    note: str = ""
+    devices: int = 1
+    most_clients: int = 0
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -28,17 +32,30 @@ class Entry:
 
 REFERENCE = "fedvlr_jax"
 _ENTRIES = (
-    Entry(REFERENCE, "project", note="draws its own negatives inside the timed round"),
-    Entry("vmap", "all_at_once", note="one vmap over all clients, autodiff, one jitted round"),
-    Entry("loop", "one_by_one", note="a jitted client in a Python loop"),
-    Entry("drjax", "by_drjax", ("drjax",), note="drjax.broadcast, map_fn, reduce_sum"),
-    Entry("torch", "by_torch", ("torch",), note="a PyTorch client in a Python loop, on the CPU"),
+    Entry(
+        REFERENCE,
+        "project",
+        "this project as fedvlr_jax.train runs it; draws its own negatives in the timed round",
+        devices=0,
+    ),
+    Entry(
+        "autodiff",
+        "project_autodiff",
+        "this project's general path, for heads without a closed form; draws negatives, too",
+        devices=0,
+    ),
+    Entry("vmap", "all_at_once", "JAX: one vmap over all clients, autodiff, one jitted round"),
+    Entry("loop", "one_by_one", "JAX: a jitted client in a Python loop, the shape of FedJAX"),
+    Entry(
+        "drjax", "by_drjax", "DrJAX: broadcast, map_fn, reduce_sum, blocks of clients", ("drjax",)
+    ),
+    Entry("torch", "by_torch", "PyTorch: a client in a Python loop, on the CPU", ("torch",)),
     Entry(
         "flower",
         "by_flower",
-        ("flwr", "ray", "torch"),
-        note="Flower's simulation engine (Ray) around the PyTorch client; memory is the sum of "
-        "the peaks of its processes, in which shared pages count more than once",
+        "Flower's simulation engine (Ray) around the PyTorch client",
+        ("flwr", "ray", "torch", "psutil"),
+        most_clients=1000,
     ),
 )
 BY_NAME = {entry.name: entry for entry in _ENTRIES}

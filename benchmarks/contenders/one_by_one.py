@@ -1,18 +1,22 @@
 """A jitted client in a Python loop over clients, the shape of FedJAX's jit backend."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks import stepping
 from benchmarks.contenders import client, server
-from benchmarks.stepping import Measurement
-from benchmarks.workload import World
+from benchmarks.stepping import Contender
+from benchmarks.workload import Negatives, World
 from fedvlr_jax.client.model import ClientState
 
+Result = TypeVar("Result")
 
-class OneByOne:
+
+class OneByOne(Contender):
     """Every client is one call of one compiled function, all local epochs in it.
 
     FedJAX calls a function for every batch; one call for all epochs favours this contender. The
@@ -23,15 +27,15 @@ class OneByOne:
 
     def __init__(self, world: World) -> None:
         self._learner = client.learner(world)
-        self._server, self._state = server.create(world)
-        stacked = jax.tree.map(np.asarray, world.state.private)
+        start = world.initial_state()
+        self._server, self._state = server.create(world, start.server.params)
+        stacked = jax.tree.map(np.asarray, start.private)
         self._private = [
             jax.device_put(jax.tree.map(lambda x, u=u: x[u], stacked))
             for u in range(world.n_clients)
         ]
         self._histories = list(jnp.asarray(world.histories))
-        self._epochs = world.config.method.local_epochs
-        self._per_positive = world.config.method.negatives
+        self._source = Negatives(world)
         self._train = jax.jit(self._one_client, donate_argnums=(1, 2))
         self._views = jax.jit(self._server.views)
         self._step = jax.jit(self._server.step)
@@ -40,15 +44,16 @@ class OneByOne:
         """Call every function once on copies: calls of compiled objects are slower than jit's."""
         views = self._views(self._state.params)
         history = self._histories[0]
-        drawn = np.zeros((self._epochs, len(history) * self._per_positive), np.int32)
+        epochs, _, n_drawn = self._source.shape
+        drawn = jnp.zeros((epochs, n_drawn), jnp.int32)
         total = (jnp.zeros_like(views), jnp.zeros(()))
         private = jax.tree.map(jnp.copy, self._private[0])
         jax.block_until_ready(self._train(views, total, private, history, drawn))
         jax.block_until_ready(self._step(self._state, views))
 
-    def hand_over(self, negatives: Int[Array, "epochs clients drawn"]) -> None:
-        """One array on the device for every client."""
-        by_client = np.asarray(negatives).transpose(1, 0, 2)
+    def prepare(self, number: int) -> None:
+        """One array of negatives on the device for every client."""
+        by_client = np.asarray(self._source.of(number)).transpose(1, 0, 2)
         self._negatives = jax.block_until_ready([jax.device_put(drawn) for drawn in by_client])
 
     def round(self, clients: int) -> float:
@@ -76,6 +81,6 @@ class OneByOne:
         return (total[0].at[samples].add(gradients), total[1] + loss), private
 
 
-def measure(world: World, seconds: float) -> Measurement:
-    """Time it in this process."""
-    return stepping.measure(OneByOne(world), world, seconds)
+def run(world: World, measure: Callable[[Contender], Result]) -> Result:
+    """Measure it in this process."""
+    return measure(OneByOne(world))

@@ -1,27 +1,28 @@
 """This project: the compiled round, called as `fedvlr_jax.train` calls it."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
-from jaxtyping import Array, Int
 
-from benchmarks import stepping
-from benchmarks.stepping import Measurement
+from benchmarks.stepping import Contender
 from benchmarks.workload import World
-from fedvlr_jax.simulation.simulation import compiled
+from fedvlr_jax.simulation.simulation import Simulation, compiled
+
+Result = TypeVar("Result")
 
 
-class Project:
+class Project(Contender):
     """The round program of the library; it draws its own negatives."""
 
-    serial = False
-
-    def __init__(self, world: World) -> None:
-        self._simulation, self._state = world.simulation, world.state
+    def __init__(self, world: World, simulation: Simulation) -> None:
+        self._simulation, self._state = simulation, world.initial_state()
 
     def compile(self) -> None:
         """Compile the round, and the two programs of evaluation with it, as a run does."""
         self._programs = compiled(self._simulation, self._state)
 
-    def hand_over(self, negatives: Int[Array, "epochs clients drawn"]) -> None:
+    def prepare(self, number: int) -> None:
         """Nothing to take."""
 
     def round(self, clients: int) -> float:  # noqa: ARG002 - always the whole cohort
@@ -35,6 +36,6 @@ class Project:
         return float(jax.device_get(loss))
 
 
-def measure(world: World, seconds: float) -> Measurement:
-    """Time it in this process."""
-    return stepping.measure(Project(world), world, seconds)
+def run(world: World, measure: Callable[[Contender], Result]) -> Result:
+    """Measure it in this process."""
+    return measure(Project(world, world.simulation))

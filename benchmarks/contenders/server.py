@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
@@ -32,10 +31,9 @@ class Server(NamedTuple):
         return ServerState(optax.apply_updates(state.params, updates), optimizer)
 
 
-def create(world: World) -> tuple[Server, ServerState]:
-    """The workload's server and its state before the first round."""
+def create(world: World, params: Any) -> tuple[Server, ServerState]:
+    """The workload's server, and its state with `params` before the first round."""
     method = world.config.method
     optimizer = getattr(optax, method.server_optimizer)(method.server_lr)
     server = Server(world.simulation.federation.server.fusion, world.simulation.features, optimizer)
-    params = jax.tree.map(jnp.copy, world.state.server.params)
     return server, ServerState(params, optimizer.init(params))
