@@ -5,12 +5,14 @@ import io
 import os
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import start
 from fedvlr_jax.settings import setting_type
 
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
@@ -39,46 +41,63 @@ def given_settings(
 
 
 def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usage: str) -> None:
-    """Parse the command line and run `main`.
+    """Parse the command line and run `main`, and part from other processes if it joined them.
 
     A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
     from the library, a file that the system refuses, too little memory) ends in one sentence on
     stderr and exit code 2; `--help` in 0; Ctrl-C in 130.
     """
-    arguments = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a bar on a terminal that has no bars
-    if any(a in ("--help", "-help", "-h", "-?") for a in arguments):
+    if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
         print(_help(values, usage))
         sys.exit(0)
+    try:
+        code = _attempt(main, values)
+    except Exception:
+        # With a traceback, as it is a bug; without waiting for other processes.
+        if start.has_joined():
+            traceback.print_exc()
+            start.abandon(1)
+        raise
+    if code:
+        start.abandon(code)
+        sys.exit(code)
+
+
+def _attempt(main: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
+    """The exit code, after telling what was wrong."""
     try:
         rest = values(sys.argv)
         if len(rest) > 1:
             raise UserError(f"{rest[1]}: unexpected argument, expected flags like --rounds=20")
         main(values)
+        start.part()
     except flags.IllegalFlagValueError as error:
         # absl's own words for "--rounds=x" speak of literals; name the type instead.
         name = str(error).removeprefix("flag --").split("=")[0]
         kind = {"int": "a whole number", "float": "a number"}.get(values[name].flag_type())
         given = str(error).removeprefix("flag ").split(":")[0]
-        print(f"error: {given}: expected {kind or 'another value'}", file=sys.stderr)
-        sys.exit(2)
+        return _told(f"{given}: expected {kind or 'another value'}")
     except (flags.Error, UserError, UnicodeDecodeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        return _told(" ".join(str(error).split()))
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        return _told(f"{error.filename}: {error.strerror or error}")
     except MemoryError as error:
-        print(f"error: not enough memory for these settings ({error})", file=sys.stderr)
-        sys.exit(2)
+        return _told(f"not enough memory for these settings ({error})")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0
+
+
+def _told(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _help(values: flags.FlagValues, usage: str) -> str:

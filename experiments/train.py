@@ -6,6 +6,7 @@ import fedvlr_jax
 from experiments import cli
 from experiments.reporting import Progress
 from fedvlr_jax.config import leaves
+from fedvlr_jax.processes import start, together
 
 USAGE = """
     usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|id] [--out=DIR] ...
@@ -13,6 +14,9 @@ USAGE = """
     Trains a federation of recommenders and writes config.json, metrics.jsonl, summary.json,
     rankings.npz, per_user.npz and checkpoints/ into --out. Run the same command again to go on
     after an interruption; give a larger --rounds to go on after the end.
+
+    Several processes, on one host or many, train together: the same command in each, with
+    --coordinator, --num_processes and --process_id, or srun and nothing else (docs/scaling.md).
 """
 
 
@@ -25,6 +29,16 @@ def define_flags(into: flags.FlagValues) -> None:
         "Folder of the run; by default one below runs/ that is named after the settings.",
         flag_values=into,
     )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, where several processes train together.",
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes train together.", flag_values=into
+    )
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.", flag_values=into)
 
 
 FLAGS = flags.FlagValues()
@@ -34,7 +48,13 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Train with the flags' settings and print the result."""
     config = fedvlr_jax.Config.of(**cli.given_settings(values, leaves()))
+    start.join_if_told(values.coordinator, values.num_processes, values.process_id)
     result = fedvlr_jax.train(config, values.out, Progress())
+    if together.is_first():
+        _show(result)
+
+
+def _show(result: fedvlr_jax.Result) -> None:
     summary = result.summary
     print(f"best round {summary['best_round']} (by validation), test in percent:")
     for group, metrics in (

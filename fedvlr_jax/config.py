@@ -142,6 +142,27 @@ class ExecutionConfig:
         4, "History-length buckets at most, each padded to its own width.", AT_LEAST_ONE
     )
     devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
+    private_state: str = choice(
+        "auto",
+        "Where clients' private state is: in the devices' memory, or on the host for those that "
+        "have taken part, in memory and files; auto = on the devices if it fits.",
+        names.PRIVATE_STATES,
+    )
+    wave: int = setting(
+        0,
+        "Clients on the devices at a time where private state is on the host; 0 = the cohort, or "
+        "what fits of it.",
+        AT_LEAST_ZERO,
+    )
+    host_gb: float = setting(
+        0.0,
+        "Memory for private state on the host, in GB; the rest goes to files in the run's folder; "
+        "0 = a quarter of the memory there is.",
+        NOT_NEGATIVE,
+    )
+
+
+LAYOUT = tuple(leaf.name for leaf in dataclasses.fields(ExecutionConfig))
 
 
 @dataclass(frozen=True)

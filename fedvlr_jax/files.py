@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedvlr_jax.errors import UserError
 
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
+_BLOCK = 1 << 22  # bytes read at once
 
 
 @contextmanager
@@ -43,6 +45,16 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: Path) -> list[int]:
+    """Size in bytes and CRC-32 of a file."""
+    size, value = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            value = zlib.crc32(block, value)
+    return [size, value]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,10 @@ class Broadcast(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """One client to the secure aggregation; it comes in parts (one per local epoch) that add up.
+    """One client to the secure aggregation.
+
+    It comes in parts, one per local epoch and a last one, that add up. A real device would add its
+    own before it sends anything; the simulation adds them straight to the cohort's sum.
 
     `gradient[k]` is alpha_u times the gradient of the client's loss with respect to view rows
     `items[k]`, summed over its local epochs; an item may stand in several places, and id `n_items`

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fedvlr_jax.data.types import Interactions
+from fedvlr_jax.processes import together
 
 
 def held_out_ranks(
@@ -20,10 +21,13 @@ def held_out_ranks(
     above = data.n_items - np.searchsorted(ordered, own, side="right")
     equal = np.searchsorted(ordered, own, side="right") - np.searchsorted(ordered, own)
 
-    client = np.repeat(np.arange(data.n_clients), data.lengths)
-    train = popularity[data.items]
-    above -= np.bincount(client, train > own[client], data.n_clients).astype(int)
-    equal -= np.bincount(client, train == own[client], data.n_clients).astype(int)
+    here = np.asarray(data.own)
+    client = np.repeat(np.arange(len(here)), data.lengths[here])
+    train, held_out = popularity[data.items], own[here][client]
+    above, equal = (
+        count - together.concatenated(np.bincount(client, taken, len(here)).astype(int))
+        for count, taken in ((above, train > held_out), (equal, train == held_out))
+    )
     # The held-out item itself is one of the equal ones.
     ties = np.random.default_rng(seed).integers(0, np.maximum(equal, 1))
     return np.where(target >= 0, above + ties, -1)

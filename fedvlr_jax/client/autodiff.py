@@ -30,9 +30,7 @@ class _Work(NamedTuple):
     gradient: Float[Array, "history views dim"]
 
 
-def _begin(
-    training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData
-) -> _Work:
+def _begin(training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData) -> _Work:
     positives = rows(sent, data.history)
     return _Work(state, _optimizer(training).init(state), positives, jnp.zeros_like(positives))
 

@@ -24,7 +24,7 @@ from fedvlr_jax.protocol import Broadcast, Upload
 
 
 class _Router(NamedTuple):
-    """A router between its local epochs; None of it exists for a client without one.
+    """A router between its local epochs; `stacked` is a view row laid flat, views*dim floats.
 
     `start` are its parameters before the round, of which the hidden layer stays as it is.
     `pre` is the hidden layer's pre-activation now, `moved` the sum of its gradients dh so far, and
@@ -33,7 +33,7 @@ class _Router(NamedTuple):
 
     start: Any
     out: Any
-    pooled: Float[Array, " views*dim"]
+    pooled: Float[Array, " stacked"]
     pre: Float[Array, " hidden"]
     moved: Float[Array, " hidden"]
     crossed: Float[Array, ""]
@@ -44,8 +44,8 @@ class _Work(NamedTuple):
 
     head: Any
     router: _Router | None
-    positives: Float[Array, "history views*dim"]
-    gradient: Float[Array, "history views*dim"]
+    positives: Float[Array, "history stacked"]
+    gradient: Float[Array, "history stacked"]
 
 
 def applies(training: LocalTraining) -> bool:
@@ -53,9 +53,7 @@ def applies(training: LocalTraining) -> bool:
     return training.optimizer == "sgd" and training.model.backbone.linear is not None
 
 
-def _begin(
-    training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData
-) -> _Work:
+def _begin(training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData) -> _Work:
     positives = rows(sent, data.history)
     router = None
     if training.model.routed:
@@ -172,7 +170,5 @@ def _stepped(
     )
 
 
-def _view_rows(
-    flat: Float[Array, "rows views*dim"], dim: int
-) -> Float[Array, "rows views dim"]:
+def _view_rows(flat: Float[Array, "rows stacked"], dim: int) -> Float[Array, "rows views dim"]:
     return flat.reshape(len(flat), -1, dim)

@@ -46,18 +46,21 @@ class ClientModel:
         """The router's module."""
         return Router(self.n_views, hidden=self.dim)
 
-    def init(self, common: Array, own: Array) -> ClientState:
-        """Initial private parameters of one client.
+    def init_router(self, key: Array) -> Any:
+        """Initial router parameters, None without a router."""
+        if not self.routed:
+            return None
+        return self.router.init(key, jnp.zeros(self.n_views * self.dim))
 
-        Args:
-            common: key of the router, the same for all clients of a run: every client starts from
-                one router, as if the server had sent it once.
-            own: the client's own key, of its head.
-        """
-        router = None
-        if self.routed:
-            router = self.router.init(common, jnp.zeros(self.n_views * self.dim))
-        return ClientState(router, self.backbone.init_head(own, self.dim))
+    def init_head(self, key: Array) -> Any:
+        """Initial parameters of the backbone's head."""
+        return self.backbone.init_head(key, self.dim)
+
+    def private_numbers(self) -> int:
+        """How many floats a client's private state has."""
+        key = jax.random.key(0)
+        parts = jax.eval_shape(self.init_router, key), jax.eval_shape(self.init_head, key)
+        return sum(leaf.size for leaf in jax.tree.leaves(parts))
 
     def view_weights(
         self,

@@ -1,17 +1,21 @@
 """Files or a generator in, a `Dataset` out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
+from fedvlr_jax.processes import together
 
 __all__ = ["Catalogue", "Dataset", "Interactions", "Planted", "load"]
 
 
 def load(config: Config) -> Dataset:
     """The data set that `config` names, read from its folder or generated.
+
+    Where several processes train together, each has the train items of its own clients only.
 
     Raises:
         UserError: the folder's content is not usable.
@@ -25,4 +29,6 @@ def load(config: Config) -> Dataset:
             data.preference_concentration,
             data.data_seed,
         )
-    return read_folder(Path(data.data), needs_content=config.method.variant != "id")
+    found = read_folder(Path(data.data), needs_content=config.method.variant != "id")
+    own = together.own_clients(found.interactions.n_clients)
+    return replace(found, interactions=found.interactions.only(own))

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
+from fedvlr_jax.processes import together
 
 MODALITIES = ("image", "text", "id")
 FACTORS = 8  # latent width of each modality
@@ -78,6 +79,8 @@ def draw_clients(
 ) -> tuple[Interactions, Planted]:
     """Clients with tastes and preferences of their own, and what they pick from the items.
 
+    Where several processes train together, each draws its own clients, whatever their number.
+
     Args:
         items: at least 20.
         n_clients: number of clients.
@@ -86,18 +89,30 @@ def draw_clients(
         seed: of the clients.
     """
     # The block size must not depend on n_clients, or a larger population would not extend a
-    # smaller one; the last block is drawn whole and cut.
-    blocks = [
+    # smaller one; the first and the last block of a process are drawn whole and cut.
+    own = together.own_clients(n_clients)
+    first, n_items = own.start // _BLOCK, len(items.log_popularity)
+    blocks = [_nothing()] + [
         _block(np.random.default_rng([seed, 1, b]), items, history_length, concentration)
-        for b in range(-(-n_clients // _BLOCK))
+        for b in range(first, -(-own.stop // _BLOCK))
     ]
+    here = slice(own.start - first * _BLOCK, own.stop - first * _BLOCK)
+    preference, lengths, valid, test, train = map(np.concatenate, zip(*blocks, strict=True))
+    bounds = np.concatenate([[0], np.cumsum(lengths)])[[here.start, here.stop]]
+    train = train[slice(*bounds)]
     preference, lengths, valid, test = (
-        np.concatenate(parts)[:n_clients] for parts in list(zip(*blocks, strict=True))[:4]
+        together.concatenated(values[here]) for values in (preference, lengths, valid, test)
     )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    train = np.concatenate([block[4] for block in blocks])[: offsets[-1]]
-    n_items = len(items.log_popularity)
-    return Interactions(n_items, offsets, train, valid, test), Planted(preference)
+    popularity = together.total(np.bincount(train, minlength=n_items))
+    interactions = Interactions(n_items, offsets, train, valid, test, own.start, popularity)
+    return interactions, Planted(preference)
+
+
+def _nothing() -> tuple[np.ndarray, ...]:
+    """A block of no clients: a process may have none."""
+    none = np.zeros(0, np.int32)
+    return np.zeros((0, len(MODALITIES)), np.float32), none.astype(np.int64), none, none, none
 
 
 def _features(rng: np.random.Generator, factors: np.ndarray) -> np.ndarray:

@@ -3,26 +3,30 @@
 `checkpoints/000025` holds everything after round 25; `checkpoints/best` is a symbolic link to the
 round that validation likes best. The last two are kept, and the best round of each. A folder is
 renamed into place when it is finished, so a kill leaves whole checkpoints only; a checksum of every
-file catches what happens to one afterwards.
+file catches what happens to one afterwards. Where several processes train together, each writes and
+reads the private states of its own clients; the folder has to be one that all of them see.
 """
 
 import json
 import os
 import shutil
-import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
 from flax import serialization
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import UNFINISHED, write_json
+from fedvlr_jax.files import UNFINISHED, checksum, write_json
+from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2
+_CHUNK = 4 << 20  # bytes of an array that are written at a time
+_FILE = 32 << 20  # bytes of one file, about
 _CHECKSUMS = "checksums.json"
-_BLOCK = 1 << 22  # bytes read at once when checksumming
 
 
 @dataclass(frozen=True)
@@ -60,29 +64,53 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
 
-    def save(self, state: FederationState, progress: Progress) -> None:
-        """Write the round in `progress`, point `best` at the best round, drop old ones."""
-        self.folder.mkdir(exist_ok=True)
-        link = self.folder / "best"
-        # An older checkpoint that is gone back to needs the best round of its own time.
-        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
+    def save(
+        self,
+        state: FederationState,
+        progress: Progress,
+        parts: dict[str, Callable[[Path], dict[str, list[int]]]] | None = None,
+    ) -> None:
+        """Write the round in `progress`, point `best` at the best round, drop old ones.
+
+        Args:
+            state: the arrays.
+            progress: where the run stands.
+            parts: functions that write a folder below the checkpoint's, by its name, and return
+                size and checksum of every file they have put there.
+        """
+        if together.is_first():
+            self.folder.mkdir(exist_ok=True)
+        together.wait("checkpoint begun")
         unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
         content = ocp.args.Composite(
-            state=ocp.args.StandardSave(serialization.to_state_dict(state)),
+            state=_in_slices(serialization.to_state_dict(state)),
             progress=ocp.args.JsonSave(asdict(progress)),
         )
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished, content)
-        write_json(unfinished / _CHECKSUMS, _checksums(unfinished))
-        unfinished.rename(self._step(progress.round))
+        if together.is_first():
+            known = _checksums(unfinished)
+            for name, write in (parts or {}).items():
+                written = write(unfinished / name)
+                known |= {f"{name}/{file}": value for file, value in written.items()}
+            write_json(unfinished / _CHECKSUMS, known)
+            self._finish(unfinished, progress)
+        together.wait("checkpoint finished")
+
+    def _finish(self, unfinished: Path, progress: Progress) -> None:
+        """Give a whole checkpoint its name, and remove those that are not needed any more."""
+        link = self.folder / "best"
+        # An older checkpoint that is gone back to needs the best round of its own time.
+        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
+        unfinished.rename(self.step(progress.round))
         self.point_at_best(progress)
         for number in self.rounds()[:-_KEPT]:
             if number not in kept:
-                shutil.rmtree(self._step(number))
+                shutil.rmtree(self.step(number))
 
     def point_at_best(self, progress: Progress) -> None:
         """Make `checkpoints/best` a link to the best round's folder, in one step."""
-        link, target = self.folder / "best", self._step(progress.best_round)
+        link, target = self.folder / "best", self.step(progress.best_round)
         if progress.best_round and target.is_dir():
             temporary = self.folder / f"{UNFINISHED}best"
             temporary.symlink_to(target.name)
@@ -119,9 +147,10 @@ class Checkpoints:
             except DamagedError as damage:
                 complaints.append(f"{damage}; going back to the checkpoint before it")
                 continue
-            for damaged in self.rounds():
+            together.wait("checkpoint read")
+            for damaged in self.rounds() if together.is_first() else ():
                 if damaged > number:
-                    shutil.rmtree(self._step(damaged))
+                    shutil.rmtree(self.step(damaged))
             return state, progress, complaints
         if complaints:
             raise UserError(
@@ -135,13 +164,12 @@ class Checkpoints:
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
         """
-        step = self._step(number)
+        step = self.step(number)
         try:
-            written = json.loads((step / _CHECKSUMS).read_text())
-            if _checksums(step) != written:
+            if not together.first_says(lambda: _is_whole(step)):
                 raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
             content = ocp.args.Composite(
-                state=ocp.args.StandardRestore(serialization.to_state_dict(like)),
+                state=_as(serialization.to_state_dict(like)),
                 progress=ocp.args.JsonRestore(),
             )
             with _checkpointer() as checkpointer:
@@ -152,7 +180,8 @@ class Checkpoints:
         state = serialization.from_state_dict(like, found["state"])
         return state, Progress(**found["progress"])
 
-    def _step(self, number: int) -> Path:
+    def step(self, number: int) -> Path:
+        """The folder of one round's checkpoint."""
         return self.folder / f"{number:06d}"
 
 
@@ -160,23 +189,40 @@ class DamagedError(Exception):
     """A checkpoint that cannot be trusted."""
 
 
+def _in_slices(tree: dict) -> ocp.args.PyTreeSave:
+    """Arrays are written in small chunks, so that saving needs next to no memory of its own."""
+    return ocp.args.PyTreeSave(
+        tree,
+        save_args=jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK), tree),
+        ocdbt_target_data_file_size=_FILE,
+    )
+
+
+def _as(like: dict) -> ocp.args.PyTreeRestore:
+    """The arrays in the shapes and shardings of `like`.
+
+    Another number of devices has another number of unused rows at the end, hence not `strict`.
+    """
+    wanted = ocp.checkpoint_utils.construct_restore_args(like, strict=False)
+    return ocp.args.PyTreeRestore(like, restore_args=wanted)
+
+
 def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _is_whole(step: Path) -> bool:
+    """Whether every file is as it was written."""
+    try:
+        return _checksums(step) == json.loads((step / _CHECKSUMS).read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _checksums(step: Path) -> dict[str, list[int]]:
     """Size and CRC-32 of every file below `step` but the checksums themselves."""
     return {
-        str(path.relative_to(step)): _checksum(path)
+        str(path.relative_to(step)): checksum(path)
         for path in sorted(step.rglob("*"))
         if path.is_file() and path.name != _CHECKSUMS
     }
-
-
-def _checksum(path: Path) -> list[int]:
-    size, value = 0, 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            size += len(block)
-            value = zlib.crc32(block, value)
-    return [size, value]

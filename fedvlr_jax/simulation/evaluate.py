@@ -20,6 +20,7 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
 TOP_K = 50
@@ -51,11 +52,12 @@ def tie_order(key: Array, client: Int[Array, ""], n_items: int) -> UInt32[Array,
     """A random order of the items for one client: distinct numbers, small ones first.
 
     All clients share one random permutation, and each stretches it by an odd factor and a shift of
-    its own modulo 2**32, which keeps the numbers distinct and costs one multiplication an item.
+    its own modulo 2**24, which keeps the numbers of up to 2**24 items distinct, exact as floats,
+    and costs one multiplication an item.
     """
     shared = jax.random.permutation(key, jnp.arange(n_items, dtype=jnp.uint32))
     factor, shift = jax.random.bits(jax.random.fold_in(key, client), (2,), jnp.uint32)
-    return shared * (factor | 1) + shift
+    return (shared * (factor | 1) + shift) & 0xFFFFFF
 
 
 def candidate_scores(
@@ -80,12 +82,25 @@ def rank_of(
 
 
 def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) -> Int[Array, " top"]:
-    """Ids of the first `TOP_K` candidates, best first, -1 where there are fewer."""
-    n_items = scores.shape[0]
-    ids = jnp.arange(n_items, dtype=jnp.int32)
-    lowest_first, _, ranked = jax.lax.sort((-scores, order, ids), num_keys=2)
-    ranked = jnp.where(jnp.isfinite(lowest_first), ranked, NO_ITEM)[:TOP_K]
-    return jnp.pad(ranked, (0, max(TOP_K - n_items, 0)), constant_values=NO_ITEM)
+    """Ids of the first `TOP_K` candidates by score and then by `order`, -1 where there are fewer.
+
+    `jax.lax.top_k` is many times faster than sorting all items, but takes the lowest ids among
+    equal scores. So the items that tie with the last score taken are chosen once more, by `order`.
+    """
+    size = min(TOP_K, scores.shape[0])
+    best, best_items = jax.lax.top_k(scores, size)
+    last = best.min()
+    _, tied_items = jax.lax.top_k(
+        jnp.where(scores == last, -order.astype(jnp.float32), -jnp.inf), size
+    )
+    items = jnp.concatenate([best_items, tied_items])
+    surely = jnp.arange(2 * size) < size
+    score = scores[items]
+    wanted = jnp.isfinite(score) & jnp.where(surely, score > last, score == last)
+    lowest_first = jnp.where(wanted, -score, jnp.inf)
+    lowest_first, _, ranked = jax.lax.sort((lowest_first, order[items], items), num_keys=2)
+    ranked = jnp.where(jnp.isfinite(lowest_first), ranked, NO_ITEM)[:size]
+    return jnp.pad(ranked, (0, TOP_K - size), constant_values=NO_ITEM)
 
 
 def evaluated_clients(
@@ -100,11 +115,12 @@ def held_out_ranks(
     evaluation: Evaluation,
     key: keys.Words,
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
     target: Int[Array, " rows"],
 ) -> Int[Array, " rows"]:
-    """Every evaluated client's rank (0 = first) of its item in `target`; -1 for all others."""
+    """Every chosen client's rank (0 = first) of its item in `target`; -1 for all others."""
     ties = keys.stream(key, keys.TIES)
 
     def one(sent: Broadcast, state: ClientState, data: ClientData, target: Array) -> Array:
@@ -112,17 +128,18 @@ def held_out_ranks(
         return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
 
     empty = jnp.full(population.client.shape, -1, jnp.int32)
-    return _over_clients(evaluation, key, one, sent, private, population, target, empty)
+    return _over_clients(evaluation, one, sent, private, population, chosen, target, empty)
 
 
 def rankings(
     evaluation: Evaluation,
     key: keys.Words,
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
 ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
-    """Every evaluated client's top items (-1 for all others) and its view weights (NaN)."""
+    """Every chosen client's top items (-1 for all others) and its view weights (NaN)."""
     ties = keys.stream(key, keys.TIES)
 
     def one(sent: Broadcast, state: ClientState, data: ClientData, _: Array) -> tuple:
@@ -135,32 +152,31 @@ def rankings(
         jnp.full((n_rows, evaluation.model.n_views), jnp.nan),
     )
     unused = population.client
-    return _over_clients(evaluation, key, one, sent, private, population, unused, empty)
+    return _over_clients(evaluation, one, sent, private, population, chosen, unused, empty)
 
 
 def _over_clients(
     evaluation: Evaluation,
-    key: keys.Words,
     one: Callable[[Broadcast, ClientState, ClientData, Array], Results],
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
+    chosen: Bool[Array, " rows"],
     extra: Int[Array, " rows"],
     empty: Results,
 ) -> Results:
-    """`one` for every evaluated client, its results scattered into `empty` by row."""
-    chosen = evaluated_clients(evaluation, key, population.client)
+    """`one` for every chosen client, its results scattered into `empty` by row."""
 
     def on_device(
         sent: Broadcast,
-        private: ClientState,
+        private: Private,
         population: Population,
         chosen: Array,
         extra: Array,
         empty: Results,
     ) -> Results:
         def body(rows: Array, data: ClientData, results: Results) -> Results:
-            states = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
+            states = private.read(evaluation.model, rows, data)
             extras = extra.at[rows].get(mode="clip")
             found = jax.vmap(one, in_axes=(None, 0, 0, 0))(sent, states, data, extras)
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
@@ -172,7 +188,7 @@ def _over_clients(
     return jax.shard_map(
         on_device,
         mesh=evaluation.mesh,
-        in_specs=(EVERYWHERE, *[BY_CLIENT] * 5),
+        in_specs=(EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
         out_specs=BY_CLIENT,
         check_vma=False,
     )(sent, private, population, chosen, extra, empty)

@@ -1,33 +1,45 @@
 """The folder of a run: whose it is, and whether a configuration may go on in it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.config import LAYOUT
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import LOCK, is_unfinished, locked, read_json, write_json
+from fedvlr_jax.processes import together
+from fedvlr_jax.simulation.checkpoint import Checkpoints
 
 _CONFIG, _SUMMARY = "config.json", "summary.json"
-# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides.
-_MAY_DIFFER = ("rounds", "data")
+# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides; how
+# the work is laid out changes no result. Where private state is decides what a checkpoint holds.
+_MAY_DIFFER = {"rounds", "data", *LAYOUT} - {"private_state"}
 
 
 @contextmanager
-def claimed(out: Path, settings: dict[str, Any], rounds_done: int) -> Iterator[None]:
-    """Make `out` the folder of this run, or check that it is, and keep other processes out.
+def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Make `out` the folder of this run, or check that it is, and keep other runs out.
+
+    Of several processes that train together, the first one does so, and the others wait for it.
 
     Args:
         out: the folder; made if it is not there.
         settings: the resolved configuration, what it was run on and a fingerprint of the data.
-        rounds_done: rounds of the newest checkpoint in `out`, 0 without one.
 
     Raises:
         UserError: the folder cannot be written, holds something else, holds a run with another
             setting or other data or one that is further than `rounds`, or is in use.
     """
+    with _claimed(out, settings) if together.is_first() else nullcontext():
+        together.wait("claimed")
+        yield
+
+
+@contextmanager
+def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     try:
-        _check(out, settings, rounds_done)
+        _check(out, settings)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             if not (out / _CONFIG).exists() or read_json(out / _CONFIG) != settings:
@@ -38,20 +50,26 @@ def claimed(out: Path, settings: dict[str, Any], rounds_done: int) -> Iterator[N
 
 
 def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
-    """The summary of the run in `out`, if it has finished `rounds` rounds or stopped early."""
-    if not (out / _SUMMARY).exists():
-        return None
-    summary = read_json(out / _SUMMARY)
-    done = summary.get("rounds_done") == rounds or summary.get("stopped_early")
-    return summary if done else None
+    """The summary of the run in `out`, if it has finished `rounds` rounds or stopped early.
+
+    Otherwise an older summary is taken away: only finished runs have one.
+    """
+    path = out / _SUMMARY
+    if together.first_says(lambda: _is_finished(path, rounds)):
+        return read_json(path)
+    if together.is_first():
+        path.unlink(missing_ok=True)
+    return None
 
 
-def reopen(out: Path) -> None:
-    """Take the summary away before a finished run goes on: only finished runs have one."""
-    (out / _SUMMARY).unlink(missing_ok=True)
+def _is_finished(path: Path, rounds: int) -> bool:
+    if not path.exists():
+        return False
+    summary = read_json(path)
+    return summary.get("rounds_done") == rounds or bool(summary.get("stopped_early"))
 
 
-def _check(out: Path, settings: dict[str, Any], rounds_done: int) -> None:
+def _check(out: Path, settings: dict[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out}: is a file, expected a folder")
     content = [p.name for p in out.iterdir() if not is_unfinished(p)] if out.exists() else []
@@ -62,6 +80,7 @@ def _check(out: Path, settings: dict[str, Any], rounds_done: int) -> None:
             f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
             "a run"
         )
+    rounds_done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
     if rounds_done > settings["rounds"]:
         raise UserError(
             f"--rounds={settings['rounds']}: the run in {out} has done {rounds_done}, expected "

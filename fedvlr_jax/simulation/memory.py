@@ -1,8 +1,13 @@
-"""Peak resident memory of this process, from the start of a run."""
+"""Memory: what there is on host and devices, and this process's peak from the start of a run."""
 
+import os
 import resource
 import sys
 from pathlib import Path
+
+from jax.sharding import Mesh
+
+from fedvlr_jax.processes import together
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -24,3 +29,20 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def host_bytes() -> int:
+    """The host's physical memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def devices_bytes(mesh: Mesh) -> int:
+    """Memory of all devices together, in bytes; devices that are CPU cores share the host's.
+
+    Every process is taken to have a host of its own.
+    """
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return host_bytes() * together.count()
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit", host_bytes()) * mesh.devices.size

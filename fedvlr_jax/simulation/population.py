@@ -1,14 +1,14 @@
-"""All clients' data on the devices: compressed histories, and buckets of padded widths.
+"""Clients' data on the devices: compressed histories, and buckets of padded widths.
 
-Row r of every array with a leading client axis is client r; rows are padded to a multiple of the
-devices, and device k owns the k-th block. Histories stay compressed (CSR) on the device and are
-padded only in the chunk that is being trained, each to the width of its length's bucket.
+Device k owns the k-th block of rows of every array with a leading client axis. Where all clients
+are there, row r is client r, and rows are padded to a multiple of the devices. Histories stay
+compressed (CSR) on the device and are padded only in the chunk that is being trained, each to the
+width of its length's bucket.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -16,9 +16,9 @@ from jaxtyping import Array, Int
 
 from fedvlr_jax.client.model import ClientData
 from fedvlr_jax.data.types import Interactions
-from fedvlr_jax.simulation.mesh import by_client
+from fedvlr_jax.simulation.mesh import split
 
-NO_ITEM = -1
+NO_ITEM = NO_CLIENT = -1
 
 
 class Population(NamedTuple):
@@ -47,45 +47,69 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunking:
-    """How many floats of view rows a chunk may hold, or a fixed number of clients in it."""
+    """How many floats a chunk may hold, or a fixed number of clients in it."""
 
     floats: int
     fixed: int = 0
 
     def clients(self, floats_per_client: int) -> int:
-        """Clients in one chunk, between 1 and 512, or the fixed number if one is set."""
-        return self.fixed or int(np.clip(self.floats // floats_per_client, 1, 512))
+        """Clients in one chunk, between 2 and 512, or the fixed number if one is set.
+
+        Where a chunk is a single client, XLA updates its state by a slice instead of a scatter, and
+        copies everybody's state to do so.
+        """
+        return self.fixed or int(np.clip(self.floats // floats_per_client, 2, 512))
 
 
-def place(interactions: Interactions, mesh: Mesh) -> Population:
-    """Put all clients' data on the devices of `mesh`."""
-    n_devices = mesh.devices.size
-    n_clients = interactions.n_clients
+def in_order(n_clients: int, n_devices: int) -> Int[np.ndarray, "devices rows"]:
+    """All clients in blocks of one size, one for each device; `NO_CLIENT` fills the last rows."""
     rows = -(-n_clients // n_devices)
-    starts = np.minimum(np.arange(n_devices + 1) * rows, n_clients)
-    spans = interactions.offsets[starts]
-    block = max(int(np.diff(spans).max()), 1)
-    items = np.full((n_devices, block), interactions.n_items, np.int32)
-    offset = np.zeros(n_devices * rows, np.int32)
-    for device in range(n_devices):
-        first, last = spans[device], spans[device + 1]
-        items[device, : last - first] = interactions.items[first:last]
-        owned = slice(starts[device], starts[device + 1])
-        offset[owned] = interactions.offsets[owned] - first
+    order = np.full(n_devices * rows, NO_CLIENT, np.int32)
+    order[:n_clients] = np.arange(n_clients)
+    return order.reshape(n_devices, rows)
 
-    def padded(values: np.ndarray, fill: int) -> np.ndarray:
-        filler = np.full(n_devices * rows - n_clients, fill)
-        return np.concatenate([values, filler]).astype(np.int32)
 
-    population = Population(
-        client=padded(np.arange(n_clients), NO_ITEM),
-        length=padded(interactions.lengths, 0),
-        offset=offset,
-        valid=padded(interactions.valid, NO_ITEM),
-        test=padded(interactions.test, NO_ITEM),
-        items=items.ravel(),
+def place(
+    interactions: Interactions,
+    clients: Int[np.ndarray, "devices rows"],
+    mesh: Mesh,
+    room: int = 0,
+) -> Population:
+    """Put the data of clients on the devices of `mesh`.
+
+    Args:
+        interactions: everybody's data, the train items of this process's clients at least.
+        clients: ids of each device's clients; `NO_CLIENT` may only follow them.
+        mesh: the devices.
+        room: train items that every device has room for, where that is more than it needs.
+    """
+    real = clients >= 0
+    ids = clients[real]
+    length = np.zeros(clients.shape, np.int32)
+    length[real] = interactions.lengths[ids]
+    offset = np.cumsum(length, axis=1, dtype=np.int64) - length
+    used = length.sum(axis=1)
+    n_rows, n_places = clients.shape[1], max(room, int(used.max()), 1)
+
+    def items(device: int) -> np.ndarray:
+        # Where every item of the block stands in the flat array of this process's interactions.
+        starts = np.zeros(n_rows, np.int64)
+        starts[real[device]] = interactions.starts(clients[device][real[device]])
+        of_row = np.repeat(starts - offset[device], length[device])
+        found = np.full(n_places, interactions.n_items, np.int32)
+        found[: used[device]] = interactions.items[of_row + np.arange(used[device])]
+        return found
+
+    def held_out(values: np.ndarray) -> np.ndarray:
+        filled = np.full(clients.shape, NO_ITEM, np.int32)
+        filled[real] = values[ids]
+        return filled
+
+    rows = (clients, length, offset.astype(np.int32), *map(held_out, interactions.held_out))
+    return Population(
+        *(split(mesh, (n_rows,), values.__getitem__) for values in rows),
+        items=split(mesh, (n_places,), items),
     )
-    return jax.device_put(population, by_client(mesh))
 
 
 def histories(
@@ -97,7 +121,7 @@ def histories(
     """
     length = population.length.at[rows].get(mode="fill", fill_value=0)
     offset = population.offset.at[rows].get(mode="fill", fill_value=0)
-    client = population.client.at[rows].get(mode="fill", fill_value=NO_ITEM)
+    client = population.client.at[rows].get(mode="fill", fill_value=NO_CLIENT)
     place = jnp.arange(width, dtype=jnp.int32)
     items = population.items.at[offset[:, None] + place].get(mode="clip")
     return ClientData(client, jnp.where(place < length[:, None], items, n_items))
@@ -135,17 +159,18 @@ def bucket_widths(lengths: Int[np.ndarray, " clients"], n_buckets: int) -> tuple
 
 
 def make_buckets(
-    widths: tuple[int, ...], chunking: Chunking, floats_per_place: int
+    widths: tuple[int, ...], chunking: Chunking, floats_per_place: int, floats_per_client: int
 ) -> tuple[Bucket, ...]:
     """Buckets with their chunk sizes.
 
     Args:
         widths: ascending padded widths.
         chunking: how large a chunk may be.
-        floats_per_place: floats that one history place of one client needs in a round.
+        floats_per_place: floats that every history place of a client needs at a time.
+        floats_per_client: floats that a client needs beside those.
     """
     above = (0, *widths[:-1])
     return tuple(
-        Bucket(a, w, chunking.clients(w * floats_per_place))
+        Bucket(a, w, chunking.clients(w * floats_per_place + floats_per_client))
         for a, w in zip(above, widths, strict=True)
     )

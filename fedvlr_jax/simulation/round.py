@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.ways import choose
+from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.ways import choose
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.aggregate import Server, ServerState
@@ -24,6 +24,7 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import Bucket, Population
+from fedvlr_jax.simulation.private import Private, Resident, initial_private
 from fedvlr_jax.simulation.sampling import choose_clients
 
 
@@ -35,8 +36,9 @@ class Rates(NamedTuple):
 
 
 class FederationState(NamedTuple):
-    """All that changes during a run. `private` is every client's state, stacked by row.
+    """All that changes during a run.
 
+    `private` is every client's state, stacked by row; None where it is not on the devices.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
     """
 
@@ -44,7 +46,7 @@ class FederationState(NamedTuple):
     round: Int[Array, ""]
     diverged: Int[Array, ""]
     server: ServerState
-    private: ClientState
+    private: ClientState | None
 
 
 @dataclass(frozen=True)
@@ -73,31 +75,30 @@ class Federation:
 def train_cohort(
     federation: Federation,
     sent: Broadcast,
-    private: ClientState,
+    private: Private,
     population: Population,
     taking_part: Bool[Array, " rows"],
     rates: ClientRates,
     round_key: Array,
-) -> tuple[ClientState, CohortSum, Bool[Array, ""]]:
-    """Train every client that takes part, on the device that owns it, and sum their uploads.
+) -> tuple[Private, CohortSum, Bool[Array, ""]]:
+    """Train every client that takes part, on the device that has it, and sum their uploads.
 
     The last result tells whether all private parameters are finite.
     """
-
     training = federation.training
     local = choose(training)
 
     def on_device(
         sent: Broadcast,
-        private: ClientState,
+        private: Private,
         population: Population,
         taking_part: Array,
         rates: ClientRates,
         round_key: Array,
-    ) -> tuple[ClientState, CohortSum, Array]:
+    ) -> tuple[Private, CohortSum, Array]:
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, total, bad = carry
-            before = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), private)
+            before = private.read(training.model, rows, data)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
             work = jax.vmap(functools.partial(local.begin, training, sent))(before, data)
 
@@ -114,8 +115,7 @@ def train_cohort(
                 lambda work, data: local.finish(training, sent, work, data, rates)
             )(work, data)
             total = _added(total, uploads)
-            private = jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), private, after)
-            return private, total, bad + ~_all_finite(after)
+            return private.write(rows, after), total, bad + ~_all_finite(after)
 
         nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
         private, total, bad = for_each_chunk(
@@ -132,8 +132,8 @@ def train_cohort(
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
-        in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
-        out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        in_specs=(EVERYWHERE, private.spec(), BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        out_specs=(private.spec(), EVERYWHERE, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, round_key)
 
@@ -161,35 +161,50 @@ def federated_round(
     taking_part = choose_clients(
         cohort_key, population.client, federation.n_clients, federation.cohort
     )
-    private, total, clients_finite = train_cohort(
-        federation, sent, state.private, population, taking_part, rates.client, client_key
+    private, total, finite = train_cohort(
+        federation,
+        sent,
+        Resident(state.private),
+        population,
+        taking_part,
+        rates.client,
+        client_key,
     )
+    state, loss = server_step(federation, state, features, total, finite, rates)
+    return state._replace(private=private.states), loss
+
+
+def server_step(
+    federation: Federation,
+    state: FederationState,
+    features: Features,
+    total: CohortSum,
+    clients_finite: Bool[Array, ""],
+    rates: Rates,
+) -> tuple[FederationState, Float[Array, ""]]:
+    """The server's half of a round: the state with all but `private` after it, and the loss."""
     server = aggregate.step(federation.server, state.server, features, total, rates.server)
     loss = total.loss / total.weight
     number = state.round + 1
     finite = clients_finite & jnp.isfinite(loss) & _all_finite(server.params)
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
-    return FederationState(state.key, number, diverged, server, private), loss
+    return FederationState(state.key, number, diverged, server, state.private), loss
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def initial_private(model: ClientModel, key: keys.Words, client: Int[Array, ""]) -> ClientState:
-    """A client's private state before its first round; it depends on the key and the id only."""
-    common = keys.stream(key, keys.PRIVATE)
-    return model.init(common, jax.random.fold_in(common, jnp.maximum(client, 0)))
+def init_server(federation: Federation, features: Features, key: keys.Words) -> FederationState:
+    """The state before the first round, without the clients' private states."""
+    server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
+    return FederationState(key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, None)
 
 
 def init_state(
     federation: Federation, features: Features, population: Population, key: keys.Words
 ) -> FederationState:
     """The state before the first round."""
-    server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
-    private = jax.vmap(
-        lambda client: initial_private(federation.training.model, key, client)
-    )(population.client)
-    return FederationState(
-        key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, private
-    )
+    model = federation.training.model
+    private = jax.vmap(lambda client: initial_private(model, key, client))(population.client)
+    return init_server(federation, features, key)._replace(private=private)

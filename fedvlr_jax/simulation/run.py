@@ -5,6 +5,7 @@ import hashlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import files
 from fedvlr_jax.analysis import communication, metrics, popularity, routers
-from fedvlr_jax.config import Config, check_population
+from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
-from fedvlr_jax.simulation import folder, keys, memory
+from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import (
-    Programs,
     Simulation,
-    abstract,
     build,
-    compiled,
     padded_share,
     parameter_counts,
-    private_bytes,
 )
+from fedvlr_jax.simulation.trainer import Trainer
 from fedvlr_jax.version import __version__
 
 
@@ -47,9 +46,11 @@ class Result:
 
 
 def default_out(config: Config) -> Path:
-    """`runs/<data>-<variant>-seed<seed>-<digest of all settings but the rounds>`."""
-    flat = config.flat()
-    flat.pop("rounds")
+    """`runs/<data>-<variant>-seed<seed>-<digest>`.
+
+    The digest is of all settings but the rounds and those that change no result.
+    """
+    flat = {k: v for k, v in config.flat().items() if k not in ("rounds", *LAYOUT)}
     if config.data.data != "synthetic":
         flat["data"] = str(Path(config.data.data).resolve())
     digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
@@ -77,12 +78,14 @@ def train(
         The summary (see docs/outputs.md) and the folder.
 
     Raises:
-        UserError: bad settings, data or folder, or training that diverged.
+        UserError: bad settings, data or folder, processes that differ in them, or training that
+            diverged.
     """
     start = time.perf_counter()
     memory.reset_peak()
-    reporter = reporter or Silent()
+    reporter = reporter if reporter and together.is_first() else Silent()
     out = default_out(config) if out is None else Path(out)
+    together.check_same("settings", json.dumps([config.flat(), str(out)]))
     dataset = dataset or data_sets.load(config)
     check_population(config, dataset.interactions.n_clients)
     for note in dataset.notes:
@@ -92,17 +95,19 @@ def train(
     _check_sample(config, dataset, simulation)
     settings = config.flat() | {
         "devices": simulation.federation.mesh.devices.size,
+        "private_state": trainers.place_of_states(config, simulation),
         "data_fingerprint": dataset.fingerprint(),
     }
-    done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
-    with folder.claimed(out, settings, done):
+    together.check_same("data", settings["data_fingerprint"])
+    with folder.claimed(out, settings):
         summary = folder.finished_summary(out, config.schedule.rounds)
         if summary is not None:
             reporter.note(f"{out}: this run is finished, nothing to do")
             return Result(summary, out)
-        folder.reopen(out)
         run = _Run(config, dataset, simulation, out, reporter, start, data_seconds)
-        return Result(run.finish(*run.train()), out)
+        resident = settings["private_state"] == "device"
+        with fit.explained(simulation.federation, resident):
+            return Result(run.finish(*run.train()), out)
 
 
 def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:
@@ -134,19 +139,19 @@ class _Run:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.out / "checkpoints")
 
-    def train(self) -> tuple[FederationState, Progress, Programs]:
-        """Rounds, evaluations and checkpoints to the end; the state of the best round."""
+    def train(self) -> tuple[Trainer, Progress]:
+        """Rounds, evaluations and checkpoints to the end; the trainer at the best round."""
         schedule = self.config.schedule
-        state, progress = self._resume()
+        trainer, progress = self._resume()
         begun = time.perf_counter()
-        programs = compiled(self.simulation, state)
+        trainer.compile()
         if progress.round < schedule.rounds and not progress.stopped:
             compile_seconds = progress.compile_seconds + time.perf_counter() - begun
             progress = dataclasses.replace(progress, compile_seconds=compile_seconds)
         before = progress.total_seconds
         self.reporter.begin(progress.round, schedule.rounds, "round")
         while progress.round < schedule.rounds and not progress.stopped:
-            # Up to the next evaluation nothing moves between host and device.
+            # Up to the next evaluation nothing moves between host and device unless it is meant.
             left = min(
                 schedule.eval_every - progress.round % schedule.eval_every,
                 schedule.rounds - progress.round,
@@ -155,21 +160,15 @@ class _Run:
             with jax.transfer_guard("disallow"):
                 for number in range(progress.round + 1, progress.round + left + 1):
                     begun = time.perf_counter()
-                    state, loss = programs.round(
-                        state,
-                        self.simulation.population,
-                        self.simulation.features,
-                        self.simulation.rates,
-                    )
-                    jax.block_until_ready((state, loss))
+                    loss = trainer.round()
                     seconds.append(time.perf_counter() - begun)
                     self.reporter.advance(number)
-            self._refuse_divergence(state, progress)
-            progress = self._evaluated(programs, state, progress, float(loss), seconds)
+            self._refuse_divergence(trainer.state, progress)
+            progress = self._evaluated(trainer, progress, float(loss), seconds)
             elapsed = time.perf_counter() - self.start
             progress = dataclasses.replace(progress, total_seconds=before + elapsed)
-            self.checkpoints.save(state, progress)
-            files.append_line(self.out / "metrics.jsonl", progress.lines[-1])
+            trainer.save(self.checkpoints, progress)
+            self._write(files.append_line, "metrics.jsonl", progress.lines[-1])
             self.reporter.evaluated(progress.lines[-1])
         self.reporter.end()
         if progress.stopped:
@@ -178,36 +177,35 @@ class _Run:
                 f"{progress.since_best} evaluations"
             )
         if progress.best_round != progress.round:
-            like = abstract(state)
-            del state  # the best one takes its place in memory
-            state = self._best(progress, like)
-        return state, progress, programs
+            try:
+                trainer.go_back(self.checkpoints, progress.best_round)
+            except DamagedError as damage:
+                raise UserError(
+                    f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
+                ) from None
+        return trainer, progress
 
-    def _best(self, progress: Progress, like: FederationState) -> FederationState:
-        try:
-            state, _ = self.checkpoints.load(progress.best_round, like)
-        except DamagedError as damage:
-            raise UserError(
-                f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
-            ) from None
-        return state
-
-    def _resume(self) -> tuple[FederationState, Progress]:
-        """The last complete checkpoint, or the initial state."""
+    def _resume(self) -> tuple[Trainer, Progress]:
+        """At the last complete checkpoint, or at the initial state."""
         checkpoints = self.checkpoints
-        state = self.simulation.initial_state(self.config.schedule.seed)
-        checkpoints.clean()
+        trainer = trainers.create(self.config, self.simulation, self.out)
+        if together.is_first():
+            checkpoints.clean()
         progress = Progress()
         if checkpoints.rounds():
-            like = abstract(state)
-            del state  # the restored one takes its place in memory
-            state, progress, complaints = checkpoints.latest(like)
+            progress, complaints = trainer.resume(checkpoints)
             for complaint in complaints:
                 self.reporter.note(complaint)
-            checkpoints.point_at_best(progress)
+            if together.is_first():
+                checkpoints.point_at_best(progress)
             self.reporter.note(f"{self.out}: going on after round {progress.round}")
-        files.write_lines(self.out / "metrics.jsonl", progress.lines)
-        return state, progress
+        self._write(files.write_lines, "metrics.jsonl", progress.lines)
+        return trainer, progress
+
+    def _write(self, write: Callable[..., None], name: str, *content: Any, **arrays: Any) -> None:
+        """Write a file of the run's folder, in one process."""
+        if together.is_first():
+            write(self.out / name, *content, **arrays)
 
     def _refuse_divergence(self, state: FederationState, progress: Progress) -> None:
         bad = int(jax.device_get(state.diverged))
@@ -220,15 +218,14 @@ class _Run:
 
     def _evaluated(
         self,
-        programs: Programs,
-        state: FederationState,
+        trainer: Trainer,
         progress: Progress,
         loss: float,
         seconds: list[float],
     ) -> Progress:
         """Progress after evaluating the validation split."""
         begun = time.perf_counter()
-        found = self._metrics(programs, state, "valid")
+        found = metrics.from_ranks(trainer.ranks("valid"), self._warm("valid"))
         eval_seconds = time.perf_counter() - begun
         number = progress.round + len(seconds)
         score = metrics.selection_score(found)
@@ -254,56 +251,38 @@ class _Run:
             eval_seconds=[*progress.eval_seconds, eval_seconds],
         )
 
-    def _ranks(
-        self, programs: Programs, state: FederationState, split: str
-    ) -> Int[np.ndarray, " clients"]:
-        """Every client's rank of its held-out item of one split."""
-        population = self.simulation.population
-        target: Array = getattr(population, split)
-        ranks = programs.ranks(state, population, self.simulation.features, target)
-        return jax.device_get(ranks)[: self.simulation.n_clients]
-
     def _warm(self, split: str) -> np.ndarray:
         data = self.dataset.interactions
         target = getattr(data, split)
         return (target >= 0) & (data.popularity[target] > 0)
 
-    def _metrics(
-        self, programs: Programs, state: FederationState, split: str
-    ) -> dict[str, float | None]:
-        return metrics.from_ranks(self._ranks(programs, state, split), self._warm(split))
-
-    def finish(
-        self, state: FederationState, progress: Progress, programs: Programs
-    ) -> dict[str, Any]:
+    def finish(self, trainer: Trainer, progress: Progress) -> dict[str, Any]:
         """Test the best round and write rankings, per-client results and the summary."""
         data = self.dataset.interactions
-        population, features = self.simulation.population, self.simulation.features
-        ranks, warm = self._ranks(programs, state, "test"), self._warm("test")
-        found = programs.rankings(state, population, features)
-        top, weights = (x[: data.n_clients] for x in jax.device_get(found))
-        # The clients that were evaluated are the ones with view weights, held-out item or not.
-        users = np.flatnonzero(np.isfinite(weights).all(axis=1))
-        files.write_arrays(self.out / "rankings.npz", users=users, topk=top[users])
-        files.write_arrays(
-            self.out / "per_user.npz",
+        ranks, warm = trainer.ranks("test"), self._warm("test")
+        users, top, weights = trainer.rankings()
+        self._write(files.write_arrays, "rankings.npz", users=users, topk=top)
+        self._write(
+            files.write_arrays,
+            "per_user.npz",
             user=users,
             rank=ranks[users],
             history_length=data.lengths[users],
             warm=warm[users],
-            view_weights=weights[users],
+            view_weights=weights,
         )
-        summary = self._summary(state, progress, metrics.from_ranks(ranks, warm), users)
+        summary = self._summary(trainer, progress, metrics.from_ranks(ranks, warm), users)
         if self.config.method.variant == "fedvlr":
-            router = routers.summarize(self.config.method.used_views, weights[users])
+            router = routers.summarize(self.config.method.used_views, weights)
             self.reporter.note(router.sentence())
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
-        files.write_json(self.out / "summary.json", summary)
+        trainer.close()
+        self._write(files.write_json, "summary.json", summary)
         return summary
 
     def _summary(
         self,
-        state: FederationState,
+        trainer: Trainer,
         progress: Progress,
         test: dict[str, float | None],
         users: Int[np.ndarray, " evaluated"],
@@ -319,7 +298,7 @@ class _Run:
                 "name": self.dataset.name,
                 "clients": data.n_clients,
                 "items": data.n_items,
-                "train_interactions": len(data.items),
+                "train_interactions": int(data.lengths.sum()),
                 "padded_share": padded_share(federation, data.lengths),
             },
             "best_round": progress.best_round,
@@ -335,7 +314,7 @@ class _Run:
             "timing": self._timing(progress),
             "memory": {
                 "peak_rss_bytes": memory.peak_bytes(),
-                "client_state_bytes": private_bytes(state),
+                "client_state_bytes": trainer.private_bytes,
             },
             "communication": {
                 "download_bytes_per_client_round": communication.download_bytes(
@@ -350,8 +329,9 @@ class _Run:
                     method.negatives,
                 ),
             },
-            "parameters": parameter_counts(state),
+            "parameters": parameter_counts(self.simulation, trainer.state),
             "devices": federation.mesh.devices.size,
+            "processes": together.count(),
         }
 
     def _popularity(

@@ -13,26 +13,27 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.config import Config
-from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.data.types import Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.views import Features, Fusion
 from fedvlr_jax.simulation import evaluate, keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import by_client, everywhere, make_mesh
+from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh
 from fedvlr_jax.simulation.population import (
-    Bucket,
     Chunking,
     Population,
     bucket_widths,
+    in_order,
     make_buckets,
     place,
 )
+from fedvlr_jax.simulation.private import Resident
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 
-# Floats of gathered view rows that one chunk holds: small enough for the cache of a CPU core,
-# large enough to fill an accelerator.
-_CHUNK_FLOATS = {"cpu": 2_000_000}
+# Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
+# for the cache of a CPU core, large enough to fill an accelerator.
+_CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
 
 
@@ -43,16 +44,23 @@ class Simulation:
     Attributes:
         federation: static part of training.
         evaluation: static part of evaluation.
-        population: every client's data, on the devices.
+        interactions: every client's data, on the host.
         features: frozen features, on every device.
         rates: learning rates, on every device.
     """
 
     federation: Federation
     evaluation: Evaluation
-    population: Population
+    interactions: Interactions
     features: Features
     rates: Rates
+
+    @functools.cached_property
+    def population(self) -> Population:
+        """Every client's data, on the devices from the first use on."""
+        mesh = self.federation.mesh
+        clients = in_order(self.n_clients, mesh.devices.size)
+        return place(self.interactions, clients, mesh)
 
     @property
     def n_clients(self) -> int:
@@ -73,7 +81,7 @@ class Simulation:
             server=everywhere(self.federation.mesh),
             private=by_client(self.federation.mesh),
         )
-        words = jax.device_put(keys.from_seed(seed), everywhere(self.federation.mesh))
+        words = copied(self.federation.mesh, keys.from_seed(seed))
         return _initialize(self.federation, shardings)(self.features, self.population, words)
 
 
@@ -109,8 +117,10 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     widths = bucket_widths(data.lengths, config.execution.buckets)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
-    training_chunks = Chunking(floats, config.execution.chunk)
-    rows_per_place = 1 + method.local_epochs * method.negatives
+    # No chunk needs to be larger than all clients of a device.
+    fixed = min(config.execution.chunk, -(-data.n_clients // mesh.devices.size))
+    training_chunks = Chunking(floats, fixed)
+    numbers = model.private_numbers()
     federation = Federation(
         server=aggregate.create(Fusion(views, data.n_items, method.dim), method.server_optimizer),
         training=LocalTraining(
@@ -119,20 +129,17 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         n_clients=data.n_clients,
         n_items=data.n_items,
         cohort=method.cohort,
-        buckets=make_buckets(widths, training_chunks, rows_per_place * row),
+        buckets=make_buckets(widths, training_chunks, (1 + method.negatives) * row, numbers),
         mesh=mesh,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
-    evaluation_chunks = Chunking(2 * floats, config.execution.chunk)
+    evaluation_chunks = Chunking(4 * floats, fixed)
     evaluation = Evaluation(
         model=model,
         n_clients=data.n_clients,
         n_items=data.n_items,
         sample=config.schedule.eval_clients,
-        buckets=tuple(
-            Bucket(b.above, b.width, evaluation_chunks.clients(4 * data.n_items + b.width * row))
-            for b in federation.buckets
-        ),
+        buckets=make_buckets(widths, evaluation_chunks, row, 4 * data.n_items + numbers),
         mesh=mesh,
     )
     features = Features(
@@ -148,9 +155,9 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     return Simulation(
         federation,
         evaluation,
-        place(data, mesh),
-        jax.device_put(features, everywhere(mesh)),
-        jax.device_put(rates, everywhere(mesh)),
+        data,
+        copied(mesh, features),
+        copied(mesh, rates),
     )
 
 
@@ -179,15 +186,19 @@ def _compile(
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
         sent = aggregate.broadcast(federation.server, state.server, features)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
         return evaluate.held_out_ranks(
-            evaluation, state.key, sent, state.private, population, target
+            evaluation, state.key, sent, private, population, chosen, target
         )
 
     def rankings(
         state: FederationState, population: Population, features: Features
     ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
         sent = aggregate.broadcast(federation.server, state.server, features)
-        return evaluate.rankings(evaluation, state.key, sent, state.private, population)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
+        return evaluate.rankings(evaluation, state.key, sent, private, population, chosen)
 
     step = jax.jit(federated_round, donate_argnums=0)
     step = step.lower(state, population, features, rates).compile()
@@ -222,15 +233,9 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
     return float(1 - lengths.sum() / places)
 
 
-def private_bytes(state: FederationState) -> int:
-    """Bytes of all clients' private state, padding rows included."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state.private))
-
-
-def parameter_counts(state: FederationState) -> dict[str, int]:
+def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
-    rows = jax.tree.leaves(state.private)[0].shape[0]
     return {
         "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
-        "private_per_client": sum(leaf.size for leaf in jax.tree.leaves(state.private)) // rows,
+        "private_per_client": simulation.federation.training.model.private_numbers(),
     }

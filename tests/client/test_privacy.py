@@ -12,9 +12,11 @@ import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.update import ClientRates, LocalTraining, local_update
+from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.ways import choose
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate, views
+from tests.client.alone import local_round, new_state
 
 N_ITEMS, N_VIEWS, DIM = 60, 3, 8
 
@@ -26,14 +28,14 @@ def one_upload():
     training = LocalTraining(model, epochs=1, negatives=1, optimizer="sgd")
     rng = np.random.default_rng(0)
     history = jnp.array(sorted(rng.permutation(N_ITEMS)[:8].tolist()), jnp.int32)
-    state = model.init(jax.random.key(1))
+    state = new_state(model)
     # Move the router away from its equal weights, so that there is something to find out.
     state = jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype("f4"), state)
     sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, N_VIEWS, DIM)), jnp.float32))
     rates = ClientRates(head=jnp.float32(0.1), router=jnp.float32(0.1))
-    _, upload = local_update(
-        training, sent, state, ClientData(jnp.int32(0), history), rates, jax.random.key(2)
-    )
+    data = ClientData(jnp.int32(0), history)
+    way = choose(training)
+    _, upload = local_round(way, training, sent, state, data, rates, jax.random.key(2))
     real = jnp.ones(8, bool)
     weights = model.view_weights(state, sent.views[history], real)
     return history, state, np.asarray(weights), upload
@@ -80,9 +82,10 @@ def test_the_sign_alone_tells_positives_from_negatives_without_a_router():
     history = jnp.array(sorted(rng.permutation(N_ITEMS)[:6].tolist()), jnp.int32)
     sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, 1, DIM)), jnp.float32))
     rates = ClientRates(head=jnp.float32(0.1), router=jnp.float32(0))
-    state = model.init(jax.random.key(1))
+    state = new_state(model)
     data = ClientData(jnp.int32(0), history)
-    _, upload = local_update(training, sent, state, data, rates, jax.random.key(2))
+    way = choose(training)
+    _, upload = local_round(way, training, sent, state, data, rates, jax.random.key(2))
     sign = np.sign(np.asarray(upload.gradient).reshape(18, DIM) @ state.head["theta"])
     np.testing.assert_array_equal(sign, [-1] * 6 + [1] * 12)
 

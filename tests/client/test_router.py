@@ -7,6 +7,7 @@ from fedvlr_jax import backbones
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.router import Router, pool
+from tests.client.alone import new_state
 
 
 def test_a_new_router_weighs_all_views_alike():
@@ -34,7 +35,7 @@ def test_linear_scores_equal_the_mixed_item_vectors(routed):
     by_hand = Backbone("plain", fedavg.init_head, fedavg.score, fedavg.weight, linear=None)
     rows = jax.random.normal(jax.random.key(1), (5, 3, 8))
     fast, slow = (ClientModel(b, 3, 8, routed) for b in (fedavg, by_hand))
-    state = fast.init(jax.random.key(2))
+    state = new_state(fast)
     state = state._replace(head=jax.tree.map(lambda x: x + 0.5, state.head))
     weights = jnp.array([0.2, 0.5, 0.3])
     np.testing.assert_allclose(
@@ -44,7 +45,7 @@ def test_linear_scores_equal_the_mixed_item_vectors(routed):
 
 def test_without_a_router_views_count_alike():
     model = ClientModel(backbones.get("fedavg"), 1, 8, routed=False)
-    state = model.init(jax.random.key(0))
+    state = new_state(model)
     assert state.router is None
     weights = model.view_weights(state, jnp.ones((2, 1, 8)), jnp.ones(2, bool))
     np.testing.assert_array_equal(weights, [1.0])

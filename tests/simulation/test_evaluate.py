@@ -14,6 +14,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate
 from fedvlr_jax.simulation.evaluate import rank_of, tie_order, top_items
+from fedvlr_jax.simulation.private import Resident
 from tests import oracle, worlds
 from tests.simulation.test_round import client_state, moved
 
@@ -24,8 +25,9 @@ def evaluated(simulation, state):
     @jax.jit
     def run(state):
         sent = aggregate.broadcast(simulation.federation.server, state.server, simulation.features)
-        args = (simulation.evaluation, state.key, sent, state.private, simulation.population)
-        population = simulation.population
+        population, evaluation = simulation.population, simulation.evaluation
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        args = (evaluation, state.key, sent, Resident(state.private), population, chosen)
         return (
             evaluate.held_out_ranks(*args, population.valid),
             evaluate.held_out_ranks(*args, population.test),

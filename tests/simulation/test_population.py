@@ -12,6 +12,7 @@ from fedvlr_jax.simulation.population import (
     Chunking,
     bucket_widths,
     histories,
+    in_order,
     make_buckets,
     place,
 )
@@ -44,7 +45,7 @@ def test_bucket_widths_pad_the_least(lengths, n_buckets):
 def test_placed_histories_come_back(devices):
     data = worlds.dataset()
     mesh = make_mesh(devices)
-    population = place(data.interactions, mesh)
+    population = place(data.interactions, in_order(data.interactions.n_clients, devices), mesh)
     rows = population.client.shape[0]
     assert rows % devices == 0
     per_device = rows // devices
@@ -67,10 +68,31 @@ def test_placed_histories_come_back(devices):
     np.testing.assert_array_equal(population.client[n:], -1)
 
 
+@pytest.mark.parametrize("devices", [1, 3])
+def test_some_clients_can_be_placed_in_any_order(devices):
+    data = worlds.dataset()
+    clients = np.full((devices, 4), -1, np.int32)
+    for device in range(devices):
+        clients[device, :3] = [9 - device, 2 * device, 12 - device]
+    population = place(data.interactions, clients, make_mesh(devices), room=50)
+    assert population.items.shape == (50 * devices,)
+    np.testing.assert_array_equal(population.client, clients.ravel())
+    lists = worlds.histories(data)
+    for row, client in enumerate(clients.ravel()):
+        first = row // 4 * 50 + int(population.offset[row])
+        found = population.items[first : first + int(population.length[row])]
+        np.testing.assert_array_equal(found, lists[client] if client >= 0 else [])
+        expected = data.interactions.valid[client] if client >= 0 else -1
+        assert population.valid[row] == expected
+
+
 def test_chunks_shrink_with_the_width():
-    buckets = make_buckets((4, 100), Chunking(floats=1000), floats_per_place=5)
+    chunking = Chunking(floats=1000)
+    buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=0)
     assert [tuple(b) for b in buckets] == [(0, 4, 50), (4, 100, 2)]
-    assert Chunking(10).clients(1000) == 1
+    buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=80)
+    assert [tuple(b) for b in buckets] == [(0, 4, 10), (4, 100, 2)]
+    assert Chunking(10).clients(1000) == 2
     assert Chunking(10**9).clients(1) == 512
     assert Chunking(10, fixed=7).clients(1000) == 7
 

@@ -9,6 +9,7 @@ import pytest
 
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.private import Resident
 from fedvlr_jax.simulation.round import federated_round, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import oracle, worlds
@@ -31,14 +32,14 @@ def one_round(simulation, state):
         private, total, _ = train_cohort(
             federation,
             sent,
-            state.private,
+            Resident(state.private),
             simulation.population,
             taking_part,
             simulation.rates.client,
             client_key,
         )
         mean = aggregate.gradient(federation.server, state.server, simulation.features, total)
-        return total.loss / total.weight, mean, private, taking_part
+        return total.loss / total.weight, mean, private.states, taking_part
 
     return parts(state)
 

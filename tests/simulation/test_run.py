@@ -13,7 +13,7 @@ import fedvlr_jax
 from fedvlr_jax.analysis import metrics, popularity
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation import run
+from fedvlr_jax.simulation import memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.simulation import build, compiled
 from tests import worlds
@@ -280,10 +280,51 @@ def test_one_process_at_a_time(tmp_path, data):
     assert second.tried
 
 
-def test_another_number_of_devices_is_refused(tmp_path, data):
-    fedvlr_jax.train(worlds.config(rounds=2, devices=1), tmp_path / "run", dataset=data)
-    with pytest.raises(UserError, match="--devices was 1, now 3"):
-        fedvlr_jax.train(worlds.config(rounds=4, devices=3), tmp_path / "run", dataset=data)
+@pytest.mark.parametrize("private_state", ["device", "host"])
+def test_a_run_goes_on_with_another_layout(tmp_path, data, private_state):
+    last = []
+    for name, layouts in {
+        "one": [{"devices": 1}],
+        "two": [{"devices": 1}, {"devices": 8, "chunk": 2, "buckets": 1}],
+        "three": [{"devices": 8, "wave": 8, "host_gb": 0.5}, {"devices": 3}],
+    }.items():
+        for rounds, layout in zip((4, 2)[: len(layouts)][::-1], layouts, strict=True):
+            config = worlds.config(rounds=rounds, private_state=private_state, **layout)
+            result = fedvlr_jax.train(config, tmp_path / name, dataset=data)
+        last.append(outcome(result.out))
+    for other in last[1:]:
+        assert other[1][-1] == pytest.approx(last[0][1][-1], abs=1e-3)
+        np.testing.assert_array_equal(
+            other[2]["rankings.npz/topk"], last[0][2]["rankings.npz/topk"]
+        )
+
+
+def test_checkpoints_with_and_without_private_states_are_not_mixed(tmp_path, data):
+    fedvlr_jax.train(worlds.config(rounds=2), tmp_path, dataset=data)
+    config = worlds.config(rounds=4, private_state="host")
+    with pytest.raises(UserError, match="--private_state was device, now host"):
+        fedvlr_jax.train(config, tmp_path, dataset=data)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(memory, "host_bytes", lambda: 10_000)
+    for settings, expected in (
+        ({"private_state": "device"}, "the private state of 13 clients takes .* at most "),
+        ({"private_state": "host", "chunk": 6}, "a chunk of 6 clients takes about .*; expected"),
+    ):
+        with pytest.raises(UserError, match=f"out of device memory: .*{expected}"):
+            fedvlr_jax.train(worlds.config(**settings), tmp_path / "run", dataset=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_running_out_of_device_memory_is_a_sentence(tmp_path, data):
+    class Exhausted(KillAfter):
+        def advance(self, *_):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    config = worlds.config(rounds=2, chunk=6)
+    with pytest.raises(UserError, match=r"a chunk of 6 clients .*; expected --chunk=3 or less"):
+        fedvlr_jax.train(config, tmp_path, Exhausted(99), dataset=data)
 
 
 def test_an_evaluated_sample_is_compared_with_itself(tmp_path, data):

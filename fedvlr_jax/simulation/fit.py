@@ -1,0 +1,89 @@
+"""Whether a run fits into the devices' memory, and what would."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation import memory
+from fedvlr_jax.simulation.round import Federation
+
+# Gradients and scratch come to about as much as what a chunk holds itself (measured on W).
+_COPIES_OF_A_CHUNK = 2
+_USABLE = 0.9
+
+
+def state_bytes(federation: Federation) -> int:
+    """Bytes of all clients' private states."""
+    return 4 * federation.training.model.private_numbers() * federation.n_clients
+
+
+def chunk_bytes(federation: Federation) -> int:
+    """Bytes that the largest chunk needs on one device, about."""
+    return max(
+        bucket.chunk * _client_bytes(federation, bucket.width) for bucket in federation.buckets
+    )
+
+
+def check(federation: Federation, resident: bool) -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        federation: what is trained.
+        resident: whether the devices hold all private states.
+
+    Raises:
+        UserError: chunks, and the private states, need more than the devices have.
+    """
+    devices = federation.mesh.devices.size
+    needed = resident * state_bytes(federation) + devices * chunk_bytes(federation)
+    if needed > _USABLE * memory.devices_bytes(federation.mesh):
+        raise UserError(sentence(federation, resident))
+
+
+@contextmanager
+def explained(federation: Federation, resident: bool) -> Iterator[None]:
+    """Turn running out of device memory into a sentence.
+
+    Raises:
+        UserError: the devices' memory was exhausted inside.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(sentence(federation, resident)) from error
+
+
+def sentence(federation: Federation, resident: bool) -> str:
+    """What the run needs, and the numbers that would fit."""
+    devices = federation.mesh.devices.size
+    total = memory.devices_bytes(federation.mesh)
+    state = resident * state_bytes(federation)
+    chunk = max(bucket.chunk for bucket in federation.buckets)
+    widest = federation.buckets[-1].width
+    room = (_USABLE * total - state) / devices
+    fitting = int(room / _client_bytes(federation, widest))
+    if fitting >= 2:
+        expected = f"--chunk={min(fitting, chunk // 2)} or less"
+    elif not resident:
+        expected = "fewer items, --negatives or a smaller --dim"
+    else:
+        clients = int(_USABLE * total * federation.n_clients / state / 2)
+        expected = f"--private_state=host, or at most {clients} clients on these devices"
+    states = f"the private state of {federation.n_clients} clients takes {state / 1e9:.1f} GB and "
+    return (
+        f"out of device memory: {states if resident else ''}a chunk of {chunk} clients takes "
+        f"about {chunk_bytes(federation) / 1e9:.2g} GB on each of the {devices} devices, which "
+        f"have {total / 1e9:.1f} GB together; expected {expected}"
+    )
+
+
+def _client_bytes(federation: Federation, width: int) -> int:
+    """Bytes of one client of a chunk, with its history padded to `width`."""
+    training = federation.training
+    row = training.model.n_views * training.model.dim
+    floats = width * (1 + training.negatives) * row + training.model.private_numbers()
+    return 4 * _COPIES_OF_A_CHUNK * floats

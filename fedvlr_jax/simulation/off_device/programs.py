@@ -1,0 +1,154 @@
+"""The compiled programs of training in waves; together they are one round or one evaluation."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.stages import Compiled
+from jaxtyping import Array, Bool, Float, Int
+
+from fedvlr_jax.protocol import Broadcast, CohortSum
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.server.views import Features
+from fedvlr_jax.simulation import evaluate, keys
+from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.mesh import by_client, everywhere
+from fedvlr_jax.simulation.population import Population
+from fedvlr_jax.simulation.private import Slab, common_router
+from fedvlr_jax.simulation.round import (
+    Federation,
+    FederationState,
+    Rates,
+    init_server,
+    server_step,
+    train_cohort,
+)
+from fedvlr_jax.simulation.sampling import choose_clients
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What runs on the devices.
+
+    `cohort`: key, round -> which clients take part.
+    `open`: state, features -> views, and a sum of nothing.
+    `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates, round ->
+    slab.after and sums.
+    `close`: state, features, sum, finite, rates -> state, loss.
+    `ranks`: views, slab, population, target -> ranks.
+    `rankings`: views, slab, population -> top items and view weights.
+    """
+
+    cohort: Compiled
+    open: Compiled
+    wave: Compiled
+    close: Compiled
+    ranks: Compiled
+    rankings: Compiled
+
+
+Sums = tuple[CohortSum, Bool[Array, ""]]
+
+
+def initial(
+    federation: Federation, features: Features, words: keys.Words
+) -> tuple[FederationState, Any]:
+    """The state before the first round, and the router that every client starts from."""
+
+    @functools.partial(jax.jit, out_shardings=everywhere(federation.mesh))
+    def build(features: Features, words: keys.Words) -> tuple[FederationState, Any]:
+        model = federation.training.model
+        return init_server(federation, features, words), common_router(model, words)
+
+    return build(features, words)
+
+
+@functools.lru_cache(maxsize=4)
+def compile_programs(
+    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
+) -> Programs:
+    """The programs for these settings and shapes, compiled once per process.
+
+    `structure` and `leaves` are the flattened shapes of (state, slab, population, features,
+    rates).
+    """
+    state, slab, population, features, rates = jax.tree.unflatten(structure, leaves)
+    clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
+
+    def cohort(key: keys.Words, number: Int[Array, ""]) -> Bool[Array, " clients"]:
+        cohort_key = keys.for_round(key, keys.COHORT, number)
+        everybody = jnp.arange(federation.n_clients)
+        return choose_clients(cohort_key, everybody, federation.n_clients, federation.cohort)
+
+    def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
+        sent = aggregate.broadcast(federation.server, state.server, features)
+        nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
+        return sent, (nothing, jnp.array(True))
+
+    def wave(
+        after: Float[Array, "rows numbers"],
+        sums: Sums,
+        slab: Slab,
+        sent: Broadcast,
+        population: Population,
+        rates: Rates,
+        number: Int[Array, ""],
+    ) -> tuple[Float[Array, "rows numbers"], Sums]:
+        client_key = keys.for_round(slab.key, keys.CLIENT, number)
+        total, finite = sums
+        slab, added, ok = train_cohort(
+            federation,
+            sent,
+            slab._replace(after=after),
+            population,
+            population.client >= 0,
+            rates.client,
+            client_key,
+        )
+        return slab.after, (jax.tree.map(jnp.add, total, added), finite & ok)
+
+    def close(
+        state: FederationState, features: Features, sums: Sums, rates: Rates
+    ) -> tuple[FederationState, Float[Array, ""]]:
+        return server_step(federation, state, features, *sums, rates)
+
+    def ranks(
+        sent: Broadcast, slab: Slab, population: Population, target: Int[Array, " rows"]
+    ) -> Int[Array, " rows"]:
+        chosen = population.client >= 0
+        return evaluate.held_out_ranks(evaluation, slab.key, sent, slab, population, chosen, target)
+
+    def rankings(
+        sent: Broadcast, slab: Slab, population: Population
+    ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
+        chosen = population.client >= 0
+        return evaluate.rankings(evaluation, slab.key, sent, slab, population, chosen)
+
+    def compiled(function: Any, *arguments: Any, **options: Any) -> Compiled:
+        return jax.jit(function, **options).lower(*arguments).compile()
+
+    sent, sums = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=alike),
+        jax.eval_shape(opened, state, features),
+    )
+    return Programs(
+        cohort=compiled(cohort, state.key, state.round, out_shardings=alike),
+        open=compiled(opened, state, features, out_shardings=alike),
+        wave=compiled(
+            wave,
+            slab.recent,
+            sums,
+            slab,
+            sent,
+            population,
+            rates,
+            state.round,
+            donate_argnums=(0, 1),
+            out_shardings=(clients, alike),
+        ),
+        close=compiled(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
+        ranks=compiled(ranks, sent, slab, population, population.valid),
+        rankings=compiled(rankings, sent, slab, population),
+    )

@@ -1,0 +1,245 @@
+"""Training in waves: while the devices train one, the host brings the next and keeps the last."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from fedvlr_jax.data.types import Interactions
+from fedvlr_jax.protocol import Broadcast
+from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.evaluate import evaluated_clients
+from fedvlr_jax.simulation.mesh import by_client, copied
+from fedvlr_jax.simulation.off_device.pool import Pool
+from fedvlr_jax.simulation.off_device.programs import Programs, compile_programs, initial
+from fedvlr_jax.simulation.off_device.store import Store
+from fedvlr_jax.simulation.off_device.waves import (
+    Layout,
+    Wave,
+    host_buffers,
+    layout,
+    nobody,
+    prepare,
+)
+from fedvlr_jax.simulation.private import Slab
+from fedvlr_jax.simulation.simulation import Simulation, abstract
+from fedvlr_jax.simulation.trainer import Rankings
+
+_STATES = "private"  # folder below the run's and below a checkpoint's
+
+
+@dataclass
+class _Trained:
+    """The last wave that was trained: whose states the devices hold, and whether they are kept."""
+
+    clients: Int[np.ndarray, "devices rows"]
+    states: Float[Array, "all_rows numbers"]
+    kept: bool
+
+
+class OffDevice:
+    """A `Trainer` that keeps private states on the host.
+
+    Args:
+        simulation: everything fixed.
+        seed: of the run.
+        wave: clients on the devices at a time.
+        folder: the run's, where states are written that memory has no room for.
+        memory: bytes that states may take in the host's memory.
+        rounds: of the run.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        seed: int,
+        wave: int,
+        folder: Path,
+        memory: int,
+        rounds: int,
+    ) -> None:
+        federation = simulation.federation
+        numbers = federation.training.model.private_numbers()
+        self._simulation = simulation
+        self._data: Interactions = simulation.interactions
+        self._layout: Layout = layout(federation.mesh, self._data.lengths, wave, numbers)
+        self._pool = self._make_pool(memory, rounds)
+        self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
+        self._store.clear()
+        words = copied(federation.mesh, keys.from_seed(seed))
+        self.state, self._router = initial(federation, simulation.features, words)
+        self._rounds = 0
+        self._buffers = deque(host_buffers(self._layout) for _ in range(2))
+        self._evaluated = self._evaluated_clients()
+        self._forget()
+
+    @property
+    def private_bytes(self) -> int:
+        """Bytes of the states of all clients that have taken part."""
+        return self._store.nbytes
+
+    def compile(self) -> None:
+        """Compile all programs."""
+        simulation = self._simulation
+        wave = self._prepared(np.arange(0))
+        arguments = (
+            self.state,
+            self._slab(wave),
+            wave.population,
+            simulation.features,
+            simulation.rates,
+        )
+        leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, arguments))
+        self._programs: Programs = compile_programs(
+            simulation.federation, simulation.evaluation, structure, tuple(leaves)
+        )
+
+    def round(self) -> Float[Array, ""]:
+        """One round: every wave of the cohort, then the server's step."""
+        simulation, programs, number = self._simulation, self._programs, self.state.round
+        features, rates = simulation.features, simulation.rates
+        cohort = self._cohort or self._draw(self._rounds)
+        self._rounds += 1
+        # Drawn before the devices are busy: a program that is called later would wait for them.
+        self._cohort = self._draw(self._rounds)
+        sent, sums = programs.open(self.state, features)
+        following = itertools.chain(cohort[1:], self._cohort[:1])
+        wave = self._ahead or self._prepared(cohort[0])
+        for clients in following:
+            states, sums = programs.wave(
+                self._free, sums, self._slab(wave), sent, wave.population, rates, number
+            )
+            self._keep()
+            # The wave reads the states before it; the next one may write over them.
+            self._free = self._last.states
+            self._last = _Trained(wave.clients, states, kept=False)
+            wave = self._prepared(clients)
+            jax.block_until_ready(states)
+        self._ahead = wave
+        self.state, loss = programs.close(self.state, features, sums, rates)
+        return jax.block_until_ready((self.state, loss))[1]
+
+    def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
+        """See `Trainer`."""
+        ranks = np.full(self._data.n_clients, -1, np.int32)
+        sent = self._views()
+        for wave in self._waves(self._evaluated):
+            target = getattr(wave.population, split)
+            found = self._programs.ranks(sent, self._slab(wave), wave.population, target)
+            real = wave.clients.ravel() >= 0
+            ranks[wave.clients.ravel()[real]] = jax.device_get(found)[real]
+        return ranks
+
+    def rankings(self) -> Rankings:
+        """See `Trainer`."""
+        sent = self._views()
+        parts = []
+        for wave in self._waves(self._evaluated):
+            found = self._programs.rankings(sent, self._slab(wave), wave.population)
+            users = wave.clients.ravel()
+            real = users >= 0
+            parts.append((users[real], *(x[real] for x in jax.device_get(found))))
+        users, top, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(users)
+        return Rankings(users[order].astype(np.int64), top[order], weights[order])
+
+    def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
+        """See `Trainer`."""
+        self._keep()
+        checkpoints.save(self.state, progress, {_STATES: self._store.write})
+
+    def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
+        """See `Trainer`."""
+        self.state, progress, complaints = checkpoints.latest(abstract(self.state))
+        self._take(checkpoints, progress.round)
+        return progress, complaints
+
+    def go_back(self, checkpoints: Checkpoints, number: int) -> None:
+        """See `Trainer`."""
+        self.state, _ = checkpoints.load(number, abstract(self.state))
+        self._take(checkpoints, number)
+
+    def close(self) -> None:
+        """Remove the states that are not in a checkpoint."""
+        self._forget()
+        self._store.clear()
+        self._pool.close()
+
+    def _make_pool(self, memory: int, rounds: int) -> Pool:
+        layout = self._layout
+        most = max(memory // (4 * layout.rows * layout.numbers), 3)
+        # More than half of the rows that are held count, but for those of two segments.
+        segments = -(-2 * self._data.n_clients // layout.rows) + 3
+        soon = -(-rounds * self._simulation.cohort_size // layout.rows) + 1
+        return Pool(layout.rows, layout.numbers, most, min(soon, segments))
+
+    def _take(self, checkpoints: Checkpoints, number: int) -> None:
+        self._forget()
+        self._rounds = number
+        self._store.read(checkpoints.step(number) / _STATES)
+
+    def _forget(self) -> None:
+        """Forget what was prepared for the round that would have come next."""
+        layout = self._layout
+        empty = jax.jit(
+            lambda: jnp.zeros((layout.size, layout.numbers)), out_shardings=by_client(layout.mesh)
+        )
+        self._last = _Trained(nobody(layout), empty(), kept=True)
+        self._free: Float[Array, "all_rows numbers"] = empty()
+        self._ahead: Wave | None = None
+        self._cohort: list[np.ndarray] | None = None
+
+    def _draw(self, number: int) -> list[Int[np.ndarray, " wave"]]:
+        """The cohort of a round, split into waves."""
+        number = copied(self._layout.mesh, np.int32(number))
+        chosen = jax.device_get(self._programs.cohort(self.state.key, number))
+        clients = np.flatnonzero(chosen)
+        return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
+
+    def _prepared(self, clients: Int[np.ndarray, " wave"]) -> Wave:
+        # The last wave may still be reading the other buffer.
+        self._buffers.rotate()
+        return self._brought(clients, self._buffers[0])
+
+    def _brought(self, clients: Int[np.ndarray, " wave"], host: list[np.ndarray]) -> Wave:
+        last = self._last.clients
+        return prepare(self._layout, self._data, self._store, clients, last, host)
+
+    def _slab(self, wave: Wave) -> Slab:
+        states = self._last.states
+        return Slab(wave.source, wave.stored, states, None, self.state.key, self._router)
+
+    def _keep(self) -> None:
+        """Hand the states of the last wave to the store."""
+        last = self._last
+        if not last.kept:
+            shards = sorted(last.states.addressable_shards, key=lambda s: s.index[0].start or 0)
+            for clients, shard in zip(last.clients, shards, strict=True):
+                used = clients[clients >= 0]  # unused rows are the last ones
+                self._store.add(used, jax.device_get(shard.data)[: len(used)])
+            last.kept = True
+
+    def _views(self) -> Broadcast:
+        return self._programs.open(self.state, self._simulation.features)[0]
+
+    def _waves(self, clients: Int[np.ndarray, " n"]) -> Iterator[Wave]:
+        # A wave that was brought ahead has the first buffer, the other one's has been trained.
+        host = self._buffers[1]
+        for start in range(0, len(clients), self._layout.size):
+            yield self._brought(clients[start : start + self._layout.size], host)
+
+    def _evaluated_clients(self) -> Int[np.ndarray, " evaluated"]:
+        everybody = jnp.arange(self._data.n_clients)
+        chosen = evaluated_clients(self._simulation.evaluation, self.state.key, everybody)
+        return np.flatnonzero(jax.device_get(chosen))
+
+
+def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -1,0 +1,61 @@
+"""Which trainer a run gets: whether all private states fit into the devices' memory."""
+
+from pathlib import Path
+
+from fedvlr_jax.config import Config
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import together
+from fedvlr_jax.simulation import fit, memory
+from fedvlr_jax.simulation.off_device.trainer import OffDevice
+from fedvlr_jax.simulation.on_device import OnDevice
+from fedvlr_jax.simulation.simulation import Simulation
+from fedvlr_jax.simulation.trainer import Trainer
+
+# The other share is for a checkpoint's buffers, chunks, the data, and the programs themselves.
+_SHARE_FOR_STATES = 0.4
+# Wave k + 1 is brought while wave k trains from the states of wave k - 1, into new ones.
+_WAVES_AT_A_TIME = 4
+_SMALLEST_WAVE = 1024  # clients; evaluation goes in waves as well, and cohorts can be tiny
+
+
+def place_of_states(config: Config, simulation: Simulation) -> str:
+    """Where private states will be, "device" or "host".
+
+    Raises:
+        UserError: the run needs more memory than the devices have, or several processes are to
+            keep states on the host.
+    """
+    wanted, federation = config.execution.private_state, simulation.federation
+    several = together.count() > 1
+    if wanted == "host" and several:
+        raise UserError(
+            "--private_state=host: only one process at a time can do that, expected "
+            "--private_state=device where several train together"
+        )
+    if wanted == "auto" and several:
+        wanted = "device"
+    if wanted == "auto":
+        fits = fit.state_bytes(federation) <= _room(simulation)
+        wanted = "device" if fits else "host"
+    fit.check(federation, resident=wanted == "device")
+    return wanted
+
+
+def create(config: Config, simulation: Simulation, out: Path) -> Trainer:
+    """The trainer for a run in the folder `out`, at the state before the first round.
+
+    Raises:
+        UserError: it needs more memory than the devices have.
+    """
+    execution, seed = config.execution, config.schedule.seed
+    if place_of_states(config, simulation) == "device":
+        return OnDevice(simulation, seed)
+    row = 4 * simulation.federation.training.model.private_numbers()
+    wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
+    wave = execution.wave or max(min(wanted, _room(simulation) // (_WAVES_AT_A_TIME * row)), 1)
+    kept = int(execution.host_gb * 1e9) or memory.host_bytes() // 4
+    return OffDevice(simulation, seed, wave, out, kept, config.schedule.rounds)
+
+
+def _room(simulation: Simulation) -> int:
+    return int(_SHARE_FOR_STATES * memory.devices_bytes(simulation.federation.mesh))

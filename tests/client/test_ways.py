@@ -1,0 +1,99 @@
+"""The two ways of a client's local training: equal where both apply, and chosen by what applies.
+
+tests/simulation/test_round.py holds both against the loop over clients.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedvlr_jax import backbones
+from fedvlr_jax.client.autodiff import AUTODIFF
+from fedvlr_jax.client.closed_form import CLOSED_FORM
+from fedvlr_jax.client.model import ClientData, ClientModel
+from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.ways import choose
+from fedvlr_jax.protocol import Broadcast
+from tests.client.alone import local_round, new_state
+
+N_ITEMS, DIM, WIDTH = 30, 6, 5
+RATES = ClientRates(head=jnp.float32(0.5), router=jnp.float32(0.3))
+
+
+def training(n_views=3, routed=True, epochs=3, negatives=2, optimizer="sgd"):
+    model = ClientModel(backbones.get("fedavg"), n_views, DIM, routed=routed)
+    return LocalTraining(model, epochs, negatives, optimizer)
+
+
+def client(rng, model, n_train):
+    """A client with `n_train` train items in `WIDTH` places, at no special parameters."""
+    history = np.full(WIDTH, N_ITEMS, np.int32)
+    history[:n_train] = np.sort(rng.permutation(N_ITEMS)[:n_train])
+    state = new_state(model)
+    state = jax.tree.map(lambda x: x + 0.4 * rng.standard_normal(x.shape).astype("f4"), state)
+    return state, ClientData(jnp.int32(0), jnp.asarray(history))
+
+
+def dense(upload):
+    """The upload's gradient by item; padding is dropped."""
+    rows = jnp.zeros((N_ITEMS, *upload.gradient.shape[1:]))
+    return rows.at[upload.items].add(upload.gradient, mode="drop")
+
+
+@settings(max_examples=10)
+@given(
+    n_train=st.integers(0, WIDTH),
+    n_views=st.integers(1, 4),
+    routed=st.booleans(),
+    epochs=st.integers(1, 4),
+    negatives=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_the_closed_form_equals_autodiff(n_train, n_views, routed, epochs, negatives, seed):
+    how = training(n_views, routed, epochs, negatives)
+    rng = np.random.default_rng(seed)
+    state, data = client(rng, how.model, n_train)
+    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, n_views, DIM)), jnp.float32))
+    key = jax.random.key(seed)
+    found = [
+        local_round(way, how, sent, state, data, RATES, key) for way in (CLOSED_FORM, AUTODIFF)
+    ]
+    (fast_state, fast), (slow_state, slow) = found
+    assert jax.tree.structure(fast_state) == jax.tree.structure(slow_state)
+    for a, b in zip(jax.tree.leaves(fast_state), jax.tree.leaves(slow_state), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_array_equal(fast.items, slow.items)
+    np.testing.assert_allclose(dense(fast), dense(slow), atol=1e-5 * max(n_train, 1))
+    assert float(fast.weight) == float(slow.weight) == n_train
+    assert float(fast.loss) == pytest.approx(float(slow.loss), abs=1e-5 * max(n_train, 1))
+    if n_train:
+        assert np.abs(dense(fast)).max() > 1e-3, "a gradient of zeros would prove nothing"
+        theta = fast_state.head["theta"]
+        assert np.abs(theta - state.head["theta"]).max() > 1e-3
+
+
+def test_a_client_without_history_keeps_its_state():
+    how = training()
+    rng = np.random.default_rng(0)
+    state, data = client(rng, how.model, 0)
+    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, 3, DIM)), jnp.float32))
+    for way in (CLOSED_FORM, AUTODIFF):
+        after, upload = local_round(way, how, sent, state, data, RATES, jax.random.key(0))
+        for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert float(upload.weight) == float(upload.loss) == 0
+        np.testing.assert_array_equal(upload.items, N_ITEMS)
+
+
+def test_the_closed_form_is_taken_where_it_applies():
+    assert choose(training()) is CLOSED_FORM
+    assert choose(training(routed=False)) is CLOSED_FORM
+    assert choose(training(optimizer="adam")) is AUTODIFF
+    bent = dataclasses.replace(backbones.get("fedavg"), linear=None)
+    model = dataclasses.replace(training().model, backbone=bent)
+    assert choose(dataclasses.replace(training(), model=model)) is AUTODIFF

@@ -1,0 +1,155 @@
+"""Two processes with two devices each train what one device trains."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import fedvlr_jax
+from fedvlr_jax import data as data_sets
+from fedvlr_jax.simulation.checkpoint import Checkpoints
+from fedvlr_jax.simulation.simulation import abstract, build
+from tests.experiments import programs
+from tests.processes.test_peers import free_port
+
+# Clients that no number of devices divides; with plain SGD of rate 1 the server's parameters
+# differ from the initial ones by the sum of the aggregated gradients.
+SETTINGS = {
+    "clients": 21,
+    "items": 40,
+    "dim": 8,
+    "local_epochs": 2,
+    "negatives": 2,
+    "cohort": 17,
+    "server_optimizer": "sgd",
+    "server_lr": 1.0,
+    "client_lr": 0.5,
+    "router_lr": 0.5,
+    "eval_every": 1,
+}
+
+
+def start(out, rounds, **more):
+    """The two processes."""
+    settings = SETTINGS | {"rounds": rounds, "out": out} | more
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    where = f"--coordinator=127.0.0.1:{free_port()}"
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "experiments.train", *flags, where),
+                *("--num_processes=2", f"--process_id={index}"),
+            ],
+            cwd=programs.ROOT,
+            env=programs.environment(devices=2),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for index in (1, 0)
+    ][::-1]
+
+
+def ended(processes):
+    """(exit code, stdout, stderr) of each."""
+    said = [process.communicate(timeout=180) for process in processes]
+    return [(p.returncode, *words) for p, words in zip(processes, said, strict=True)]
+
+
+def config(rounds):
+    return fedvlr_jax.Config.of(**SETTINGS, rounds=rounds, devices=1)
+
+
+def state(out, number):
+    """Everything after a round, read by one process with one device."""
+    made = config(number)
+    simulation = build(made, data_sets.load(made))
+    like = abstract(simulation.initial_state(0))
+    found, _ = Checkpoints(out / "checkpoints").load(number, like)
+    return jax.device_get(found)
+
+
+def _numbers(part):
+    """The leaves of nested dictionaries by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(part)
+    return {jax.tree_util.keystr(path): value for path, value in leaves}
+
+
+def assert_same(found, expected, last):
+    for number in (last - 1, last):
+        states = [state(out, number) for out in (found, expected)]
+        for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    summaries = [json.loads((out / "summary.json").read_text()) for out in (found, expected)]
+    assert [s["processes"] for s in summaries] == [2, 1]
+    assert [s["devices"] for s in summaries] == [4, 1]
+    for part in ("valid", "test", "popularity", "communication", "parameters"):
+        found_part, expected_part = (_numbers(summary[part]) for summary in summaries)
+        assert found_part == pytest.approx(expected_part)
+    prints = [json.loads((out / "config.json").read_text()) for out in (found, expected)]
+    assert prints[0]["data_fingerprint"] == prints[1]["data_fingerprint"]
+    with (
+        np.load(found / "rankings.npz") as a,
+        np.load(expected / "rankings.npz") as b,
+    ):
+        np.testing.assert_array_equal(a["users"], b["users"])
+        assert (a["topk"] == b["topk"]).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_device_trains_though_one_is_killed(tmp_path):
+    out = tmp_path / "two"
+    first, second = start(out, rounds=10_000)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("checkpoints/0*3")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        second.kill()
+        killed = time.monotonic()
+        code, said, complaint = ended([first])[0]
+        assert time.monotonic() - killed < 60
+    finally:
+        first.kill()
+        ended([second])
+    assert code == 2
+    assert re.fullmatch(
+        "error: process 1 has died, so process 0 stops; start all processes again to go on from "
+        "the last checkpoint",
+        complaint.strip().splitlines()[-1],
+    )
+    assert "round    1" in said
+
+    done = max(int(path.name) for path in out.glob("checkpoints/0*"))
+    rounds = done + 2
+    (code, said, _), (other_code, other, _) = ended(start(out, rounds))
+    assert code == other_code == 0
+    assert f"going on after round {done}" in said
+    assert "best round" in said
+    assert "round" not in other, "one process speaks"
+    whole = tmp_path / "whole"
+    fedvlr_jax.train(config(rounds), whole)
+    assert_same(out, whole, rounds)
+
+    # And one process alone can go on where two have stopped.
+    for folder in (out, whole):
+        fedvlr_jax.train(config(rounds + 1), folder)
+    for a, b in zip(*(jax.tree.leaves(state(o, rounds + 1)) for o in (out, whole)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_that_disagree_or_fail_end_with_a_sentence(tmp_path):
+    for more, sentence in (
+        ({"data": tmp_path, "clients": 5}, "--clients=5: only --data=synthetic takes it"),
+        ({"private_state": "host"}, "--private_state=host: only one process at a time"),
+    ):
+        for code, _, complaint in ended(start(tmp_path / "run", 1, **more)):
+            assert code == 2
+            assert "Traceback" not in complaint
+            assert sentence in complaint or "has stopped with an error" in complaint
+    assert not (tmp_path / "run").exists()
