@@ -46,19 +46,31 @@ def style(number: int) -> dict[str, Any]:
 
 
 def panels(number: int) -> tuple[Any, list[Any]]:
-    """A figure of that many panels side by side, both axes logarithmic."""
+    """A figure of that many panels, up to three in a row, both axes logarithmic."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    width = 8.0 if number == 1 else 4.2 * number
-    figure, axes = plt.subplots(
-        1, number, figsize=(width, 4.8 if number == 1 else 4.0), layout="constrained", squeeze=False
-    )
-    for axis in axes.flat:
+    columns = min(number, 3)
+    rows = -(-number // columns)
+    size = (8.0, 4.8) if number == 1 else (4.2 * columns, 3.6 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat[number:]:
+        axis.remove()
+    shown = list(axes.flat[:number])
+    for axis in shown:
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.grid(alpha=0.3, which="both", linewidth=0.5)
-    return figure, list(axes.flat)
+    return figure, shown
+
+
+def whole_ticks(axis: Any, sizes: Sequence[int]) -> None:
+    """Mark the sizes that were measured, by their plain numbers."""
+    from matplotlib import ticker
+
+    axis.xaxis.set_major_locator(ticker.FixedLocator(sizes))
+    axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def save(figure: Any, path: Path) -> None:

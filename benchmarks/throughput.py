@@ -199,7 +199,7 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
             ends = [
                 [
                     abs(p["clients_timed"] / of(p["round_seconds"]) - rate)
-                    for p, rate in zip(mine, y)
+                    for p, rate in zip(mine, y, strict=True)
                 ]
                 for of in (max, min)
             ]

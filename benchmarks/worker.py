@@ -1,7 +1,6 @@
 """What one process measures: python -m benchmarks.worker JOB RESULT, started by `jobs.run`."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import statistics
@@ -11,16 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from benchmarks import stepping, workload
 from benchmarks.contenders import names
+from benchmarks.contenders.project import Project
 from benchmarks.jobs import Job
 from benchmarks.stepping import Contender
 from benchmarks.workload import World
 from fedvlr_jax.files import write_json
 from fedvlr_jax.simulation import memory
-from fedvlr_jax.simulation.simulation import compiled, private_bytes
 
 _EVALUATIONS = 3
 
@@ -40,30 +37,26 @@ def throughput(job: Job) -> dict[str, Any]:
 
 
 def scaling(job: Job) -> dict[str, Any]:
-    """This project's measurement, and the time of ranking every client's validation item."""
+    """This project's measurement, and the time of ranking the clients' validation items."""
     world = _world(job)
-    simulation = world.simulation
-    measured = _run(job, world, lambda c: stepping.measure(c, simulation.cohort_size, job.seconds))
-    state = world.initial_state()
-    ranks = functools.partial(
-        compiled(simulation, state).ranks,
-        state,
-        simulation.population,
-        simulation.features,
-        simulation.population.valid,
-    )
-    jax.block_until_ready(ranks())
-    spent = []
-    while (len(spent) < _EVALUATIONS and sum(spent) < job.seconds) or not spent:
-        begun = time.perf_counter()
-        jax.block_until_ready(ranks())
-        spent.append(time.perf_counter() - begun)
-    return dataclasses.asdict(measured) | {
-        "eval_seconds": statistics.median(spent),
-        "peak_bytes": memory.peak_bytes(),
-        "client_state_bytes": private_bytes(state),
-        "devices": simulation.federation.mesh.devices.size,
-    }
+
+    def measure(contender: Project) -> dict[str, Any]:
+        cohort = world.simulation.cohort_size
+        found = stepping.measure(contender, cohort, job.seconds)
+        trainer = contender.trainer
+        trainer.ranks("valid")
+        spent: list[float] = []
+        while not spent or (len(spent) < _EVALUATIONS and sum(spent) < job.seconds):
+            begun = time.perf_counter()
+            trainer.ranks("valid")
+            spent.append(time.perf_counter() - begun)
+        return dataclasses.asdict(found) | {
+            "eval_seconds": statistics.median(spent),
+            "peak_bytes": memory.peak_bytes(),
+            "client_state_bytes": trainer.private_bytes,
+        }
+
+    return _run(job, world, measure)
 
 
 def _world(job: Job) -> World:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from benchmarks.contenders.project import Project
+from benchmarks.contenders.project import measured
 from benchmarks.stepping import Contender
 from benchmarks.workload import World
 
@@ -18,4 +18,4 @@ def run(world: World, measure: Callable[[Contender], Result]) -> Result:
     backbone = replace(training.model.backbone, linear=None)
     training = replace(training, model=replace(training.model, backbone=backbone))
     simulation = replace(world.simulation, federation=replace(federation, training=training))
-    return measure(Project(world, simulation))
+    return measured(world, simulation, measure)
