@@ -16,7 +16,10 @@ from tests.data.test_folder import write
 from tests.experiments import programs
 from tests.simulation.test_run import assert_same_outcome
 
-SMALL = ("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--negatives=1")
+SMALL = (
+    *("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--negatives=1"),
+    "--buckets=1",
+)
 CONTRACT = [
     "data",
     "clients",

@@ -30,6 +30,7 @@ SETTINGS = {
     "server_lr": 1.0,
     "client_lr": 0.5,
     "router_lr": 0.5,
+    "buckets": 1,
     "eval_every": 1,
 }
 

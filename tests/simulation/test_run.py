@@ -285,18 +285,15 @@ def test_a_run_goes_on_with_another_layout(tmp_path, data, private_state):
     last = []
     for name, layouts in {
         "one": [{"devices": 1}],
-        "two": [{"devices": 1}, {"devices": 8, "chunk": 2, "buckets": 1}],
-        "three": [{"devices": 8, "wave": 8, "host_gb": 0.5}, {"devices": 3}],
+        "two": [{"devices": 8, "chunk": 2, "buckets": 1, "wave": 8}, {"devices": 3, "host_gb": 1}],
     }.items():
         for rounds, layout in zip((4, 2)[: len(layouts)][::-1], layouts, strict=True):
             config = worlds.config(rounds=rounds, private_state=private_state, **layout)
             result = fedvlr_jax.train(config, tmp_path / name, dataset=data)
         last.append(outcome(result.out))
-    for other in last[1:]:
-        assert other[1][-1] == pytest.approx(last[0][1][-1], abs=1e-3)
-        np.testing.assert_array_equal(
-            other[2]["rankings.npz/topk"], last[0][2]["rankings.npz/topk"]
-        )
+    (_, lines, arrays), (_, other_lines, other_arrays) = last
+    assert other_lines[-1] == pytest.approx(lines[-1], abs=1e-3)
+    np.testing.assert_array_equal(other_arrays["rankings.npz/topk"], arrays["rankings.npz/topk"])
 
 
 def test_checkpoints_with_and_without_private_states_are_not_mixed(tmp_path, data):
