@@ -12,7 +12,7 @@ from tests.experiments import programs
 def test_a_small_race(tmp_path):
     done = programs.run(
         "benchmarks.throughput",
-        *("--clients=5,10", "--contenders=fedvlr_jax,vmap", "--seconds=0.1", "--items=60"),
+        *("--clients=5", "--contenders=fedvlr_jax,vmap", "--seconds=0.1", "--items=60"),
         *("--history_length=3", "--dim=8", f"--out={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr
@@ -21,8 +21,6 @@ def test_a_small_race(tmp_path):
     assert [(p["contender"], p["clients"]) for p in found["points"]] == [
         ("fedvlr_jax", 5),
         ("vmap", 5),
-        ("fedvlr_jax", 10),
-        ("vmap", 10),
     ]
     assert all(p["updates_per_second"] > 0 and p["peak_bytes"] > 0 for p in found["points"])
     assert "x slower" in (tmp_path / "throughput.txt").read_text()
