@@ -16,6 +16,7 @@ from fedvlr_jax import files
 _COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#000000")
 _MARKERS = ("o", "P", "s", "^", "D", "v", "X")
 _WIDTH = 110  # characters
+_MARGIN = 1.3  # left and right of what is drawn
 
 
 def table(title: str, heads: Sequence[str], left: int = 1) -> Table:
@@ -71,6 +72,7 @@ def whole_ticks(axis: Any, sizes: Sequence[int]) -> None:
     axis.xaxis.set_major_locator(ticker.FixedLocator(sizes))
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda size, _: f"{size:,.0f}"))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.set_xlim(min(sizes) / _MARGIN, max(sizes) * _MARGIN)
 
 
 def save(figure: Any, path: Path) -> None:

@@ -204,6 +204,7 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
                 for of in (max, min)
             ]
             axis.errorbar(x, y, ends, label=name, capsize=3, **report.style(number))
+    report.whole_ticks(axis, sorted({p["clients"] for p in points}))
     axis.set_xlabel("clients, all of them in the cohort")
     axis.set_ylabel("client updates per second (median; slowest to fastest round)")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -1,11 +1,11 @@
-"""One vmap over all clients: what a careful JAX user writes first."""
+"""One vmap over all clients, in two ways: of their whole round, and of one epoch at a time."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from benchmarks.contenders import client, server
 from benchmarks.stepping import Contender
@@ -17,10 +17,9 @@ Result = TypeVar("Result")
 
 
 class AllAtOnce(Contender):
-    """A jitted round: all samples gathered, autodiff under vmap, a scan over the local epochs.
+    """A jitted round: one vmap of a client's whole local training, as one writes it first.
 
-    The scan is outside of the vmap, so that every epoch's gradients are added to the items before
-    the next epoch needs the memory.
+    The gradients of all epochs of all clients are there before they are added up.
     """
 
     def __init__(self, world: World) -> None:
@@ -59,7 +58,37 @@ class AllAtOnce(Contender):
         negatives: Int[Array, "epochs clients drawn"],
     ) -> tuple[ServerState, ClientState, Array]:
         views = self._server.views(state.params)
-        n_clients, n_history = histories.shape
+        private, total, loss = self._trained(views, private, histories, negatives)
+        # Histories are of one length, so the weighted mean over clients is the plain one.
+        return self._server.step(state, total / len(histories)), private, loss
+
+    def _trained(
+        self,
+        views: Float[Array, "items views dim"],
+        private: ClientState,
+        histories: Int[Array, "clients history"],
+        negatives: Int[Array, "epochs clients drawn"],
+    ) -> tuple[ClientState, Float[Array, "items views dim"], Float[Array, ""]]:
+        """All clients' private parameters, the sum of the gradients, the mean loss."""
+        train = jax.vmap(self._learner.train, in_axes=(None, 0, 0, 1))
+        private, samples, gradients, losses = train(views, private, histories, negatives)
+        return private, jnp.zeros_like(views).at[samples].add(gradients), losses.mean()
+
+
+class EpochByEpoch(AllAtOnce):
+    """What a careful user writes next: a scan over epochs, and the vmap inside of it.
+
+    Every epoch's gradients are added to the items before the next epoch needs the memory.
+    """
+
+    def _trained(
+        self,
+        views: Float[Array, "items views dim"],
+        private: ClientState,
+        histories: Int[Array, "clients history"],
+        negatives: Int[Array, "epochs clients drawn"],
+    ) -> tuple[ClientState, Float[Array, "items views dim"], Float[Array, ""]]:
+        n_history = histories.shape[1]
 
         def epoch(carry: tuple[ClientState, Array], drawn: Array) -> tuple[tuple, Array]:
             private, total = carry
@@ -70,8 +99,7 @@ class AllAtOnce(Contender):
             return (private, total.at[samples].add(gradients)), losses.mean()
 
         (private, total), losses = jax.lax.scan(epoch, (private, jnp.zeros_like(views)), negatives)
-        # Histories are of one length, so the weighted mean over clients is the plain one.
-        return self._server.step(state, total / n_clients), private, losses.mean()
+        return private, total, losses.mean()
 
 
 def run(world: World, measure: Callable[[Contender], Result]) -> Result:

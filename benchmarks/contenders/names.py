@@ -44,7 +44,8 @@ _ENTRIES = (
         "this project's general path, for heads without a closed form; draws negatives, too",
         devices=0,
     ),
-    Entry("vmap", "all_at_once", "JAX: one vmap over all clients, autodiff, one jitted round"),
+    Entry("vmap", "all_at_once", "JAX: one vmap of every client's whole round, autodiff, one jit"),
+    Entry("vmap_epochs", "epoch_by_epoch", "JAX: a scan over epochs, one vmap of all in each"),
     Entry("loop", "one_by_one", "JAX: a jitted client in a Python loop, the shape of FedJAX"),
     Entry(
         "drjax", "by_drjax", "DrJAX: broadcast, map_fn, reduce_sum, blocks of clients", ("drjax",)
