@@ -1,0 +1,1 @@
+"""Measure speed and scaling: python -m benchmarks.throughput, python -m benchmarks.scaling."""

@@ -1,0 +1,81 @@
+"""What one process measures: python -m benchmarks.worker JOB RESULT, started by `jobs.run`."""
+
+import dataclasses
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import stepping, workload
+from benchmarks.contenders import names
+from benchmarks.contenders.project import Project
+from benchmarks.jobs import Job
+from benchmarks.stepping import Contender
+from benchmarks.workload import World
+from fedvlr_jax.files import write_json
+from fedvlr_jax.simulation import memory
+
+_EVALUATIONS = 3
+
+
+def losses(job: Job) -> dict[str, Any]:
+    """The contender's mean training losses of the first rounds."""
+    world = _world(job)
+    found = _run(job, world, lambda c: stepping.first_losses(c, world.n_clients))
+    return {"losses": found}
+
+
+def throughput(job: Job) -> dict[str, Any]:
+    """The contender's measurement."""
+    world = _world(job)
+    measured = _run(job, world, lambda c: stepping.measure(c, world.n_clients, job.seconds))
+    return dataclasses.asdict(measured)
+
+
+def scaling(job: Job) -> dict[str, Any]:
+    """This project's measurement, and the time of ranking the clients' validation items."""
+    world = _world(job)
+
+    def measure(contender: Project) -> dict[str, Any]:
+        cohort = world.simulation.cohort_size
+        found = stepping.measure(contender, cohort, job.seconds)
+        trainer = contender.trainer
+        trainer.ranks("valid")
+        spent: list[float] = []
+        while not spent or (len(spent) < _EVALUATIONS and sum(spent) < job.seconds):
+            begun = time.perf_counter()
+            trainer.ranks("valid")
+            spent.append(time.perf_counter() - begun)
+        return dataclasses.asdict(found) | {
+            "eval_seconds": statistics.median(spent),
+            "peak_bytes": memory.peak_bytes(),
+            "client_state_bytes": trainer.private_bytes,
+        }
+
+    return _run(job, world, measure)
+
+
+def _world(job: Job) -> World:
+    return workload.world(workload.config(**job.settings))
+
+
+def _run(job: Job, world: World, measure: Callable[[Contender], Any]) -> Any:
+    module = names.BY_NAME[job.contender].module
+    return importlib.import_module(f"benchmarks.contenders.{module}").run(world, measure)
+
+
+TASKS = {task.__name__: task for task in (losses, throughput, scaling)}
+
+
+def main(job: str, result: str) -> None:
+    """Do the job and write what it returns."""
+    job = Job(**json.loads(job))
+    write_json(Path(result), TASKS[job.task](job))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
