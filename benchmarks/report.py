@@ -13,8 +13,8 @@ from rich.table import Table
 from fedvlr_jax import files
 
 # Okabe and Ito's colours, which colour-blind people tell apart; markers differ, too.
-_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#000000")
-_MARKERS = ("o", "P", "s", "^", "D", "v", "X")
+_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#000000", "#999999")
+_MARKERS = ("o", "P", "s", "^", "D", "v", "X", "*")
 _WIDTH = 110  # characters
 _MARGIN = 1.3  # left and right of what is drawn
 
