@@ -164,7 +164,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
 def compiled(simulation: Simulation, state: FederationState) -> Programs:
     """The programs for this simulation, compiled once per process and set of shapes."""
     arguments = (state, simulation.population, simulation.features, simulation.rates)
-    leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, arguments))
+    leaves, structure = jax.tree.flatten(abstract(arguments))
     return _compile(simulation.federation, simulation.evaluation, structure, tuple(leaves))
 
 
@@ -217,13 +217,11 @@ def _initialize(federation: Federation, shardings: FederationState) -> Any:
     return jax.jit(initial_state, out_shardings=shardings)
 
 
-def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def abstract(state: FederationState) -> FederationState:
-    """Shapes and shardings of a state, without its arrays."""
-    return jax.tree.map(_abstract, state)
+def abstract(tree: Any) -> Any:
+    """Shapes and shardings of arrays, a state's for instance, without what is in them."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
 
 
 def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -> float:

@@ -96,7 +96,7 @@ class OffDevice:
             simulation.features,
             simulation.rates,
         )
-        leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, arguments))
+        leaves, structure = jax.tree.flatten(abstract(arguments))
         self._programs: Programs = compile_programs(
             simulation.federation, simulation.evaluation, structure, tuple(leaves)
         )
@@ -239,7 +239,3 @@ class OffDevice:
         everybody = jnp.arange(self._data.n_clients)
         chosen = evaluated_clients(self._simulation.evaluation, self.state.key, everybody)
         return np.flatnonzero(jax.device_get(chosen))
-
-
-def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
