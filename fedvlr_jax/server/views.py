@@ -15,7 +15,10 @@ _EMBEDDING_SCALE = 0.1  # standard deviation of initial ID embeddings; the layer
 
 
 class Features(NamedTuple):
-    """The frozen features on the device; None where a data set has none."""
+    """The frozen features on the devices; None where a data set has none.
+
+    Rows after the last item are there to make the number of rows fit the number of devices.
+    """
 
     image: Float[Array, "items image_width"] | None
     text: Float[Array, "items text_width"] | None
@@ -110,13 +113,18 @@ class Fusion(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features) -> Float[Array, "items views dim"]:
-        """F_1..F_G of every item, stacked on the second axis (a row holds all its views)."""
+        """F_1..F_G of every item, stacked on the second axis (a row holds all its views).
+
+        Nothing mixes rows, so where the features' rows are split over devices, so is the work.
+        """
         embedding = self.param(
             "item_embedding",
             nn.initializers.normal(_EMBEDDING_SCALE),
             (self.n_items, self.dim),
         )
         inputs = {"image": features.image, "text": features.text, "id": embedding}
+        n_rows = max(len(rows) for rows in inputs.values() if rows is not None)
+        inputs["id"] = jnp.pad(embedding, ((0, n_rows - self.n_items), (0, 0)))
         present = {name: rows for name, rows in inputs.items() if rows is not None}
         fused = [operator(name, self.dim)(present) for name in self.views]
-        return jnp.stack(fused, axis=1)
+        return jnp.stack(fused, axis=1)[: self.n_items]

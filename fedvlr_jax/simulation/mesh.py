@@ -68,6 +68,19 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
     return jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
 
+def split_evenly(mesh: Mesh, rows: np.ndarray) -> Array:
+    """Rows over the devices, float32, with rows of zeros to make their number fit."""
+    size = -(-len(rows) // mesh.devices.size)
+
+    def block(device: int) -> np.ndarray:
+        found = np.zeros((size, *rows.shape[1:]), np.float32)
+        own = rows[device * size : (device + 1) * size]
+        found[: len(own)] = own
+        return found
+
+    return split(mesh, (size, *rows.shape[1:]), block)
+
+
 def copied(mesh: Mesh, tree: Any) -> Any:
     """Arrays, the same in every process, with a full copy on every device."""
     return jax.tree.map(lambda leaf: _copied(mesh, leaf), tree)

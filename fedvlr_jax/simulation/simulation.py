@@ -19,7 +19,7 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.views import Features, Fusion
 from fedvlr_jax.simulation import evaluate, keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh
+from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh, split_evenly
 from fedvlr_jax.simulation.population import (
     Chunking,
     Population,
@@ -45,7 +45,7 @@ class Simulation:
         federation: static part of training.
         evaluation: static part of evaluation.
         interactions: every client's data, on the host.
-        features: frozen features, on every device.
+        features: frozen features, each device with a block of items.
         rates: learning rates, on every device.
     """
 
@@ -144,7 +144,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     )
     features = Features(
         *(
-            None if rows is None or method.variant == "id" else rows.astype(np.float32)
+            None if rows is None or method.variant == "id" else split_evenly(mesh, rows)
             for rows in (dataset.catalogue.image, dataset.catalogue.text)
         )
     )
@@ -156,7 +156,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         federation,
         evaluation,
         data,
-        copied(mesh, features),
+        features,
         copied(mesh, rates),
     )
 
@@ -200,7 +200,8 @@ def _compile(
         private = Resident(state.private)
         return evaluate.rankings(evaluation, state.key, sent, private, population, chosen)
 
-    step = jax.jit(federated_round, donate_argnums=0)
+    after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
+    step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
     step = step.lower(state, population, features, rates).compile()
     ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()
     rankings = jax.jit(rankings).lower(state, population, features).compile()

@@ -53,3 +53,19 @@ def test_a_modality_view_reads_its_modality_only():
     after = fusion.apply(params, given._replace(image=given.image[::-1]))
     assert (before[:, 0] != after[:, 0]).any()
     np.testing.assert_array_equal(before[:, 1:], after[:, 1:])
+
+
+def test_rows_after_the_last_item_change_nothing():
+    given = Features(*features("image", "text").values())
+    longer = Features(*(jnp.pad(rows, ((0, 3), (0, 0))) for rows in given))
+    fusion = Fusion(("sum", "mlp", "gate", "id"), N_ITEMS, DIM)
+    params = fusion.init(jax.random.key(0), given)
+    again = fusion.init(jax.random.key(0), longer)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    expected, pull_back = jax.vjp(lambda p: fusion.apply(p, given), params)
+    found, pull_back_longer = jax.vjp(lambda p: fusion.apply(p, longer), params)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    gradients = pull_back(expected), pull_back_longer(expected)
+    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
