@@ -9,6 +9,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# A thread for everything that may wait for another device, where tests start several programs
+# at once (see fedvlr_jax/processes/cores.py).
+os.environ["NPROC"] = "32"
 
 import jax
 import pytest

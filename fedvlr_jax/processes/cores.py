@@ -1,6 +1,7 @@
 """CPU cores as devices of their own."""
 
 import os
+import re
 
 import jax
 
@@ -11,12 +12,31 @@ def split_cpu() -> None:
     A round is many small operations on a chunk that lies in the cache of one core. Two cores that
     share every such operation are slower than two that train different clients.
     """
-    told = jax.config.jax_num_cpu_devices > 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
-    if not told:
-        try:
-            jax.config.update("jax_num_cpu_devices", _usable_cores())
-        except RuntimeError:  # JAX runs already
-            return
+    told = jax.config.jax_num_cpu_devices or _forced_devices()
+    if told:
+        _wait_on_threads_of_their_own(told)
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", _usable_cores())
+    except RuntimeError:  # JAX runs already
+        return
+
+
+def _forced_devices() -> int:
+    """How many devices XLA_FLAGS asks for; 0 where it does not say."""
+    found = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    return int(found[1]) if found else 0
+
+
+def _wait_on_threads_of_their_own(devices: int) -> None:
+    """Give XLA a thread for each of more devices than there are cores.
+
+    A collective waits for the other devices on a thread of a pool. XLA makes one thread a core, or
+    NPROC: with fewer threads than devices, all may wait for a device that none is left for. More
+    threads than devices make a round slower.
+    """
+    if devices > _usable_cores():
+        os.environ.setdefault("NPROC", str(devices))
 
 
 def _usable_cores() -> int:

@@ -45,7 +45,7 @@ def in_process(program, capsys, *arguments):
 
 def environment(devices=1):
     """The environment of a user with `devices` virtual devices, who has compiled this before."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "COV_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "COV_", "NPROC"))}
     return kept | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
