@@ -12,8 +12,9 @@ def split_cpu() -> None:
     A round is many small operations on a chunk that lies in the cache of one core. Two cores that
     share every such operation are slower than two that train different clients.
     """
-    told = jax.config.jax_num_cpu_devices or _forced_devices()
-    if told:
+    # JAX says -1 where it was not told.
+    told = max(jax.config.jax_num_cpu_devices, _forced_devices())
+    if told > 0:
         _wait_on_threads_of_their_own(told)
         return
     try:
