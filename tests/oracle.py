@@ -15,8 +15,9 @@ def layer_norm(x, p):
     return centred / deviation * p["scale"] + p["bias"]
 
 
-def mapped(x, p):
-    return layer_norm(x @ p["map"]["kernel"], p["norm"])
+def mapped(x, p, j):
+    d = len(p["norm_0"]["scale"])
+    return layer_norm(x @ p["map"]["kernel"][:, j * d : (j + 1) * d], p[f"norm_{j}"])
 
 
 def fuse(params, inputs, views):
@@ -25,12 +26,13 @@ def fuse(params, inputs, views):
     inputs = {**inputs, "id": p["item_embedding"]}
     result = []
     for view in views:
-        g = p[f"view_{view}"]
-        if view in inputs:
-            result.append(mapped(inputs[view], g[view]))
-            continue
-        parts = [mapped(x, g["inputs"][name]) for name, x in inputs.items()]
-        if view == "sum":
+        g = p.get(f"view_{view}")
+        read = [name for name in inputs if view == name or view not in inputs]
+        parts = [
+            mapped(inputs[n], p[n], [v for v in views if v == n or v not in inputs].index(view))
+            for n in read
+        ]
+        if view in ("sum", *inputs):
             result.append(sum(parts))
         elif view == "mlp":
             x = jnp.concatenate(parts, axis=1)

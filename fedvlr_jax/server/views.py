@@ -14,6 +14,10 @@ from jaxtyping import Array, Float
 _EMBEDDING_SCALE = 0.1  # standard deviation of initial ID embeddings; the layer norms absorb it
 
 
+# One operator's v, c and e, by the name of the modality; without those a data set has not.
+Mapped = dict[str, Float[Array, "items dim"]]
+
+
 class Features(NamedTuple):
     """The frozen features on the devices; None where a data set has none.
 
@@ -24,26 +28,20 @@ class Features(NamedTuple):
     text: Float[Array, "items text_width"] | None
 
 
-class _Modality(nn.Module):
-    """LayerNorm(x W): one modality's features mapped to width d."""
+class _Maps(nn.Module):
+    """LayerNorm(x W_j): one modality mapped to width d, for every operator j that reads it.
 
+    The maps of all operators are one matrix product, which is faster than one each.
+    """
+
+    operators: int
     dim: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "items width"]) -> Float[Array, "items dim"]:
-        return nn.LayerNorm(name="norm")(nn.Dense(self.dim, use_bias=False, name="map")(x))
-
-
-class _Modalities(nn.Module):
-    """All present modalities, each mapped: the [v; c; e] that every mixed operator starts from."""
-
-    dim: int
-
-    @nn.compact
-    def __call__(
-        self, inputs: dict[str, Float[Array, "items _"]]
-    ) -> list[Float[Array, "items dim"]]:
-        return [_Modality(self.dim, name=name)(x) for name, x in inputs.items()]
+    def __call__(self, x: Float[Array, "items width"]) -> list[Float[Array, "items dim"]]:
+        mapped = nn.Dense(self.operators * self.dim, use_bias=False, name="map")(x)
+        parts = jnp.split(mapped, self.operators, axis=-1)
+        return [nn.LayerNorm(name=f"norm_{j}")(part) for j, part in enumerate(parts)]
 
 
 class Sum(nn.Module):
@@ -52,9 +50,9 @@ class Sum(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, inputs: dict[str, Float[Array, "items _"]]) -> Float[Array, "items dim"]:
-        """Fuse `inputs` (modality name to rows) into one row of width d per item."""
-        return sum(_Modalities(self.dim, name="inputs")(inputs))
+    def __call__(self, mapped: Mapped) -> Float[Array, "items dim"]:
+        """Fuse the operator's own v, c, e (those there are) into one row per item."""
+        return sum(mapped.values())
 
 
 class Mlp(nn.Module):
@@ -63,9 +61,9 @@ class Mlp(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, inputs: dict[str, Float[Array, "items _"]]) -> Float[Array, "items dim"]:
-        """Fuse `inputs` (modality name to rows) into one row of width d per item."""
-        stacked = jnp.concatenate(_Modalities(self.dim, name="inputs")(inputs), axis=-1)
+    def __call__(self, mapped: Mapped) -> Float[Array, "items dim"]:
+        """Fuse the operator's own v, c, e (those there are) into one row per item."""
+        stacked = jnp.concatenate(list(mapped.values()), axis=-1)
         hidden = nn.relu(nn.Dense(2 * self.dim, name="hidden")(stacked))
         return nn.LayerNorm(name="norm")(nn.Dense(self.dim, name="out")(hidden))
 
@@ -76,32 +74,14 @@ class Gate(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, inputs: dict[str, Float[Array, "items _"]]) -> Float[Array, "items dim"]:
-        """Fuse `inputs` (modality name to rows) into one row of width d per item."""
-        mapped = _Modalities(self.dim, name="inputs")(inputs)
-        stacked = jnp.concatenate(mapped, axis=-1)
+    def __call__(self, mapped: Mapped) -> Float[Array, "items dim"]:
+        """Fuse the operator's own v, c, e (those there are) into one row per item."""
+        stacked = jnp.concatenate(list(mapped.values()), axis=-1)
         gated = nn.sigmoid(nn.Dense(stacked.shape[-1], name="gate")(stacked)) * stacked
         return sum(jnp.split(gated, len(mapped), axis=-1))
 
 
-class Single(nn.Module):
-    """One modality alone: v, c or e."""
-
-    dim: int
-    modality: str
-
-    @nn.compact
-    def __call__(self, inputs: dict[str, Float[Array, "items _"]]) -> Float[Array, "items dim"]:
-        """Map one of `inputs` (modality name to rows) to width d."""
-        return _Modality(self.dim, name=self.modality)(inputs[self.modality])
-
-
-def operator(name: str, dim: int) -> nn.Module:
-    """The fusion operator that the flag value `name` stands for."""
-    mixed = {"sum": Sum, "mlp": Mlp, "gate": Gate}
-    if name in mixed:
-        return mixed[name](dim, name=f"view_{name}")
-    return Single(dim, modality=name, name=f"view_{name}")
+_MIXED = {"sum": Sum, "mlp": Mlp, "gate": Gate}
 
 
 class Fusion(nn.Module):
@@ -125,6 +105,16 @@ class Fusion(nn.Module):
         inputs = {"image": features.image, "text": features.text, "id": embedding}
         n_rows = max(len(rows) for rows in inputs.values() if rows is not None)
         inputs["id"] = jnp.pad(embedding, ((0, n_rows - self.n_items), (0, 0)))
-        present = {name: rows for name, rows in inputs.items() if rows is not None}
-        fused = [operator(name, self.dim)(present) for name in self.views]
+        # Each operator has maps of its own; a view named like a modality is that one alone.
+        mapped: dict[str, dict[str, Array]] = {view: {} for view in self.views}
+        for modality, rows in inputs.items():
+            readers = [view for view in self.views if view in _MIXED or view == modality]
+            if rows is not None and readers:
+                own = _Maps(len(readers), self.dim, name=modality)(rows)
+                for view, part in zip(readers, own, strict=True):
+                    mapped[view][modality] = part
+        fused = [
+            _MIXED.get(view, Sum)(self.dim, name=f"view_{view}")(mapped[view])
+            for view in self.views
+        ]
         return jnp.stack(fused, axis=1)[: self.n_items]
