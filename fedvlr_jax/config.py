@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from fedvlr_jax import names
+from fedvlr_jax import backbones, names
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
@@ -21,6 +21,8 @@ from fedvlr_jax.settings import (
     choice,
     setting,
 )
+
+_POOL_OF_OWN_VECTORS = 256
 
 
 def _optimizer(default: str, text: str) -> Any:
@@ -78,8 +80,8 @@ class MethodConfig:
     backbone: str = choice("fedavg", "Federated recommender to enhance.", names.BACKBONES)
     variant: str = choice(
         "fedvlr",
-        "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; "
-        "id: ID embeddings alone.",
+        "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; vbpr: one "
+        "view per modality, each with a personal head; id: ID embeddings alone.",
         names.VARIANTS,
     )
     views: tuple[str, ...] = setting(
@@ -93,12 +95,34 @@ class MethodConfig:
     negatives: int = setting(
         4, "Negatives drawn per train item and local epoch, in items.", AT_LEAST_ONE
     )
+    client_mode: str = choice(
+        "accumulate",
+        "accumulate: clients hand over gradients of what is shared (the paper's algorithm 1); "
+        "local: they move copies of it and hand over how far (classic FedAvg).",
+        names.CLIENT_MODES,
+    )
+    negative_pool: int | None = setting(
+        None,
+        "Items that a client draws its negatives from, a fixed random set; 0 = all that it has "
+        "not. Default 0, for pfedrec and fedrap 256.",
+        AT_LEAST_ZERO,
+    )
     cohort: int = setting(
         0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
     )
     server_lr: float = setting(3e-2, "Learning rate of the server's step.", NOT_NEGATIVE)
     client_lr: float = setting(3e-2, "Learning rate of a client's head.", NOT_NEGATIVE)
     router_lr: float = setting(3e-3, "Learning rate of a client's router.", NOT_NEGATIVE)
+    own_lr: float = setting(
+        1e-1,
+        "Learning rate of a client's own item vectors (pfedrec, fedrap), per sample.",
+        NOT_NEGATIVE,
+    )
+    shared_lr: float = setting(
+        1e-1,
+        "Learning rate of a client's copies of what is shared, in --client_mode=local.",
+        NOT_NEGATIVE,
+    )
     server_optimizer: str = _optimizer("adam", "Optimizer of the server.")
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of head and router; its state is new in every round."
@@ -107,6 +131,8 @@ class MethodConfig:
     @property
     def used_views(self) -> tuple[str, ...]:
         """The fusion operators that the variant uses (METHOD "Variants of each backbone")."""
+        if self.variant == "vbpr":
+            return names.MODALITIES
         return self.views if self.variant == "fedvlr" else (self.variant,)
 
 
@@ -237,6 +263,7 @@ def _checked_views(value: Any) -> tuple[str, ...]:
 
 def _resolved(config: Config) -> Config:
     """Fill in what depends on other settings, and refuse contradictions."""
+    config = dataclasses.replace(config, method=_resolved_method(config.method))
     data = config.data
     given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
     if data.data == "synthetic":
@@ -256,6 +283,24 @@ def _resolved(config: Config) -> Config:
                     "brings its own"
                 )
     return config
+
+
+def _resolved_method(method: MethodConfig) -> MethodConfig:
+    own_vectors = backbones.get(method.backbone).own_rows is not None
+    if method.negative_pool is None:
+        size = _POOL_OF_OWN_VECTORS if own_vectors else 0
+        method = dataclasses.replace(method, negative_pool=size)
+    if own_vectors and not method.negative_pool:
+        raise UserError(
+            f"--negative_pool=0: --backbone={method.backbone} keeps vectors of the items that a "
+            "client can touch, expected a pool of at least 1 item"
+        )
+    if method.client_mode == "local" and "graph" in method.used_views:
+        raise UserError(
+            "--views=graph: mixes rows of different items, which --client_mode=local has not all; "
+            "expected --client_mode=accumulate"
+        )
+    return method
 
 
 def check_population(config: Config, n_clients: int) -> None:

@@ -1,8 +1,20 @@
 """The names that flags accept; what they stand for is found where it is defined."""
 
-BACKBONES = ("fedavg",)
-VARIANTS = ("fedvlr", "mlp", "id")
-VIEWS = ("sum", "mlp", "gate", "image", "text", "id")
+BACKBONES = ("fedavg", "fcf", "fedncf", "pfedrec", "fedrap")
+VARIANTS = ("fedvlr", "mlp", "vbpr", "id")
+MODALITIES = ("image", "text", "id")
+VIEWS = (
+    "sum",
+    "mlp",
+    "gate",
+    "attention",
+    "image_dominant",
+    "text_dominant",
+    "balanced",
+    "graph",
+    *MODALITIES,
+)
+CLIENT_MODES = ("accumulate", "local")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion")
 PRECISIONS = ("float32", "bfloat16")
 PRIVATE_STATES = ("auto", "device", "host")

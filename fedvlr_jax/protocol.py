@@ -1,22 +1,34 @@
 """All that crosses between the server and a client's device.
 
 A reader who wants to know what leaves a device reads this file. There is no field for a history,
-a router, a head, a prediction or view weights. What the fields that do exist can tell about one
-client is stated in docs/privacy.md; the server's code receives only a `CohortSum`.
+a router, a head, own item rows, a prediction or view weights. What the fields that do exist can
+tell about one client is stated in docs/privacy.md; the server's code receives only a `CohortSum`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int
 
 
-class Broadcast(NamedTuple):
-    """Server to every client of the cohort: the pre-fused views F_1..F_G of every item.
+class Operators(NamedTuple):
+    """What a client needs to fuse views by itself: D and gamma, and the frozen features."""
 
-    All rows are sent, because asking for some would tell which items the client has.
+    params: Any
+    features: Any
+
+
+class Broadcast(NamedTuple):
+    """Server to every client of the cohort.
+
+    `views` are the pre-fused F_1..F_G of every item: all rows are sent, because asking for some
+    would tell which items the client has. `network` is what the backbone shares beside them (None
+    for most), `round` the number of rounds done. `operators` is only there in client mode `local`.
     """
 
     views: Float[Array, "items views dim"]
+    network: Any
+    round: Int[Array, ""]
+    operators: Operators | None = None
 
 
 class Upload(NamedTuple):
@@ -25,14 +37,20 @@ class Upload(NamedTuple):
     It comes in parts, one per local epoch and a last one, that add up. A real device would add its
     own before it sends anything; the simulation adds them straight to the cohort's sum.
 
-    `gradient[k]` is alpha_u times the gradient of the client's loss with respect to view rows
-    `items[k]`, summed over its local epochs; an item may stand in several places, and id `n_items`
-    pads. `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the
-    client's mean training loss of the round.
+    `items` are the rows' items; an item may stand in several places, and id `n_items` pads. A part
+    that adds nothing to `shared` has None there.
+    `gradient[k]` is, in client mode `accumulate`, alpha_u times the gradient of the client's loss
+    with respect to the view rows of `items[k]`, summed over its local epochs, and `shared` the same
+    for the backbone's network. In client mode `local` they are alpha_u times how far the client
+    moved its copies, before minus after: of the rows of D (as one view), and of network and gamma
+    (by these names).
+    `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
+    training loss of the round.
     """
 
     items: Int[Array, " rows"]
     gradient: Float[Array, "rows views dim"]
+    shared: Any
     weight: Float[Array, ""]
     loss: Float[Array, ""]
 
@@ -40,10 +58,10 @@ class Upload(NamedTuple):
 class CohortSum(NamedTuple):
     """Secure aggregation to the server: the sum of all uploads of the cohort.
 
-    `gradient` is sum_u alpha_u dL_u/dF (dense over items), `loss` sum_u alpha_u loss_u, `weight`
-    sum_u alpha_u.
+    `gradient` is dense over items, everything else the sum over clients of the upload's field.
     """
 
     gradient: Float[Array, "items views dim"]
+    shared: Any
     weight: Float[Array, ""]
     loss: Float[Array, ""]

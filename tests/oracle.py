@@ -4,6 +4,8 @@ Gradients of D and gamma are taken by backpropagating every client's loss throug
 operators, as the paper's algorithm 1 reads.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def mapped(x, p, j):
     return layer_norm(x @ p["map"]["kernel"][:, j * d : (j + 1) * d], p[f"norm_{j}"])
 
 
-def fuse(params, inputs, views):
+def fuse(params, inputs, views, neighbours=None):
     """inputs: {'image': V, 'text': C}, either may be missing; returns a list of (items, d)."""
     p = params["params"]
     inputs = {**inputs, "id": p["item_embedding"]}
@@ -44,6 +46,31 @@ def fuse(params, inputs, views):
             d = parts[0].shape[1]
             gated = gate * x
             result.append(sum(gated[:, k * d : (k + 1) * d] for k in range(len(parts))))
+        elif view == "attention":
+            a = g["attention"]
+            tokens = jnp.stack(parts, axis=1)
+            q, k, v = (
+                jnp.einsum("imd,dhk->imhk", tokens, a[n]["kernel"]) + a[n]["bias"]
+                for n in ("query", "key", "value")
+            )
+            raw = jnp.einsum("imhk,inhk->ihmn", q, k) / np.sqrt(q.shape[-1])
+            raw = jnp.exp(raw)
+            mixed = jnp.einsum("ihmn,inhk->imhk", raw / raw.sum(axis=-1, keepdims=True), v)
+            out = jnp.einsum("imhk,hkd->imd", mixed, a["out"]["kernel"]) + a["out"]["bias"]
+            result.append(out.mean(axis=1))
+        elif view in ("balanced", "image_dominant", "text_dominant"):
+            w = jnp.exp(g["weights"]) / jnp.exp(g["weights"]).sum()
+            result.append(sum(w[m] * part for m, part in enumerate(parts)))
+        elif view == "graph":
+            rows = sum(parts)
+            result.append(
+                jnp.stack(
+                    [
+                        jnp.stack([rows[i], *(rows[j] for j in near)]).mean(axis=0)
+                        for i, near in enumerate(neighbours)
+                    ]
+                )
+            )
         else:
             raise AssertionError(view)
     return result
@@ -51,7 +78,7 @@ def fuse(params, inputs, views):
 
 def view_weights(router, fused, history):
     if router is None:
-        return jnp.ones(1)
+        return jnp.full(len(fused), 1 / len(fused))
     r = router["params"]
     z = jnp.concatenate([f[history].mean(axis=0) for f in fused])
     hidden = jnp.maximum(z @ r["hidden"]["kernel"] + r["hidden"]["bias"], 0)
@@ -59,59 +86,145 @@ def view_weights(router, fused, history):
     return jnp.exp(logits) / jnp.exp(logits).sum()
 
 
-def scores(private, fused, history):
+@dataclass(frozen=True)
+class Method:
+    """What is trained; `pool` and everything else that differs by client is passed along."""
+
+    views: tuple
+    backbone: str = "fedavg"
+    variant: str = "fedvlr"
+    mode: str = "accumulate"
+    epochs: int = 3
+    negatives: int = 2
+    round: int = 0
+
+    def alpha(self, history):
+        return len(history) if self.backbone == "fedavg" else 1
+
+
+def vectors(method, shared, private, inputs, history):
+    """The client's vectors of all items, own ones left aside."""
+    fused = fuse(shared["fusion"], inputs, method.views)
+    if method.variant == "vbpr":
+        return jnp.concatenate(fused, axis=1)
     w = view_weights(private["router"], fused, history)
-    personal = sum(w[j] * f for j, f in enumerate(fused))
-    return personal @ private["head"]["theta"] + private["head"]["bias"]
+    return sum(w[j] * f for j, f in enumerate(fused))
 
 
-def loss(params, private, inputs, views, history, negatives):
-    s = scores(private, fuse(params, inputs, views), history)
+def score(method, network, head, x):
+    if method.backbone != "fedncf":
+        return x @ head["theta"] + head["bias"]
+    p = network["params"]
+    hidden = jnp.concatenate([jnp.stack([head["q"]] * len(x)), x], axis=1)
+    for k in range(3):
+        layer = p[f"Dense_{k}"]
+        hidden = jnp.maximum(hidden @ layer["kernel"] + layer["bias"], 0)
+    both = jnp.concatenate([head["p"] * x, hidden], axis=1)
+    return (both @ p["out"]["kernel"] + p["out"]["bias"])[:, 0]
+
+
+def cross_entropies(s, history, negatives):
     positive = -jnp.log(1 / (1 + jnp.exp(-s[history])))
     negative = -jnp.log(1 - 1 / (1 + jnp.exp(-s[negatives])))
-    return jnp.concatenate([positive, negative]).mean()
+    return jnp.concatenate([positive, negative])
 
 
-_value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="views")
+def loss(shared, private, inputs, method, history, negatives):
+    x = vectors(method, shared, private, inputs, history)
+    if method.backbone != "fedrap":
+        s = score(method, shared["network"], private["head"], x)
+        return cross_entropies(s, history, negatives).mean()
+    s = score(method, shared["network"], private["head"], x + private["own"])
+    batch = jnp.concatenate([history, negatives])
+    apart = ((private["own"][batch] - x[batch]) ** 2).mean()
+    a = 1e-4 * jnp.tanh(method.round / 10)
+    return cross_entropies(s, history, negatives).mean() - a * apart
 
 
-def draw_negatives(key, history, n_items, per_positive):
-    outside = np.array([i for i in range(n_items) if i not in set(history.tolist())])
+def tuning_loss(own, network, head, method, history, negatives):
+    return cross_entropies(score(method, network, head, own), history, negatives).sum()
+
+
+_value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="method")
+_tuning_gradient = jax.jit(jax.grad(tuning_loss), static_argnames="method")
+
+
+def draw_negatives(key, history, pool, n_items, per_positive):
+    if pool is None:
+        pool = np.array([i for i in range(n_items) if i not in set(history.tolist())])
     bits = np.asarray(jax.random.bits(key, (len(history), per_positive), jnp.uint32))
-    return outside[bits % len(outside)].ravel()
+    return pool[bits % len(pool)].ravel()
 
 
-def client_round(params, private, inputs, views, history, key, *, epochs, negatives, rates):
-    """Private parameters after the round, summed gradient of (D, gamma), mean loss."""
-    n_items = params["params"]["item_embedding"].shape[0]
-    total = jax.tree.map(jnp.zeros_like, params)
-    losses = []
-    for epoch in range(epochs):
-        drawn = draw_negatives(jax.random.fold_in(key, epoch), history, n_items, negatives)
-        value, (g_params, g_private) = _value_and_gradients(
-            params, private, inputs, views, history, drawn
+def client_round(shared, private, inputs, method, history, pool, key, rates):
+    """Private parameters after the round, what is uploaded of `shared`, mean loss.
+
+    `private["own"]` is a table of all items, of which a client touches some rows.
+    """
+    n_items = shared["fusion"]["params"]["item_embedding"].shape[0]
+    total = jax.tree.map(jnp.zeros_like, shared)
+    copies, sent_views, losses = shared, shared, []
+    n_samples = len(history) * (1 + method.negatives)
+    rates = {**rates, "own": rates["own"] * n_samples}
+
+    def negatives_of(epoch):
+        key_of_epoch = jax.random.fold_in(key, epoch)
+        return draw_negatives(key_of_epoch, history, pool, n_items, method.negatives)
+
+    for epoch in range(method.epochs):
+        value, (g_shared, g_private) = _value_and_gradients(
+            copies, private, inputs, method, history, negatives_of(epoch)
         )
-        total = jax.tree.map(jnp.add, total, g_params)
+        total = jax.tree.map(jnp.add, total, g_shared)
+        if method.mode == "local":
+            copies = jax.tree.map(lambda x, g: x - rates["shared"] * g, copies, g_shared)
         private = {
-            part: jax.tree.map(
-                lambda x, g, r=rates[part]: x - r * g, private[part], g_private[part]
-            )
-            for part in ("router", "head")
+            part: jax.tree.map(lambda x, g, r=rates[part]: x - r * g, private[part], g)
+            for part, g in g_private.items()
         }
         losses.append(float(value))
+    if method.backbone == "pfedrec":
+        own = vectors(method, sent_views, private, inputs, history)
+        for epoch in range(method.epochs):
+            drawn = negatives_of(method.epochs + epoch)
+            slope = _tuning_gradient(own, None, private["head"], method, history, drawn)
+            own = own - rates["own"] / n_samples * slope
+        private = {**private, "own": own}
+    if method.mode == "local":
+        total = jax.tree.map(jnp.subtract, shared, copies)
     return private, total, float(np.mean(losses))
 
 
-def cohort_round(params, privates, inputs, views, histories, cohort, keys, **settings):
-    """Privates after the round, mean gradient weighted by train items, mean loss."""
+def cohort_round(shared, privates, inputs, method, histories, pools, cohort, keys, rates):
+    """Privates after the round, weighted mean of what is uploaded, weighted mean loss."""
     privates = list(privates)
-    sums, weight, loss_sum = jax.tree.map(jnp.zeros_like, params), 0.0, 0.0
+    sums, weight, loss_sum = jax.tree.map(jnp.zeros_like, shared), 0.0, 0.0
     for client in cohort:
-        privates[client], gradient, value = client_round(
-            params, privates[client], inputs, views, histories[client], keys[client], **settings
+        privates[client], uploaded, value = client_round(
+            shared,
+            privates[client],
+            inputs,
+            method,
+            histories[client],
+            None if pools is None else pools[client],
+            keys[client],
+            rates,
         )
-        alpha = len(histories[client])
-        sums = jax.tree.map(lambda s, g, a=alpha: s + a * g, sums, gradient)
+        alpha = method.alpha(histories[client])
+        sums = jax.tree.map(lambda s, g, a=alpha: s + a * g, sums, uploaded)
         weight += alpha
         loss_sum += alpha * value
     return privates, jax.tree.map(lambda s: s / weight, sums), loss_sum / weight
+
+
+def all_scores(shared, private, trained, inputs, method, history):
+    """Scores of all items as a client makes them after its round.
+
+    `private["own"]` holds NaN in rows of which the client has no vector of its own.
+    """
+    x = vectors(method, shared, private, inputs, history)
+    if private["own"] is not None:
+        has = ~jnp.isnan(private["own"])
+        own = {"fedrap": x + private["own"], "pfedrec": private["own"]}[method.backbone]
+        x = jnp.where(has & (trained or method.backbone == "fedrap"), own, x)
+    return score(method, shared["network"], private["head"], x)

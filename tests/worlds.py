@@ -47,6 +47,8 @@ def config(**settings: Any) -> Config:
         "server_lr": 0.1,
         "client_lr": 0.5,
         "router_lr": 0.5,
+        "own_lr": 0.1,
+        "shared_lr": 0.2,
         "devices": 1,
         "rounds": 4,
         "eval_every": 2,

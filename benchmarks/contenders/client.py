@@ -33,7 +33,7 @@ class Learner(NamedTuple):
         """The mean binary cross-entropy over `n_history` positives and, after them, negatives."""
         history = rows[:n_history]
         weights = self.model.view_weights(private, history, jnp.ones(n_history, bool))
-        scores = self.model.scores(private, weights, rows)
+        scores = self.model.scores(None, private, weights, rows)
         labels = (jnp.arange(len(rows)) < n_history).astype(scores.dtype)
         return optax.sigmoid_binary_cross_entropy(scores, labels).mean()
 

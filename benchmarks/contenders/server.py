@@ -7,8 +7,8 @@ import optax
 from jaxtyping import Array, Float
 
 from benchmarks.workload import World
+from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.server.aggregate import ServerState
-from fedvlr_jax.server.views import Features, Fusion
 
 
 class Server(NamedTuple):
@@ -20,7 +20,7 @@ class Server(NamedTuple):
 
     def views(self, params: Any) -> Float[Array, "items views dim"]:
         """The views of every item."""
-        return self.fusion.apply(params, self.features)
+        return self.fusion.apply(params.fusion, self.features)
 
     def step(self, state: ServerState, mean: Float[Array, "items views dim"]) -> ServerState:
         """One optimizer step on the mean gradient of the views."""

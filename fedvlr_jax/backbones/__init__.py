@@ -1,11 +1,15 @@
 """Federated recommenders that FedVLR plugs into."""
 
 from fedvlr_jax.backbones.base import Backbone
+from fedvlr_jax.backbones.fcf import FCF
 from fedvlr_jax.backbones.fedavg import FEDAVG
+from fedvlr_jax.backbones.fedncf import FEDNCF
+from fedvlr_jax.backbones.fedrap import FEDRAP
+from fedvlr_jax.backbones.pfedrec import PFEDREC
 
 __all__ = ["Backbone", "get"]
 
-_BY_NAME = {backbone.name: backbone for backbone in (FEDAVG,)}
+_BY_NAME = {backbone.name: backbone for backbone in (FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)}
 
 
 def get(name: str) -> Backbone:

@@ -1,38 +1,52 @@
-"""A client's local training by automatic differentiation: any head, router and optimizer."""
+"""A client's local training by automatic differentiation: any backbone, router and optimizer.
 
-from typing import NamedTuple
+The gradients of view rows and of the backbone's network are only accumulated: both stay as sent
+(METHOD: one round, client mode `accumulate`).
+"""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fedvlr_jax.client.model import ClientData, ClientState
+from fedvlr_jax.client.model import ClientData, ClientState, OwnItems
+from fedvlr_jax.client.objective import Samples, mean_loss, tuning_loss
 from fedvlr_jax.client.update import (
     ClientRates,
+    Drawn,
     LocalTraining,
     LocalUpdate,
     Places,
     draw,
     places,
     rows,
-    scaled,
 )
 from fedvlr_jax.protocol import Broadcast, Upload
 
 
 class _Work(NamedTuple):
-    """Private parameters, the optimizer's state, and the history's rows with their gradient."""
+    """Private parameters, the optimizer's state, the history's rows with their gradient."""
 
+    drawn: Drawn
     private: ClientState
     optimizer: optax.OptState
     positives: Float[Array, "history views dim"]
     gradient: Float[Array, "history views dim"]
 
 
-def _begin(training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData) -> _Work:
+def _begin(
+    training: LocalTraining,
+    sent: Broadcast,
+    state: ClientState,
+    data: ClientData,
+    key: Array,
+) -> _Work:
     positives = rows(sent, data.history)
-    return _Work(state, _optimizer(training).init(state), positives, jnp.zeros_like(positives))
+    drawn = draw(training, sent, data, key)
+    first = optimizer(training).init(state)
+    return _Work(drawn, state, first, positives, jnp.zeros_like(positives))
 
 
 def _epoch(
@@ -41,26 +55,27 @@ def _epoch(
     work: _Work,
     data: ClientData,
     rates: ClientRates,
-    key: Array,
+    number: Int[Array, ""],
 ) -> tuple[_Work, Upload]:
     here = places(training, sent, data)
-    drawn = draw(training, sent, data, key)
+    drawn = work.drawn.of(number)
 
-    def loss(
-        private: ClientState,
-        positives: Float[Array, "history views dim"],
-        negatives: Float[Array, "drawn views dim"],
-    ) -> Float[Array, ""]:
-        return _mean_loss(training, here, private, positives, negatives)
+    def loss(private: ClientState, network: Any, positives: Array, negatives: Array) -> Array:
+        samples = Samples(positives, negatives, drawn.slots)
+        return mean_loss(training.model, here, private, network, samples, sent.round)
 
-    value, (g_private, g_positive, g_negative) = jax.value_and_grad(loss, argnums=(0, 1, 2))(
-        work.private, work.positives, rows(sent, drawn)
+    value, (g_private, g_network, g_positive, g_negative) = jax.value_and_grad(
+        loss, argnums=(0, 1, 2, 3)
+    )(work.private, sent.network, work.positives, rows(sent, drawn.items))
+    private, state = stepped(training, here, work.private, g_private, work.optimizer, rates)
+    work = _Work(work.drawn, private, state, work.positives, work.gradient + g_positive)
+    return work, Upload(
+        items=drawn.items,
+        gradient=here.weight * g_negative,
+        shared=jax.tree.map(lambda g: here.weight * g, g_network),
+        weight=jnp.zeros(()),
+        loss=here.weight * value / training.epochs,
     )
-    updates, state = _optimizer(training).update(g_private, work.optimizer, work.private)
-    private = optax.apply_updates(work.private, scaled(updates, rates))
-    work = _Work(private, state, work.positives, work.gradient + g_positive)
-    part = here.weight * value / training.epochs
-    return work, Upload(drawn, here.weight * g_negative, jnp.zeros(()), part)
 
 
 def _finish(
@@ -68,31 +83,79 @@ def _finish(
     sent: Broadcast,
     work: _Work,
     data: ClientData,
-    rates: ClientRates,  # noqa: ARG001 - the closed form needs them here
+    rates: ClientRates,
+    key: Array,
 ) -> tuple[ClientState, Upload]:
     weight = places(training, sent, data).weight
-    return work.private, Upload(data.history, weight * work.gradient, weight, jnp.zeros(()))
+    upload = Upload(data.history, weight * work.gradient, None, weight, jnp.zeros(()))
+    return tuned(training, sent, work.private, data, rates, key), upload
 
 
 AUTODIFF = LocalUpdate(_begin, _epoch, _finish)
 
 
-def _mean_loss(
+def optimizer(training: LocalTraining) -> optax.GradientTransformation:
+    """The optimizer of everything private, at rate 1."""
+    return getattr(optax, training.optimizer)(learning_rate=1.0)
+
+
+def stepped(
     training: LocalTraining,
     here: Places,
     private: ClientState,
-    positives: Float[Array, "history views dim"],
-    negatives: Float[Array, "drawn views dim"],
-) -> Float[Array, ""]:
-    """Binary cross-entropy, the mean over one epoch's positives and negatives."""
-    model = training.model
-    weights = model.view_weights(private, positives, here.real)
-    positive = model.scores(private, weights, positives)
-    negative = model.scores(private, weights, negatives).reshape(len(here.real), -1)
-    # log(1 + exp(-s)) for label 1, log(1 + exp(s)) for label 0.
-    per_place = jax.nn.softplus(-positive) + jax.nn.softplus(negative).sum(axis=1)
-    return here.share * jnp.where(here.real, per_place, 0).sum()
+    gradient: ClientState,
+    state: optax.OptState,
+    rates: ClientRates,
+) -> tuple[ClientState, optax.OptState]:
+    """Private parameters and the optimizer's state after one step."""
+    if gradient.own is not None:
+        # A vector is met by a sample or two of many: its step follows the samples' sum, not mean.
+        gradient = gradient._replace(
+            own=jax.tree.map(lambda g: g / here.share, gradient.own),
+        )
+    updates, state = optimizer(training).update(gradient, state, private)
+    updates = ClientState(
+        router=jax.tree.map(lambda u: rates.router * u, updates.router),
+        head=jax.tree.map(lambda u: rates.head * u, updates.head),
+        own=jax.tree.map(lambda u: rates.own * u, updates.own),
+    )
+    return optax.apply_updates(private, updates), state
 
 
-def _optimizer(training: LocalTraining) -> optax.GradientTransformation:
-    return getattr(optax, training.optimizer)(learning_rate=1.0)
+def tuned(
+    training: LocalTraining,
+    sent: Broadcast,
+    private: ClientState,
+    data: ClientData,
+    rates: ClientRates,
+    key: Array,
+) -> ClientState:
+    """The state after own item vectors were fine-tuned, where the backbone does so after the head.
+
+    They start from the item vectors of this round, and take as many epochs of plain SGD as the
+    head, with negatives of their own.
+    """
+    model, own = training.model, training.model.backbone.own_rows
+    if own is None:
+        return private
+    here = places(training, sent, data)
+    trained = jnp.where(here.real.any(), 1.0, private.own.trained)
+    if own.with_head:
+        return private._replace(own=private.own._replace(trained=trained))
+    weights = model.view_weights(private, rows(sent, data.history), here.real)
+    items = jnp.concatenate([data.pool, data.history])
+    start = model.item_vectors(weights, rows(sent, items))
+
+    drawn = draw(training, sent, data, key, first=training.epochs)
+
+    def epoch(number: Array, vectors: Array) -> Array:
+        slots = drawn.of(number).slots
+        gradient = jax.grad(lambda v: tuning_loss(model, here, private, sent.network, v, slots))(
+            vectors
+        )
+        return vectors - rates.own * gradient
+
+    vectors = jax.lax.fori_loop(0, training.epochs, epoch, start)
+    vectors = jnp.where(here.real.any(), vectors, private.own.vectors[: len(vectors)])
+    everything = private.own.vectors.at[: len(vectors)].set(vectors)
+    return private._replace(own=OwnItems(everything, trained))

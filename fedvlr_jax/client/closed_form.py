@@ -15,11 +15,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.router import pool
-from fedvlr_jax.client.update import ClientRates, LocalTraining, LocalUpdate, draw, places, rows
+from fedvlr_jax.client.update import (
+    ClientRates,
+    Drawn,
+    LocalTraining,
+    LocalUpdate,
+    draw,
+    places,
+    rows,
+)
 from fedvlr_jax.protocol import Broadcast, Upload
 
 
@@ -40,20 +48,34 @@ class _Router(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Head, router, and the history's rows with the part of their gradient that is not z's."""
+    """Head, router, and the history's rows; of every epoch so far, what their gradient is made of.
 
+    The part of that gradient that does not go through z is the sum over epochs of
+    outer(derivatives, query).
+    """
+
+    drawn: Drawn
     head: Any
     router: _Router | None
     positives: Float[Array, "history stacked"]
-    gradient: Float[Array, "history stacked"]
+    derivatives: Float[Array, "epochs history"]
+    queries: Float[Array, "epochs stacked"]
 
 
 def applies(training: LocalTraining) -> bool:
-    """Whether this client trains by plain SGD on a linear head."""
-    return training.optimizer == "sgd" and training.model.backbone.linear is not None
+    """Whether this client trains by plain SGD on a linear head alone."""
+    backbone = training.model.backbone
+    plain = backbone.linear is not None and backbone.own_rows is None
+    return plain and training.optimizer == "sgd" and training.mode == "accumulate"
 
 
-def _begin(training: LocalTraining, sent: Broadcast, state: ClientState, data: ClientData) -> _Work:
+def _begin(
+    training: LocalTraining,
+    sent: Broadcast,
+    state: ClientState,
+    data: ClientData,
+    key: Array,
+) -> _Work:
     positives = rows(sent, data.history)
     router = None
     if training.model.routed:
@@ -63,7 +85,10 @@ def _begin(training: LocalTraining, sent: Broadcast, state: ClientState, data: C
         out = state.router["params"]["out"]
         router = _Router(state.router, out, pooled, pre, jnp.zeros_like(pre), jnp.zeros(()))
     positives = positives.reshape(len(data.history), -1)
-    return _Work(state.head, router, positives, jnp.zeros_like(positives))
+    drawn = draw(training, sent, data, key)
+    derivatives = jnp.zeros((training.epochs, len(positives)))
+    queries = jnp.zeros((training.epochs, positives.shape[1]))
+    return _Work(drawn, state.head, router, positives, derivatives, queries)
 
 
 def _epoch(
@@ -72,16 +97,16 @@ def _epoch(
     work: _Work,
     data: ClientData,
     rates: ClientRates,
-    key: Array,
+    number: Int[Array, ""],
 ) -> tuple[_Work, Upload]:
     model = training.model
     here = places(training, sent, data)
-    drawn = draw(training, sent, data, key)
+    drawn = work.drawn.of(number).items
     negatives = rows(sent, drawn).reshape(len(drawn), -1)
 
     (theta, bias), head_gradient = jax.vjp(model.backbone.linear, work.head)
     hidden, weights = _view_weights(training, work.router)
-    query = jnp.outer(weights, theta).ravel()
+    query, query_gradient = jax.vjp(model.query, weights, theta)
     positive = work.positives @ query + bias
     negative = negatives @ query + bias
     drawn_for_real = jnp.repeat(here.real, training.negatives)
@@ -93,26 +118,33 @@ def _epoch(
         + jnp.where(drawn_for_real, jax.nn.softplus(negative), 0).sum()
     )
 
-    d_query = (d_positive @ work.positives + d_negative @ negatives).reshape(-1, model.dim)
+    d_weights, d_theta = query_gradient(d_positive @ work.positives + d_negative @ negatives)
     d_bias = d_positive.sum() + d_negative.sum()
-    (d_head,) = head_gradient((weights @ d_query, d_bias))
+    (d_head,) = head_gradient((d_theta, d_bias))
     head = jax.tree.map(lambda p, g: p - rates.head * g, work.head, d_head)
-    router = work.router and _stepped(work.router, hidden, weights, d_query @ theta, rates.router)
-    gradient = work.gradient + d_positive[:, None] * query
+    router = work.router and _stepped(work.router, hidden, weights, d_weights, rates.router)
     upload = Upload(
         items=drawn,
         gradient=_view_rows((here.weight * d_negative)[:, None] * query, model.dim),
+        shared=None,
         weight=jnp.zeros(()),
         loss=here.weight * loss / training.epochs,
     )
-    return _Work(head, router, work.positives, gradient), upload
+    derivatives = work.derivatives.at[number].set(d_positive)
+    queries = work.queries.at[number].set(query)
+    return _Work(work.drawn, head, router, work.positives, derivatives, queries), upload
 
 
 def _finish(
-    training: LocalTraining, sent: Broadcast, work: _Work, data: ClientData, rates: ClientRates
+    training: LocalTraining,
+    sent: Broadcast,
+    work: _Work,
+    data: ClientData,
+    rates: ClientRates,
+    key: Array,  # noqa: ARG001 - other ways need it
 ) -> tuple[ClientState, Upload]:
     here = places(training, sent, data)
-    router, gradient = work.router, work.gradient
+    router, gradient = work.router, work.derivatives.T @ work.queries
     parameters = None
     if router is not None:
         hidden = router.start["params"]["hidden"]
@@ -128,6 +160,7 @@ def _finish(
     upload = Upload(
         items=data.history,
         gradient=_view_rows(here.weight * gradient, training.model.dim),
+        shared=None,
         weight=here.weight,
         loss=jnp.zeros(()),
     )

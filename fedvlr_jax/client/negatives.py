@@ -1,20 +1,31 @@
-"""Uniform negatives over all items that are not in one client's history, without rejection."""
+"""Uniform negatives over items that are not in one client's history, without rejection."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Int, UInt32
+
+
+def _primes_above(bound: int, number: int) -> UInt32[np.ndarray, " number"]:
+    candidates = np.arange(bound + 1, bound + 50 * number)
+    divisors = np.arange(2, int(candidates[-1] ** 0.5) + 1)
+    is_prime = np.array([(c % divisors).all() for c in candidates])
+    return candidates[is_prime][:number].astype(np.uint32)
+
+
+# Above every number of items there can be, so each is coprime to what is left outside a history.
+_PRIMES = _primes_above(2**24, 64)
 
 
 def sample_negatives(
     key: Array, history: Int[Array, " history"], n_items: int, per_positive: int
 ) -> Int[Array, "history per_positive"]:
-    """Draw `per_positive` negatives for every place of a history.
+    """Draw `per_positive` negatives for every place of a history, from all items outside it.
 
-    The k-th item outside a sorted history h is k + #{j : h_j - j <= k}, so a uniform k gives a
-    uniform non-member with one draw. Row r of the result depends on the key and the real history
-    only, never on how many padding places follow (JAX's partitionable threefry counts draws by
-    their position), so buckets do not change a result. Taking a 32-bit draw modulo the pool
-    favours no item by more than n_items / 2**32.
+    Row r of the result depends on the key and the real history only, never on how many padding
+    places follow (JAX's partitionable threefry counts draws by their position), so buckets do not
+    change a result. Taking a 32-bit draw modulo the pool favours no item by more than
+    n_items / 2**32.
 
     Args:
         key: of this client, round and epoch.
@@ -22,11 +33,46 @@ def sample_negatives(
         n_items: number of items I; at least one is outside the history.
         per_positive: negatives per place.
     """
-    width = history.shape[0]
-    gaps = history - jnp.arange(width)
+    number = n_items - (history < n_items).sum()
+    k = _below(key, (len(history), per_positive), number)
+    return outside(history, n_items, k)
+
+
+def sample_slots(
+    key: Array, pool: Int[Array, " pool"], n_items: int, n_places: int, per_positive: int
+) -> Int[Array, "places per_positive"]:
+    """Draw places of a client's pool uniformly, `per_positive` for every place of a history."""
+    return _below(key, (n_places, per_positive), (pool < n_items).sum())
+
+
+def draw_pool(
+    key: Array, history: Int[Array, " history"], n_items: int, size: int
+) -> Int[Array, " size"]:
+    """`size` distinct items outside a history, each as likely as any other; `n_items` pads.
+
+    A walk through all items outside the history with a step that is coprime to their number meets
+    none twice. Start and step are drawn, so nothing has to be stored to draw the same pool again.
+    size * n_items must be below 2**32.
+    """
+    number = (n_items - (history < n_items).sum()).astype(jnp.uint32)
+    which, start = jax.random.bits(key, (2,), jnp.uint32)
+    step = jnp.asarray(_PRIMES)[which % len(_PRIMES)] % number
+    place = jnp.arange(size, dtype=jnp.uint32)
+    k = (start % number + place * step % number) % number
+    items = outside(history, n_items, k.astype(jnp.int32))
+    return jnp.where(place < number, items, n_items)
+
+
+def outside(
+    history: Int[Array, " history"], n_items: int, k: Int[Array, "*shape"]
+) -> Int[Array, "*shape"]:
+    """The k-th item outside a history, counted from 0: it is k + #{j : h_j - j <= k}."""
+    gaps = history - jnp.arange(len(history))
     # Padding must count neither as history nor as a gap; n_items is above every k.
     gaps = jnp.where(history < n_items, gaps, n_items)
-    pool = n_items - (history < n_items).sum()
-    bits = jax.random.bits(key, (width, per_positive), jnp.uint32)
-    k = (bits % pool.astype(jnp.uint32)).astype(jnp.int32)
-    return k + (gaps <= k[:, :, None]).sum(axis=-1, dtype=jnp.int32)
+    return k + (gaps <= k[..., None]).sum(axis=-1, dtype=jnp.int32)
+
+
+def _below(key: Array, shape: tuple[int, ...], number: Int[Array, ""]) -> Int[Array, "..."]:
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    return (bits % number.astype(jnp.uint32)).astype(jnp.int32)

@@ -1,11 +1,12 @@
-"""One client's round, written for one client: step 2 of METHOD "One round", accumulate mode.
+"""One client's round, written for one client: step 2 of METHOD "One round".
 
 (Broadcast, ClientState, ClientData, key) in, (ClientState, Upload) out, as three functions: a
 client begins, runs its local epochs one by one, and finishes. Every epoch hands over its own part
 of the upload, so no one ever holds the gradients of all epochs at once.
 
-There are two ways to do it with equal results: `autodiff.py` for any head and optimizer, and
-`closed_form.py` for plain SGD on a linear head, which is several times as fast.
+There are several ways to do it (`ways.py`): `autodiff.py` for any backbone and optimizer,
+`closed_form.py` for plain SGD on a linear head, with equal results and several times as fast, and
+`local.py` for client mode `local`.
 """
 
 from collections.abc import Callable
@@ -17,49 +18,60 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.negatives import sample_negatives
+from fedvlr_jax.client.negatives import sample_negatives, sample_slots
 from fedvlr_jax.protocol import Broadcast, Upload
 
 Work = Any  # what a client keeps from one local epoch to the next: a pytree of arrays
 
 
 class ClientRates(NamedTuple):
-    """Learning rates of a client's two private parts; traced, so they can change freely."""
+    """Learning rates of what a client steps by itself; traced, so they can change freely.
+
+    `own` is of its own item vectors, per sample; `shared` of its copies in client mode `local`.
+    """
 
     head: Float[Array, ""]
     router: Float[Array, ""]
+    own: Float[Array, ""]
+    shared: Float[Array, ""]
 
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a client trains: its model, local epochs A, negatives per positive, optimizer's name."""
+    """How a client trains.
+
+    Attributes:
+        model: the client's model.
+        epochs: local epochs A.
+        negatives: drawn per positive and epoch.
+        optimizer: optax's name of the optimizer of everything private.
+        views: the fusion operators' names, for client mode "local".
+        mode: "accumulate" or "local".
+    """
 
     model: ClientModel
     epochs: int
     negatives: int
     optimizer: str
+    views: tuple[str, ...] = ()
+    mode: str = "accumulate"
 
 
 class LocalUpdate(NamedTuple):
     """One way to do a client's local training.
 
-    Every local epoch draws new negatives, takes the gradients of the binary cross-entropy, steps
-    router and head at once, and only accumulates the gradients of the view rows (they stay as
-    sent). The optimizer's state is new in every round.
+    Every local epoch draws new negatives, takes the gradients of the binary cross-entropy and steps
+    everything private at once. The optimizer's state is new in every round.
 
-    `begin`: (training, sent, state, data) -> work.
-    `epoch`: (training, sent, work, data, rates, key of the epoch) -> work, upload.
-    `finish`: (training, sent, work, data, rates) -> state, upload. The round's upload is the sum
-    of the epochs' uploads and this one.
+    `begin`: (training, sent, state, data, key of the round) -> work.
+    `epoch`: (training, sent, work, data, rates, number of the epoch) -> work, upload.
+    `finish`: (training, sent, work, data, rates, key of the round) -> state, upload. The round's
+    upload is the sum of the epochs' uploads and this one.
     """
 
-    begin: Callable[[LocalTraining, Broadcast, ClientState, ClientData], Work]
-    epoch: Callable[
-        [LocalTraining, Broadcast, Work, ClientData, ClientRates, Array], tuple[Work, Upload]
-    ]
-    finish: Callable[
-        [LocalTraining, Broadcast, Work, ClientData, ClientRates], tuple[ClientState, Upload]
-    ]
+    begin: Callable[..., Work]
+    epoch: Callable[..., tuple[Work, Upload]]
+    finish: Callable[..., tuple[Any, Upload]]
 
 
 class Places(NamedTuple):
@@ -74,6 +86,56 @@ class Places(NamedTuple):
     weight: Float[Array, ""]
 
 
+class Drawn(NamedTuple):
+    """Negatives: items, `n_items` at padding, and the slots of their own vectors.
+
+    Without a pool there are no slots.
+    """
+
+    items: Int[Array, "*epochs drawn"]
+    slots: Int[Array, "*epochs drawn"] | None
+
+    def of(self, number: Int[Array, ""] | int) -> "Drawn":
+        """The negatives of one epoch."""
+        return jax.tree.map(lambda x: x[number], self)
+
+
+def whole_round(
+    way: LocalUpdate,
+    training: LocalTraining,
+    sent: Broadcast,
+    state: ClientState,
+    data: ClientData,
+    rates: ClientRates,
+    key: Array,
+) -> tuple[ClientState, Upload]:
+    """One client's whole round with the parts of its upload joined.
+
+    The rows that the way's `finish` uploads come first, then each epoch's.
+    """
+
+    def epoch(work: Work, number: Array) -> tuple[Work, Upload]:
+        return way.epoch(training, sent, work, data, rates, number)
+
+    work = way.begin(training, sent, state, data, key)
+    work, parts = jax.lax.scan(epoch, work, jnp.arange(training.epochs))
+    state, last = way.finish(training, sent, work, data, rates, key)
+    shared = [
+        part
+        for part in (last.shared, jax.tree.map(lambda x: x.sum(axis=0), parts.shared))
+        if part is not None
+    ]
+    return state, Upload(
+        items=jnp.concatenate([last.items, parts.items.ravel()]),
+        gradient=jnp.concatenate(
+            [last.gradient, parts.gradient.reshape(-1, *last.gradient.shape[1:])]
+        ),
+        shared=jax.tree.map(lambda *x: sum(x), *shared) if shared else None,
+        weight=last.weight + parts.weight.sum(),
+        loss=last.loss + parts.loss.sum(),
+    )
+
+
 def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places:
     """The places of a client's history."""
     real = data.history < sent.views.shape[0]
@@ -83,22 +145,35 @@ def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places
 
 
 def draw(
-    training: LocalTraining, sent: Broadcast, data: ClientData, key: Array
-) -> Int[Array, " drawn"]:
-    """The negatives of one epoch, `training.negatives` for every place; `n_items` at padding."""
-    n_items = sent.views.shape[0]
-    drawn = sample_negatives(key, data.history, n_items, training.negatives)
-    return jnp.where((data.history < n_items)[:, None], drawn, n_items).ravel()
+    training: LocalTraining, sent: Broadcast, data: ClientData, key: Array, first: int = 0
+) -> Drawn:
+    """The negatives of all epochs, `training.negatives` for every place.
+
+    Epochs draw by keys of their own. Drawing for all at once costs a fraction of drawing for one
+    after the other, because JAX's generator is a loop of many small operations on a CPU.
+
+    Args:
+        training: how the client trains.
+        sent: what the server sent.
+        data: the client's data.
+        key: of the client and round.
+        first: number of the first epoch.
+    """
+    n_items, width = sent.views.shape[0], len(data.history)
+
+    def of_epoch(number: Array) -> Drawn:
+        own, slots = jax.random.fold_in(key, number), None
+        if data.pool is None:
+            items = sample_negatives(own, data.history, n_items, training.negatives)
+        else:
+            slots = sample_slots(own, data.pool, n_items, width, training.negatives)
+            items, slots = data.pool[slots], slots.ravel()
+        items = jnp.where((data.history < n_items)[:, None], items, n_items).ravel()
+        return Drawn(items, slots)
+
+    return jax.vmap(of_epoch)(first + jnp.arange(training.epochs))
 
 
 def rows(sent: Broadcast, items: Int[Array, " n"]) -> Float[Array, "n views dim"]:
     """View rows of `items`; padding reads some real row, whose gradient is masked to zero."""
     return sent.views.at[items].get(mode="clip")
-
-
-def scaled(updates: ClientState, rates: ClientRates) -> ClientState:
-    """Updates made at rate 1 times the rate of their part."""
-    return ClientState(
-        router=jax.tree.map(lambda u: rates.router * u, updates.router),
-        head=jax.tree.map(lambda u: rates.head * u, updates.head),
-    )

@@ -2,59 +2,103 @@
 
 METHOD "The identity that makes it fast": the views are constants during a round, so one
 vector-Jacobian product of the operators on the cohort's mean dL/dF gives the exact mean of all
-clients' gradients of D and gamma.
+clients' gradients of D and gamma. In client mode `local` the cohort's mean movement stands for the
+gradient (Reddi et al. 2021, "Adaptive Federated Optimization", arXiv 2003.00295).
 """
 
 import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fedvlr_jax.protocol import Broadcast, CohortSum
-from fedvlr_jax.server.views import Features, Fusion
+from fedvlr_jax.backbones.base import Backbone
+from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
+from fedvlr_jax.protocol import Broadcast, CohortSum, Operators
+
+
+class Shared(NamedTuple):
+    """What the server learns: D and gamma, and the backbone's network (None for most)."""
+
+    fusion: Any
+    network: Any
 
 
 class ServerState(NamedTuple):
-    """What the server learns: D and gamma, and its optimizer's state."""
+    """What the server learns, and its optimizer's state."""
 
-    params: Any
+    params: Shared
     optimizer: optax.OptState
 
 
 class Server(NamedTuple):
-    """The server's fixed half: its model and its optimizer at learning rate 1."""
+    """The server's fixed half.
+
+    `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
+    is that of the item vectors that a head scores.
+    """
 
     fusion: Fusion
     optimizer: optax.GradientTransformation
+    backbone: Backbone
+    width: int
+    mode: str
 
 
 @functools.cache
-def create(fusion: Fusion, optimizer: str) -> Server:
+def create(
+    fusion: Fusion, optimizer: str, backbone: Backbone, width: int, mode: str = "accumulate"
+) -> Server:
     """A server with `fusion` as its model and an optax optimizer by name.
 
     The rate is applied to the optimizer's output, so that it can change without a compilation.
     Equal arguments give the same object, so that compiled programs are found again.
     """
-    return Server(fusion, getattr(optax, optimizer)(learning_rate=1.0))
+    return Server(fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode)
 
 
 def init(server: Server, features: Features, key: Array) -> ServerState:
     """Initial parameters, drawn from `key`, and the optimizer's initial state."""
-    params = server.fusion.init(key, features)
+    network = server.backbone.init_network(jax.random.fold_in(key, 1), server.width)
+    params = Shared(server.fusion.init(key, features), network)
     return ServerState(params, server.optimizer.init(params))
 
 
-def broadcast(server: Server, state: ServerState, features: Features) -> Broadcast:
-    """The views of every item under the current parameters."""
-    return Broadcast(server.fusion.apply(state.params, features))
+def broadcast(
+    server: Server, state: ServerState, features: Features, number: Int[Array, ""]
+) -> Broadcast:
+    """What clients get under the current parameters, after `number` rounds."""
+    local = server.mode == "local"
+    operators = Operators(state.params.fusion, features) if local else None
+    views = server.fusion.apply(state.params.fusion, features)
+    return Broadcast(views, state.params.network, number, operators)
 
 
-def gradient(server: Server, state: ServerState, features: Features, total: CohortSum) -> Any:
-    """The cohort's weighted mean gradient of (D, gamma), by one vector-Jacobian product."""
-    _, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params)
-    return pull_back(total.gradient / total.weight)[0]
+def nothing(server: Server, sent: Broadcast) -> CohortSum:
+    """The sum of no uploads."""
+    n_items, n_views, dim = sent.views.shape
+    shared = sent.network
+    if server.mode == "local":
+        gamma = {k: v for k, v in sent.operators.params["params"].items() if k != EMBEDDING}
+        n_views, shared = 1, {"network": sent.network, "gamma": gamma}
+    return CohortSum(
+        gradient=jnp.zeros((n_items, n_views, dim)),
+        shared=jax.tree.map(jnp.zeros_like, shared),
+        weight=jnp.zeros(()),
+        loss=jnp.zeros(()),
+    )
+
+
+def gradient(server: Server, state: ServerState, features: Features, total: CohortSum) -> Shared:
+    """The cohort's weighted mean gradient of D, gamma and the network."""
+    mean = jax.tree.map(lambda x: x / total.weight, (total.gradient, total.shared))
+    if server.mode == "local":
+        rows, shared = mean
+        return Shared({"params": {EMBEDDING: rows[:, 0], **shared["gamma"]}}, shared["network"])
+    _, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
+    return Shared(pull_back(mean[0])[0], mean[1])
 
 
 def step(
@@ -62,10 +106,15 @@ def step(
     state: ServerState,
     features: Features,
     total: CohortSum,
+    number: Int[Array, ""],
     learning_rate: Float[Array, ""],
 ) -> ServerState:
     """One optimizer step on the mean of what the cohort uploaded (METHOD: one round, 3)."""
     mean = gradient(server, state, features, total)
+    if server.backbone.server_penalty is not None:
+        slope = jax.grad(lambda p: server.backbone.server_penalty(p["params"][EMBEDDING], number))
+        penalized = jax.tree.map(jnp.add, mean.fusion, slope(state.params.fusion))
+        mean = mean._replace(fusion=penalized)
     updates, optimizer = server.optimizer.update(mean, state.optimizer, state.params)
     updates = jax.tree.map(lambda u: learning_rate * u, updates)
     return ServerState(optax.apply_updates(state.params, updates), optimizer)

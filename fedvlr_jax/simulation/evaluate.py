@@ -19,7 +19,7 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
-from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population
+from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population, with_pools
 from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
@@ -67,7 +67,11 @@ def candidate_scores(
     n_items = sent.views.shape[0]
     history_rows = sent.views.at[data.history].get(mode="clip")
     weights = model.view_weights(state, history_rows, data.history < n_items)
-    scores = model.scores(state, weights, sent.views)
+    scores = model.scores(sent.network, state, weights, sent.views)
+    if state.own is not None:  # those of the history are no candidates
+        rows = sent.views.at[data.pool].get(mode="clip")
+        mine = model.own_scores(sent.network, state, weights, rows, state.own.vectors[: model.pool])
+        scores = scores.at[data.pool].set(mine, mode="drop")
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     return scores.at[data.history].set(-jnp.inf, mode="drop"), weights
 
@@ -128,7 +132,7 @@ def held_out_ranks(
         return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
 
     empty = jnp.full(population.client.shape, -1, jnp.int32)
-    return _over_clients(evaluation, one, sent, private, population, chosen, target, empty)
+    return _over_clients(evaluation, one, key, sent, private, population, chosen, target, empty)
 
 
 def rankings(
@@ -152,12 +156,13 @@ def rankings(
         jnp.full((n_rows, evaluation.model.n_views), jnp.nan),
     )
     unused = population.client
-    return _over_clients(evaluation, one, sent, private, population, chosen, unused, empty)
+    return _over_clients(evaluation, one, key, sent, private, population, chosen, unused, empty)
 
 
 def _over_clients(
     evaluation: Evaluation,
     one: Callable[[Broadcast, ClientState, ClientData, Array], Results],
+    key: keys.Words,
     sent: Broadcast,
     private: Private,
     population: Population,
@@ -168,6 +173,7 @@ def _over_clients(
     """`one` for every chosen client, its results scattered into `empty` by row."""
 
     def on_device(
+        key: keys.Words,
         sent: Broadcast,
         private: Private,
         population: Population,
@@ -176,6 +182,7 @@ def _over_clients(
         empty: Results,
     ) -> Results:
         def body(rows: Array, data: ClientData, results: Results) -> Results:
+            data = with_pools(data, key, evaluation.n_items, evaluation.model.pool)
             states = private.read(evaluation.model, rows, data)
             extras = extra.at[rows].get(mode="clip")
             found = jax.vmap(one, in_axes=(None, 0, 0, 0))(sent, states, data, extras)
@@ -188,7 +195,7 @@ def _over_clients(
     return jax.shard_map(
         on_device,
         mesh=evaluation.mesh,
-        in_specs=(EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
+        in_specs=(EVERYWHERE, EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
         out_specs=BY_CLIENT,
         check_vma=False,
-    )(sent, private, population, chosen, extra, empty)
+    )(key, sent, private, population, chosen, extra, empty)

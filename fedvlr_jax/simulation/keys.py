@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, UInt32
 
 Words = UInt32[Array, " words"]
 
-SERVER, PRIVATE, COHORT, CLIENT, TIES, SAMPLE = range(6)
+SERVER, PRIVATE, COHORT, CLIENT, TIES, SAMPLE, POOL = range(7)
 
 
 def from_seed(seed: int) -> Words:

@@ -69,11 +69,11 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
 
 
 def split_evenly(mesh: Mesh, rows: np.ndarray) -> Array:
-    """Rows over the devices, float32, with rows of zeros to make their number fit."""
+    """Rows over the devices, with rows of zeros to make their number fit."""
     size = -(-len(rows) // mesh.devices.size)
 
     def block(device: int) -> np.ndarray:
-        found = np.zeros((size, *rows.shape[1:]), np.float32)
+        found = np.zeros((size, *rows.shape[1:]), rows.dtype)
         own = rows[device * size : (device + 1) * size]
         found[: len(own)] = own
         return found

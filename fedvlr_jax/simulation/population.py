@@ -9,13 +9,16 @@ width of its length's bucket.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from fedvlr_jax.client.model import ClientData
+from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.data.types import Interactions
+from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.mesh import split
 
 NO_ITEM = NO_CLIENT = -1
@@ -125,6 +128,22 @@ def histories(
     place = jnp.arange(width, dtype=jnp.int32)
     items = population.items.at[offset[:, None] + place].get(mode="clip")
     return ClientData(client, jnp.where(place < length[:, None], items, n_items))
+
+
+def with_pools(data: ClientData, key: keys.Words, n_items: int, size: int) -> ClientData:
+    """Data of stacked clients with the pools that their negatives come from; 0 gives none.
+
+    A client's pool depends on the run's key and the client's id and history only.
+    """
+    if not size:
+        return data
+    pool_key = keys.stream(key, keys.POOL)
+
+    def pool(data: ClientData) -> Array:
+        own = jax.random.fold_in(pool_key, jnp.maximum(data.client, 0))
+        return draw_pool(own, data.history, n_items, size)
+
+    return data._replace(pool=jax.vmap(pool)(data))
 
 
 def bucket_widths(lengths: Int[np.ndarray, " clients"], n_buckets: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ STORED, INITIAL = -1, -2
 
 def initial_private(model: ClientModel, key: keys.Words, client: Int[Array, ""]) -> ClientState:
     """A client's private state before its first round; it depends on the key and the id only."""
-    return ClientState(common_router(model, key), _own_head(model, key, client))
+    return ClientState(common_router(model, key), _own_head(model, key, client), model.init_own())
 
 
 def common_router(model: ClientModel, key: keys.Words) -> Any:
@@ -95,6 +95,7 @@ class Slab(NamedTuple):
         return ClientState(
             router=jax.tree.map(chosen, self.router, found.router),
             head=jax.tree.map(chosen, heads, found.head),
+            own=jax.tree.map(chosen, model.init_own(), found.own),
         )
 
     def write(self, rows: Int[Array, " chunk"], states: ClientState) -> "Slab":
@@ -108,9 +109,5 @@ Private = Resident | Slab
 
 def unflatten(model: ClientModel) -> Callable[[Float[Array, " numbers"]], ClientState]:
     """The function that gives a flat state its structure back."""
-    shapes = (
-        jax.eval_shape(model.init_router, jax.random.key(0)),
-        jax.eval_shape(model.init_head, jax.random.key(0)),
-    )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), ClientState(*shapes))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), model.initial_shapes)
     return ravel_pytree(zeros)[1]

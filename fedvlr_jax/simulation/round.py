@@ -16,14 +16,14 @@ from jaxtyping import Array, Bool, Float, Int
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.client.ways import choose
+from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.aggregate import Server, ServerState
-from fedvlr_jax.server.views import Features
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
-from fedvlr_jax.simulation.population import Bucket, Population
+from fedvlr_jax.simulation.population import Bucket, Population, with_pools
 from fedvlr_jax.simulation.private import Private, Resident, initial_private
 from fedvlr_jax.simulation.sampling import choose_clients
 
@@ -79,7 +79,7 @@ def train_cohort(
     population: Population,
     taking_part: Bool[Array, " rows"],
     rates: ClientRates,
-    round_key: Array,
+    key: keys.Words,
 ) -> tuple[Private, CohortSum, Bool[Array, ""]]:
     """Train every client that takes part, on the device that has it, and sum their uploads.
 
@@ -94,30 +94,34 @@ def train_cohort(
         population: Population,
         taking_part: Array,
         rates: ClientRates,
-        round_key: Array,
+        key: keys.Words,
     ) -> tuple[Private, CohortSum, Array]:
+        round_key = keys.for_round(key, keys.CLIENT, sent.round)
+
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, total, bad = carry
+            data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows, data)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
-            work = jax.vmap(functools.partial(local.begin, training, sent))(before, data)
+            work = jax.vmap(functools.partial(local.begin, training, sent))(
+                before, data, client_keys
+            )
 
             def epoch(number: Array, carry: tuple) -> tuple:
                 work, total = carry
-                epoch_keys = jax.vmap(lambda k: jax.random.fold_in(k, number))(client_keys)
                 work, uploads = jax.vmap(
-                    lambda work, data, key: local.epoch(training, sent, work, data, rates, key)
-                )(work, data, epoch_keys)
+                    lambda work, data: local.epoch(training, sent, work, data, rates, number)
+                )(work, data)
                 return work, _added(total, uploads)
 
             work, total = jax.lax.fori_loop(0, training.epochs, epoch, (work, total))
             after, uploads = jax.vmap(
-                lambda work, data: local.finish(training, sent, work, data, rates)
-            )(work, data)
+                lambda work, data, key: local.finish(training, sent, work, data, rates, key)
+            )(work, data, client_keys)
             total = _added(total, uploads)
             return private.write(rows, after), total, bad + ~_all_finite(after)
 
-        nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
+        nothing = aggregate.nothing(federation.server, sent)
         private, total, bad = for_each_chunk(
             population,
             taking_part,
@@ -135,13 +139,17 @@ def train_cohort(
         in_specs=(EVERYWHERE, private.spec(), BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
         out_specs=(private.spec(), EVERYWHERE, EVERYWHERE),
         check_vma=False,
-    )(sent, private, population, taking_part, rates, round_key)
+    )(sent, private, population, taking_part, rates, key)
 
 
 def _added(total: CohortSum, uploads: Upload) -> CohortSum:
     """The sum after the uploads of a chunk of clients."""
+    shared = total.shared
+    if uploads.shared is not None:
+        shared = jax.tree.map(lambda x, y: x + y.sum(axis=0), shared, uploads.shared)
     return CohortSum(
         gradient=total.gradient.at[uploads.items].add(uploads.gradient, mode="drop"),
+        shared=shared,
         weight=total.weight + uploads.weight.sum(),
         loss=total.loss + uploads.loss.sum(),
     )
@@ -155,9 +163,8 @@ def federated_round(
     rates: Rates,
 ) -> tuple[FederationState, Float[Array, ""]]:
     """One round (METHOD "One round"): the state after it, and the cohort's mean training loss."""
-    sent = aggregate.broadcast(federation.server, state.server, features)
+    sent = aggregate.broadcast(federation.server, state.server, features, state.round)
     cohort_key = keys.for_round(state.key, keys.COHORT, state.round)
-    client_key = keys.for_round(state.key, keys.CLIENT, state.round)
     taking_part = choose_clients(
         cohort_key, population.client, federation.n_clients, federation.cohort
     )
@@ -168,7 +175,7 @@ def federated_round(
         population,
         taking_part,
         rates.client,
-        client_key,
+        state.key,
     )
     state, loss = server_step(federation, state, features, total, finite, rates)
     return state._replace(private=private.states), loss
@@ -183,7 +190,9 @@ def server_step(
     rates: Rates,
 ) -> tuple[FederationState, Float[Array, ""]]:
     """The server's half of a round: the state with all but `private` after it, and the loss."""
-    server = aggregate.step(federation.server, state.server, features, total, rates.server)
+    server = aggregate.step(
+        federation.server, state.server, features, total, state.round, rates.server
+    )
     loss = total.loss / total.weight
     number = state.round + 1
     finite = clients_finite & jnp.isfinite(loss) & _all_finite(server.params)

@@ -6,17 +6,20 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jax.stages import Compiled
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
-from fedvlr_jax.config import Config
+from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Dataset, Interactions
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.fusion.neighbours import nearest
+from fedvlr_jax.fusion.operators import Features, Fusion
+from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.server.views import Features, Fusion
 from fedvlr_jax.simulation import evaluate, keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh, split_evenly
@@ -106,14 +109,9 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
     """
     method, data = config.method, dataset.interactions
-    views = method.used_views
-    for name in ("image", "text"):
-        if name in views and getattr(dataset.catalogue, name) is None:
-            raise UserError(f"--views={name}: the data set {dataset.name} has no {name} features")
+    views = _views(config, dataset)
     mesh = make_mesh(config.execution.devices)
-    model = ClientModel(
-        backbones.get(method.backbone), len(views), method.dim, routed=method.variant == "fedvlr"
-    )
+    model = _model(method, views, data)
     widths = bucket_widths(data.lengths, config.execution.buckets)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
@@ -121,15 +119,29 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     fixed = min(config.execution.chunk, -(-data.n_clients // mesh.devices.size))
     training_chunks = Chunking(floats, fixed)
     numbers = model.private_numbers()
+    server = aggregate.create(
+        Fusion(views, data.n_items, method.dim),
+        method.server_optimizer,
+        model.backbone,
+        model.width,
+        method.client_mode,
+    )
+    features = _features(mesh, views, dataset)
+    floats_of_a_client = _training_floats(method, server, model, features)
     federation = Federation(
-        server=aggregate.create(Fusion(views, data.n_items, method.dim), method.server_optimizer),
+        server=server,
         training=LocalTraining(
-            model, method.local_epochs, method.negatives, method.client_optimizer
+            model,
+            method.local_epochs,
+            method.negatives,
+            method.client_optimizer,
+            views,
+            method.client_mode,
         ),
         n_clients=data.n_clients,
         n_items=data.n_items,
         cohort=method.cohort,
-        buckets=make_buckets(widths, training_chunks, (1 + method.negatives) * row, numbers),
+        buckets=make_buckets(widths, training_chunks, *floats_of_a_client),
         mesh=mesh,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
@@ -142,15 +154,14 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         buckets=make_buckets(widths, evaluation_chunks, row, 4 * data.n_items + numbers),
         mesh=mesh,
     )
-    features = Features(
-        *(
-            None if rows is None or method.variant == "id" else split_evenly(mesh, rows)
-            for rows in (dataset.catalogue.image, dataset.catalogue.text)
-        )
-    )
     rates = Rates(
         server=np.float32(method.server_lr),
-        client=ClientRates(head=np.float32(method.client_lr), router=np.float32(method.router_lr)),
+        client=ClientRates(
+            head=np.float32(method.client_lr),
+            router=np.float32(method.router_lr),
+            own=np.float32(method.own_lr),
+            shared=np.float32(method.shared_lr),
+        ),
     )
     return Simulation(
         federation,
@@ -159,6 +170,78 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         features,
         copied(mesh, rates),
     )
+
+
+def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    """The views of a run on this data set.
+
+    Raises:
+        UserError: a view of a modality that is missing, or a pool that is too large.
+    """
+    method, catalogue = config.method, dataset.catalogue
+    missing = [name for name in ("image", "text") if getattr(catalogue, name) is None]
+    if method.variant == "vbpr":
+        return tuple(view for view in method.used_views if view not in missing)
+    for view in method.used_views:
+        needed = view.removesuffix("_dominant")
+        if needed in missing:
+            raise UserError(f"--views={view}: the data set {dataset.name} has no {needed} features")
+        if view == "graph" and len(missing) == 2:
+            raise UserError(f"--views=graph: the data set {dataset.name} has no features")
+    n_items = dataset.interactions.n_items
+    if method.negative_pool * n_items >= 2**32:
+        raise UserError(
+            f"--negative_pool={method.negative_pool}: expected at most {(2**32 - 1) // n_items} "
+            f"with {n_items} items"
+        )
+    return method.used_views
+
+
+def _model(method: MethodConfig, views: tuple[str, ...], data: Interactions) -> ClientModel:
+    fewest_outside = data.n_items - int(data.lengths.min())
+    return ClientModel(
+        backbones.get(method.backbone),
+        len(views),
+        method.dim,
+        routed=method.variant == "fedvlr",
+        fused=method.variant != "vbpr",
+        pool=min(method.negative_pool, fewest_outside),
+        longest=int(data.lengths.max()),
+    )
+
+
+def _training_floats(
+    method: MethodConfig, server: aggregate.Server, model: ClientModel, features: Features
+) -> tuple[int, int]:
+    """Floats that a client in training needs per history place, and beside those."""
+    row, samples = model.n_views * model.dim, 1 + method.negatives
+    per_place, per_client = samples * row, model.private_numbers()
+    if model.backbone.linear is None or model.backbone.own_rows is not None:
+        # Item vectors, and as much again for what a network makes of them.
+        per_place += 4 * samples * model.width
+    if method.client_mode == "local":
+        # Gamma and the network with their gradients, and the rows of D.
+        init = functools.partial(aggregate.init, server)
+        shared = jax.eval_shape(init, features, jax.random.key(0)).params
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(shared))
+        per_client += 2 * (numbers - server.fusion.n_items * model.dim)
+        per_place += method.local_epochs * samples * model.dim
+    return per_place, per_client
+
+
+def _features(mesh: Mesh, views: tuple[str, ...], dataset: Dataset) -> Features:
+    """The features that some view reads, split over the devices by items."""
+    catalogue = dataset.catalogue
+    read = {
+        name: None
+        if rows is None or set(views) <= set(MODALITIES) - {name}
+        else split_evenly(mesh, rows.astype(np.float32))
+        for name, rows in (("image", catalogue.image), ("text", catalogue.text))
+    }
+    neighbours = None
+    if "graph" in views:
+        neighbours = split_evenly(mesh, nearest(catalogue.image, catalogue.text))
+    return Features(**read, neighbours=neighbours)
 
 
 def compiled(simulation: Simulation, state: FederationState) -> Programs:
@@ -185,7 +268,7 @@ def _compile(
         features: Features,
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
-        sent = aggregate.broadcast(federation.server, state.server, features)
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         private = Resident(state.private)
         return evaluate.held_out_ranks(
@@ -195,7 +278,7 @@ def _compile(
     def rankings(
         state: FederationState, population: Population, features: Features
     ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
-        sent = aggregate.broadcast(federation.server, state.server, features)
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         private = Resident(state.private)
         return evaluate.rankings(evaluation, state.key, sent, private, population, chosen)

@@ -1,33 +1,22 @@
-"""One client's round from begin to finish, as the simulation composes it for a chunk."""
+"""What one client alone is given."""
 
 import jax
 import jax.numpy as jnp
 
-from fedvlr_jax.client.model import ClientState
-from fedvlr_jax.protocol import Upload
+from fedvlr_jax.client.update import ClientRates
+from fedvlr_jax.protocol import Broadcast
 
 
 def new_state(model):
     """A client's private state before its first round."""
-    return ClientState(model.init_router(jax.random.key(0)), model.init_head(jax.random.key(1)))
+    return model.init(jax.random.key(0), jax.random.key(1))
 
 
-def local_round(way, training, sent, state, data, rates, key):
-    """(state, upload) after all local epochs; the upload's parts stand one after the other.
+def sent(views, network=None):
+    """Views and the backbone's network as the server sends them in the first round."""
+    return Broadcast(jnp.asarray(views, jnp.float32), network, jnp.int32(0))
 
-    The history's rows come first, then each epoch's negatives.
-    """
-    work = way.begin(training, sent, state, data)
-    parts = []
-    for number in range(training.epochs):
-        epoch_key = jax.random.fold_in(key, number)
-        work, part = way.epoch(training, sent, work, data, rates, epoch_key)
-        parts.append(part)
-    state, last = way.finish(training, sent, work, data, rates)
-    parts.insert(0, last)
-    return state, Upload(
-        items=jnp.concatenate([part.items for part in parts]),
-        gradient=jnp.concatenate([part.gradient for part in parts]),
-        weight=sum(part.weight for part in parts),
-        loss=sum(part.loss for part in parts),
-    )
+
+def rates(head, router):
+    """Learning rates of a client that has nothing but a head and a router."""
+    return ClientRates(*(jnp.float32(rate) for rate in (head, router, 0, 0)))

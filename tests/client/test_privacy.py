@@ -12,13 +12,15 @@ import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
+from fedvlr_jax.fusion import operators
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
-from fedvlr_jax.server import aggregate, views
-from tests.client.alone import local_round, new_state
+from fedvlr_jax.server import aggregate
+from tests.client.alone import new_state, rates, sent
 
 N_ITEMS, N_VIEWS, DIM = 60, 3, 8
+RATES = rates(head=0.1, router=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +33,25 @@ def one_upload():
     state = new_state(model)
     # Move the router away from its equal weights, so that there is something to find out.
     state = jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype("f4"), state)
-    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, N_VIEWS, DIM)), jnp.float32))
-    rates = ClientRates(head=jnp.float32(0.1), router=jnp.float32(0.1))
+    broadcast = sent(rng.standard_normal((N_ITEMS, N_VIEWS, DIM)))
     data = ClientData(jnp.int32(0), history)
     way = choose(training)
-    _, upload = local_round(way, training, sent, state, data, rates, jax.random.key(2))
+    _, upload = whole_round(way, training, broadcast, state, data, RATES, jax.random.key(2))
     real = jnp.ones(8, bool)
-    weights = model.view_weights(state, sent.views[history], real)
+    weights = model.view_weights(state, broadcast.views[history], real)
     return history, state, np.asarray(weights), upload
 
 
 def test_only_gradients_weight_and_loss_leave_a_device():
-    assert Upload._fields == ("items", "gradient", "weight", "loss")
+    assert Upload._fields == ("items", "gradient", "shared", "weight", "loss")
     private = {*ClientState._fields, *ClientData._fields, "view_weights", "scores", "key"}
     assert not private & {*Upload._fields, *CohortSum._fields, *Broadcast._fields}
-    assert Broadcast._fields == ("views",)
+    assert Broadcast._fields == ("views", "network", "round", "operators")
 
 
 def test_the_servers_code_takes_the_cohorts_sum_only():
-    assert CohortSum._fields == ("gradient", "weight", "loss")
-    for module in (aggregate, views):
+    assert CohortSum._fields == ("gradient", "shared", "weight", "loss")
+    for module in (aggregate, operators):
         source = inspect.getsource(module)
         for word in ("Upload", "ClientState", "ClientData", "fedvlr_jax.client"):
             assert word not in source
@@ -80,12 +81,11 @@ def test_the_sign_alone_tells_positives_from_negatives_without_a_router():
     training = LocalTraining(model, epochs=1, negatives=2, optimizer="sgd")
     rng = np.random.default_rng(5)
     history = jnp.array(sorted(rng.permutation(N_ITEMS)[:6].tolist()), jnp.int32)
-    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, 1, DIM)), jnp.float32))
-    rates = ClientRates(head=jnp.float32(0.1), router=jnp.float32(0))
+    broadcast = sent(rng.standard_normal((N_ITEMS, 1, DIM)))
     state = new_state(model)
     data = ClientData(jnp.int32(0), history)
     way = choose(training)
-    _, upload = local_round(way, training, sent, state, data, rates, jax.random.key(2))
+    _, upload = whole_round(way, training, broadcast, state, data, RATES, jax.random.key(2))
     sign = np.sign(np.asarray(upload.gradient).reshape(18, DIM) @ state.head["theta"])
     np.testing.assert_array_equal(sign, [-1] * 6 + [1] * 12)
 

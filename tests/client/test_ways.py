@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from fedvlr_jax import backbones
 from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
+from fedvlr_jax.client.local import LOCAL
 from fedvlr_jax.client.model import ClientData, ClientModel
-from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
-from fedvlr_jax.protocol import Broadcast
-from tests.client.alone import local_round, new_state
+from tests.client.alone import new_state, rates, sent
 
 N_ITEMS, DIM, WIDTH = 30, 6, 5
-RATES = ClientRates(head=jnp.float32(0.5), router=jnp.float32(0.3))
+RATES = rates(head=0.5, router=0.3)
 
 
-def training(n_views=3, routed=True, epochs=3, negatives=2, optimizer="sgd"):
-    model = ClientModel(backbones.get("fedavg"), n_views, DIM, routed=routed)
+def training(n_views=3, routed=True, epochs=3, negatives=2, optimizer="sgd", fused=True):
+    model = ClientModel(backbones.get("fedavg"), n_views, DIM, routed=routed, fused=fused)
     return LocalTraining(model, epochs, negatives, optimizer)
 
 
@@ -49,19 +49,20 @@ def dense(upload):
 @given(
     n_train=st.integers(0, WIDTH),
     n_views=st.integers(1, 4),
-    routed=st.booleans(),
+    kind=st.sampled_from([(True, True), (False, True), (False, False)]),
     epochs=st.integers(1, 4),
     negatives=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_the_closed_form_equals_autodiff(n_train, n_views, routed, epochs, negatives, seed):
-    how = training(n_views, routed, epochs, negatives)
+def test_the_closed_form_equals_autodiff(n_train, n_views, kind, epochs, negatives, seed):
+    routed, fused = kind
+    how = training(n_views, routed, epochs, negatives, fused=fused)
     rng = np.random.default_rng(seed)
     state, data = client(rng, how.model, n_train)
-    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, n_views, DIM)), jnp.float32))
+    broadcast = sent(rng.standard_normal((N_ITEMS, n_views, DIM)))
     key = jax.random.key(seed)
     found = [
-        local_round(way, how, sent, state, data, RATES, key) for way in (CLOSED_FORM, AUTODIFF)
+        whole_round(way, how, broadcast, state, data, RATES, key) for way in (CLOSED_FORM, AUTODIFF)
     ]
     (fast_state, fast), (slow_state, slow) = found
     assert jax.tree.structure(fast_state) == jax.tree.structure(slow_state)
@@ -81,9 +82,9 @@ def test_a_client_without_history_keeps_its_state():
     how = training()
     rng = np.random.default_rng(0)
     state, data = client(rng, how.model, 0)
-    sent = Broadcast(jnp.asarray(rng.standard_normal((N_ITEMS, 3, DIM)), jnp.float32))
+    broadcast = sent(rng.standard_normal((N_ITEMS, 3, DIM)))
     for way in (CLOSED_FORM, AUTODIFF):
-        after, upload = local_round(way, how, sent, state, data, RATES, jax.random.key(0))
+        after, upload = whole_round(way, how, broadcast, state, data, RATES, jax.random.key(0))
         for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
             np.testing.assert_array_equal(a, b)
         assert float(upload.weight) == float(upload.loss) == 0
@@ -97,3 +98,7 @@ def test_the_closed_form_is_taken_where_it_applies():
     bent = dataclasses.replace(backbones.get("fedavg"), linear=None)
     model = dataclasses.replace(training().model, backbone=bent)
     assert choose(dataclasses.replace(training(), model=model)) is AUTODIFF
+    assert choose(dataclasses.replace(training(), mode="local")) is LOCAL
+    for name, way in (("fcf", CLOSED_FORM), ("fedncf", AUTODIFF), ("fedrap", AUTODIFF)):
+        model = dataclasses.replace(training().model, backbone=backbones.get(name))
+        assert choose(dataclasses.replace(training(), model=model)) is way

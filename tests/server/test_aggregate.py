@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fedvlr_jax import backbones
+from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.server.views import Features, Fusion
 
 N_ITEMS, DIM = 11, 4
 
@@ -17,7 +18,7 @@ def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd"):
     features = Features(
         *(jnp.asarray(rng.standard_normal((N_ITEMS, w)), jnp.float32) for w in (6, 5))
     )
-    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer)
+    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer, backbones.get("fedavg"), DIM)
     return server, features, aggregate.init(server, features, jax.random.key(1))
 
 
@@ -33,16 +34,17 @@ def test_mean_gradient_equals_per_client_backpropagation():
         return jnp.log1p(jnp.exp(-scores)).mean()
 
     def through_the_fusion(params, u):
-        return client_loss(server.fusion.apply(params, features), u)
+        return client_loss(server.fusion.apply(params.fusion, features), u)
 
     own = [jax.grad(through_the_fusion)(state.params, u) for u in range(5)]
     expected = jax.tree.map(
         lambda *g: sum(a * x for a, x in zip(alpha, g, strict=True)) / alpha.sum(), *own
     )
 
-    views = aggregate.broadcast(server, state, features).views
+    views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(
         gradient=sum(a * jax.grad(client_loss)(views, u) for u, a in enumerate(alpha)),
+        shared=None,
         weight=jnp.float32(alpha.sum()),
         loss=jnp.float32(0),
     )
@@ -54,10 +56,10 @@ def test_mean_gradient_equals_per_client_backpropagation():
 
 def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
     server, features, state = server_and_features()
-    views = aggregate.broadcast(server, state, features).views
-    total = CohortSum(jnp.ones_like(views) * 2, jnp.float32(4), jnp.float32(0))
+    views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
+    total = CohortSum(jnp.ones_like(views) * 2, None, jnp.float32(4), jnp.float32(0))
     mean = aggregate.gradient(server, state, features, total)
-    after = aggregate.step(server, state, features, total, jnp.float32(0.5))
+    after = aggregate.step(server, state, features, total, jnp.int32(0), jnp.float32(0.5))
     for x, y, g in zip(
         *(jax.tree.leaves(t) for t in (state.params, after.params, mean)), strict=True
     ):
@@ -66,12 +68,24 @@ def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
 
 def test_adams_rate_scales_its_step():
     server, features, state = server_and_features(optimizer="adam")
-    views = aggregate.broadcast(server, state, features).views
-    total = CohortSum(jnp.ones_like(views), jnp.float32(1), jnp.float32(0))
-    after = aggregate.step(server, state, features, total, jnp.float32(0.03))
+    views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
+    total = CohortSum(jnp.ones_like(views), None, jnp.float32(1), jnp.float32(0))
+    after = aggregate.step(server, state, features, total, jnp.int32(0), jnp.float32(0.03))
     mean = aggregate.gradient(server, state, features, total)
     plain = optax.adam(0.03)
     updates, _ = plain.update(mean, plain.init(state.params), state.params)
     expected = optax.apply_updates(state.params, updates)
     for x, y in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_fedraps_step_adds_the_slope_of_its_penalty():
+    server, features, state = server_and_features()
+    server = server._replace(backbone=backbones.get("fedrap"))
+    views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
+    total = CohortSum(jnp.zeros_like(views), None, jnp.float32(1), jnp.float32(0))
+    after = aggregate.step(server, state, features, total, jnp.int32(7), jnp.float32(1))
+    before, now = (s.params.fusion["params"]["item_embedding"] for s in (state, after))
+    # b L1(D) with b = 0.01 tanh(round/10), the mean over D's entries.
+    expected = 0.01 * np.tanh(0.7) * np.sign(before) / before.size
+    np.testing.assert_allclose(before - now, expected, atol=1e-8)

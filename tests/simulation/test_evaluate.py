@@ -16,7 +16,7 @@ from fedvlr_jax.simulation import evaluate
 from fedvlr_jax.simulation.evaluate import rank_of, tie_order, top_items
 from fedvlr_jax.simulation.private import Resident
 from tests import oracle, worlds
-from tests.simulation.test_round import client_state, moved
+from tests.simulation.test_round import client_state, moved, pools
 
 
 def evaluated(simulation, state):
@@ -24,7 +24,8 @@ def evaluated(simulation, state):
 
     @jax.jit
     def run(state):
-        sent = aggregate.broadcast(simulation.federation.server, state.server, simulation.features)
+        server, features = simulation.federation.server, simulation.features
+        sent = aggregate.broadcast(server, state.server, features, state.round)
         population, evaluation = simulation.population, simulation.evaluation
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         args = (evaluation, state.key, sent, Resident(state.private), population, chosen)
@@ -38,20 +39,42 @@ def evaluated(simulation, state):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("variant", ["fedvlr", "id"])
-def test_rankings_equal_sorting_every_clients_scores(devices, variant):
+@pytest.mark.parametrize(
+    ("variant", "backbone"),
+    [
+        ("fedvlr", "fedavg"),
+        ("id", "fedavg"),
+        ("vbpr", "fedncf"),
+        ("fedvlr", "fedrap"),
+        ("mlp", "pfedrec"),
+    ],
+)
+def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone):
     data = worlds.dataset()
-    simulation = worlds.simulation(data, devices=devices, chunk=2, variant=variant)
+    own = backbone in ("fedrap", "pfedrec")
+    simulation = worlds.simulation(
+        data, devices=devices, chunk=2, variant=variant, backbone=backbone, negative_pool=9 * own
+    )
     state = moved(simulation)
+    if own:  # every other client has trained
+        trained = state.private.own.trained
+        trained = jax.device_put(jnp.arange(len(trained)) % 2.0, trained.sharding)
+        private = state.private._replace(own=state.private.own._replace(trained=trained))
+        state = state._replace(private=private)
     valid, test, top, weights = evaluated(simulation, state)
-    views = ("sum", "mlp", "gate") if variant == "fedvlr" else ("id",)
+    views = simulation.federation.training.views
+    method = oracle.Method(views, backbone, variant)
     inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
-    fused = oracle.fuse(state.server.params, inputs if variant == "fedvlr" else {}, views)
-    for user, history in enumerate(worlds.histories(data)):
-        private = client_state(state.private, user)
+    shared = state.server.params._asdict()
+    histories = worlds.histories(data)
+    their_pools = pools(simulation, state.key, histories) or [None] * len(histories)
+    fused = oracle.fuse(shared["fusion"], inputs, views)
+    for user, (history, pool) in enumerate(zip(histories, their_pools, strict=True)):
+        private = client_state(simulation, state.private, user, history, pool, empty=jnp.nan)
         expected = oracle.view_weights(private["router"], fused, history)
         np.testing.assert_allclose(weights[user], expected, atol=1e-5)
-        scores = np.asarray(oracle.scores(private, fused, history))
+        scores = oracle.all_scores(shared, private, user % 2, inputs, method, history)
+        scores = np.asarray(scores)
         ranking = [i for i in np.argsort(-scores) if i not in set(history.tolist())]
         assert top[user, : len(ranking)].tolist() == ranking
         assert (top[user, len(ranking) :] == -1).all()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.private import Resident
@@ -24,11 +25,11 @@ def one_round(simulation, state):
     @jax.jit
     def parts(state):
         cohort_key = keys.for_round(state.key, keys.COHORT, state.round)
-        client_key = keys.for_round(state.key, keys.CLIENT, state.round)
         taking_part = choose_clients(
             cohort_key, simulation.population.client, federation.n_clients, federation.cohort
         )
-        sent = aggregate.broadcast(federation.server, state.server, simulation.features)
+        features = simulation.features
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         private, total, _ = train_cohort(
             federation,
             sent,
@@ -36,9 +37,9 @@ def one_round(simulation, state):
             simulation.population,
             taking_part,
             simulation.rates.client,
-            client_key,
+            state.key,
         )
-        mean = aggregate.gradient(federation.server, state.server, simulation.features, total)
+        mean = aggregate.gradient(federation.server, state.server, features, total)
         return total.loss / total.weight, mean, private.states, taking_part
 
     return parts(state)
@@ -50,11 +51,31 @@ def whole_round(simulation, state):
     return step(state, simulation.population, simulation.features, simulation.rates)
 
 
-def client_state(private, client):
-    return {
-        "router": jax.tree.map(lambda x: x[client], private.router),
-        "head": jax.tree.map(lambda x: x[client], private.head),
-    }
+def client_state(simulation, private, client, history, pool, empty=0.0):
+    """As the oracle has it: own item vectors in a table of all items."""
+    mine = jax.tree.map(lambda x: x[client], private)
+    own = None
+    if mine.own is not None:
+        slots = np.concatenate([pool, history])
+        n_pool = simulation.federation.training.model.pool
+        kept = np.r_[: len(pool), n_pool : n_pool + len(history)]
+        shape = (simulation.federation.n_items, mine.own.vectors.shape[1])
+        own = jnp.full(shape, empty)
+        own = own.at[slots].set(mine.own.vectors[kept])
+    return {"router": mine.router, "head": mine.head, "own": own}
+
+
+def pools(simulation, key, histories):
+    """Every client's pool of negatives, None where they are drawn from all items."""
+    size, n_items = simulation.federation.training.model.pool, simulation.federation.n_items
+    if not size:
+        return None
+    stream = keys.stream(key, keys.POOL)
+    drawn = [
+        np.asarray(draw_pool(jax.random.fold_in(stream, c), jnp.asarray(history), n_items, size))
+        for c, history in enumerate(histories)
+    ]
+    return [pool[pool < n_items] for pool in drawn]
 
 
 def close(a, b, tolerance=1e-5):
@@ -95,44 +116,75 @@ def test_a_run_takes_the_same_round():
     assert int(after.diverged) == -1
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+PLAIN = [
+    {"views": "sum,mlp,gate"},
+    {"views": ALL_VIEWS, "cohort": 5},
+    {"variant": "mlp"},
+    {"variant": "vbpr", "cohort": 6},
+    {"variant": "id", "cohort": 4},
+]
+OTHERS = [
+    {"backbone": backbone, "variant": variant, "client_mode": mode, "negative_pool": pool}
+    for backbone, pool in (("fcf", 0), ("fedncf", 0), ("pfedrec", 30), ("fedrap", 7))
+    for mode, variant in (("accumulate", "fedvlr"), ("local", "vbpr"))
+]
+LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", "id")]
+
+
 @pytest.mark.parametrize(
-    ("variant", "views", "cohort"),
-    [
-        ("fedvlr", "sum,mlp,gate", 0),
-        ("fedvlr", ALL_VIEWS, 5),
-        ("mlp", "sum", 0),
-        ("id", "sum", 4),
-    ],
+    ("devices", "settings", "lengths"),
+    [(1, x, worlds.LENGTHS) for x in PLAIN]
+    # The oracle compiles anew for every length.
+    + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in PLAIN[:4]]
+    + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS],
+    ids=str,
 )
-def test_round_equals_the_loop_over_clients(devices, variant, views, cohort):
-    data = worlds.dataset()
-    simulation = worlds.simulation(
-        data, variant=variant, views=views, cohort=cohort, devices=devices, chunk=2
-    )
-    state = moved(simulation)
+def test_round_equals_the_loop_over_clients(devices, settings, lengths):
+    data = worlds.dataset(lengths)
+    histories = worlds.histories(data)
+    simulation = worlds.simulation(data, devices=devices, chunk=2, **settings)
+    federation, state = simulation.federation, moved(simulation)
+    state = state._replace(round=state.round + 4)
     loss, mean, private, taking_part = one_round(simulation, state)
     chosen = np.flatnonzero(taking_part)
-    assert len(chosen) == (cohort or simulation.n_clients)
+    assert len(chosen) == (settings.get("cohort", 0) or simulation.n_clients)
 
-    names = tuple(views.split(",")) if variant == "fedvlr" else (variant,)
-    inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
-    round_key = keys.for_round(state.key, keys.CLIENT, 0)
+    round_key = keys.for_round(state.key, keys.CLIENT, 4)
+    their_pools = pools(simulation, state.key, histories)
+
+    def states(private):
+        return [
+            client_state(simulation, private, c, h, None if their_pools is None else their_pools[c])
+            for c, h in enumerate(histories)
+        ]
+
     expected_private, expected_mean, expected_loss = oracle.cohort_round(
-        state.server.params,
-        [client_state(state.private, c) for c in range(simulation.n_clients)],
-        {} if variant == "id" else inputs,
-        names,
-        worlds.histories(data),
+        state.server.params._asdict(),
+        states(state.private),
+        {"image": data.catalogue.image, "text": data.catalogue.text},
+        oracle.Method(
+            federation.training.views,
+            settings.get("backbone", "fedavg"),
+            settings.get("variant", "fedvlr"),
+            settings.get("client_mode", "accumulate"),
+            round=4,
+        ),
+        histories,
+        their_pools,
         chosen,
         [jax.random.fold_in(round_key, c) for c in range(simulation.n_clients)],
-        epochs=3,
-        negatives=2,
-        rates={"head": 0.5, "router": 0.5},
+        {"head": 0.5, "router": 0.5, "own": 0.1, "shared": 0.2},
     )
-    close(mean, expected_mean)
-    for client in range(simulation.n_clients):
-        close(client_state(private, client), expected_private[client])
+    close(mean._asdict(), expected_mean)
+    for found, expected, history, pool in zip(
+        states(private), expected_private, histories, their_pools or histories, strict=True
+    ):
+        if expected["own"] is not None:  # other rows of the oracle's table have no slot
+            touched = jnp.concatenate([pool, history])
+            expected["own"] = (
+                jnp.zeros_like(expected["own"]).at[touched].set(expected["own"][touched])
+            )
+        close(found, expected)
     assert float(loss) == pytest.approx(expected_loss, abs=1e-5)
     moved_most = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(mean))
     assert moved_most > 1e-3, "a gradient of zeros would prove nothing"

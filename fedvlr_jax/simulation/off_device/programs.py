@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.stages import Compiled
 from jaxtyping import Array, Bool, Float, Int
 
+from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.server.views import Features
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import by_client, everywhere
@@ -34,7 +34,7 @@ class Programs:
 
     `cohort`: key, round -> which clients take part.
     `open`: state, features -> views, and a sum of nothing.
-    `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates, round ->
+    `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates ->
     slab.after and sums.
     `close`: state, features, sum, finite, rates -> state, loss.
     `ranks`: views, slab, population, target -> ranks.
@@ -83,9 +83,8 @@ def compile_programs(
         return choose_clients(cohort_key, everybody, federation.n_clients, federation.cohort)
 
     def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
-        sent = aggregate.broadcast(federation.server, state.server, features)
-        nothing = CohortSum(jnp.zeros_like(sent.views), jnp.zeros(()), jnp.zeros(()))
-        return sent, (nothing, jnp.array(True))
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        return sent, (aggregate.nothing(federation.server, sent), jnp.array(True))
 
     def wave(
         after: Float[Array, "rows numbers"],
@@ -94,9 +93,7 @@ def compile_programs(
         sent: Broadcast,
         population: Population,
         rates: Rates,
-        number: Int[Array, ""],
     ) -> tuple[Float[Array, "rows numbers"], Sums]:
-        client_key = keys.for_round(slab.key, keys.CLIENT, number)
         total, finite = sums
         slab, added, ok = train_cohort(
             federation,
@@ -105,7 +102,7 @@ def compile_programs(
             population,
             population.client >= 0,
             rates.client,
-            client_key,
+            slab.key,
         )
         return slab.after, (jax.tree.map(jnp.add, total, added), finite & ok)
 
@@ -144,7 +141,6 @@ def compile_programs(
             sent,
             population,
             rates,
-            state.round,
             donate_argnums=(0, 1),
             out_shardings=(clients, alike),
         ),

@@ -103,7 +103,7 @@ class OffDevice:
 
     def round(self) -> Float[Array, ""]:
         """One round: every wave of the cohort, then the server's step."""
-        simulation, programs, number = self._simulation, self._programs, self.state.round
+        simulation, programs = self._simulation, self._programs
         features, rates = simulation.features, simulation.rates
         cohort = self._cohort or self._draw(self._rounds)
         self._rounds += 1
@@ -114,7 +114,7 @@ class OffDevice:
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
             states, sums = programs.wave(
-                self._free, sums, self._slab(wave), sent, wave.population, rates, number
+                self._free, sums, self._slab(wave), sent, wave.population, rates
             )
             self._keep()
             # The wave reads the states before it; the next one may write over them.

@@ -1,0 +1,1 @@
+"""Pure functions that fuse what is known of items; server and clients import them."""
