@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from fedvlr_jax import backbones, names
+from fedvlr_jax import names
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
@@ -21,8 +21,6 @@ from fedvlr_jax.settings import (
     choice,
     setting,
 )
-
-_POOL_OF_OWN_VECTORS = 256
 
 
 def _optimizer(default: str, text: str) -> Any:
@@ -101,10 +99,10 @@ class MethodConfig:
         "local: they move copies of it and hand over how far (classic FedAvg).",
         names.CLIENT_MODES,
     )
-    negative_pool: int | None = setting(
-        None,
+    negative_pool: int = setting(
+        0,
         "Items that a client draws its negatives from, a fixed random set; 0 = all that it has "
-        "not. Default 0, for pfedrec and fedrap 256.",
+        "not, or 256 for pfedrec and fedrap, whose clients keep vectors of them.",
         AT_LEAST_ZERO,
     )
     cohort: int = setting(
@@ -263,7 +261,7 @@ def _checked_views(value: Any) -> tuple[str, ...]:
 
 def _resolved(config: Config) -> Config:
     """Fill in what depends on other settings, and refuse contradictions."""
-    config = dataclasses.replace(config, method=_resolved_method(config.method))
+    _check_method(config.method)
     data = config.data
     given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
     if data.data == "synthetic":
@@ -285,22 +283,12 @@ def _resolved(config: Config) -> Config:
     return config
 
 
-def _resolved_method(method: MethodConfig) -> MethodConfig:
-    own_vectors = backbones.get(method.backbone).own_rows is not None
-    if method.negative_pool is None:
-        size = _POOL_OF_OWN_VECTORS if own_vectors else 0
-        method = dataclasses.replace(method, negative_pool=size)
-    if own_vectors and not method.negative_pool:
-        raise UserError(
-            f"--negative_pool=0: --backbone={method.backbone} keeps vectors of the items that a "
-            "client can touch, expected a pool of at least 1 item"
-        )
+def _check_method(method: MethodConfig) -> None:
     if method.client_mode == "local" and "graph" in method.used_views:
         raise UserError(
             "--views=graph: mixes rows of different items, which --client_mode=local has not all; "
             "expected --client_mode=accumulate"
         )
-    return method
 
 
 def check_population(config: Config, n_clients: int) -> None:

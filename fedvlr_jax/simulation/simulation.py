@@ -38,6 +38,7 @@ from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 # for the cache of a CPU core, large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
+_POOL = 256  # items of a pool of negatives, where clients keep vectors of them
 
 
 @dataclass(frozen=True)
@@ -198,14 +199,16 @@ def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _model(method: MethodConfig, views: tuple[str, ...], data: Interactions) -> ClientModel:
-    fewest_outside = data.n_items - int(data.lengths.min())
+    backbone = backbones.get(method.backbone)
+    most = data.n_items - int(data.lengths.min())
+    pool = method.negative_pool or (_POOL if backbone.own_rows is not None else 0)
     return ClientModel(
-        backbones.get(method.backbone),
+        backbone,
         len(views),
         method.dim,
         routed=method.variant == "fedvlr",
         fused=method.variant != "vbpr",
-        pool=min(method.negative_pool, fewest_outside),
+        pool=min(pool, most),
         longest=int(data.lengths.max()),
     )
 
