@@ -15,7 +15,9 @@ from fedvlr_jax.settings import (
     AT_LEAST_ZERO,
     NOT_NEGATIVE,
     POSITIVE,
+    PROBABILITY,
     SEED,
+    SHARE,
     at_least,
     checked,
     choice,
@@ -135,6 +137,38 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class ParticipationConfig:
+    """Who takes part in a round beside being sampled, and how what they upload is protected."""
+
+    dropout: float = setting(
+        0.0, "Probability that a sampled client does not take part, from 0 to below 1.", SHARE
+    )
+    availability_skew: float = setting(
+        0.0,
+        "How unevenly clients are available for cohorts: the standard deviation of the logarithm "
+        "of their availability; 0 = all alike.",
+        NOT_NEGATIVE,
+    )
+    clip_norm: float = setting(
+        0.0, "L2 norm that a client's whole upload is clipped to; 0 = not clipped.", NOT_NEGATIVE
+    )
+    noise_multiplier: float = setting(
+        0.0,
+        "Standard deviation of the Gaussian noise on the sum of clipped uploads, in clip norms.",
+        NOT_NEGATIVE,
+    )
+    delta: float = setting(
+        1e-5, "The delta of the privacy budget (epsilon, delta) that is reported.", PROBABILITY
+    )
+    gradient_noise: float = setting(
+        0.0,
+        "Standard deviation of Gaussian noise on the mean gradient of what the server learns, "
+        "without clipping and without a guarantee (the paper's noise experiment).",
+        NOT_NEGATIVE,
+    )
+
+
+@dataclass(frozen=True)
 class ScheduleConfig:
     """How long a run goes on, and how it is watched."""
 
@@ -195,6 +229,7 @@ class Config:
 
     data: DataConfig = DataConfig()
     method: MethodConfig = MethodConfig()
+    participation: ParticipationConfig = ParticipationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -262,6 +297,7 @@ def _checked_views(value: Any) -> tuple[str, ...]:
 def _resolved(config: Config) -> Config:
     """Fill in what depends on other settings, and refuse contradictions."""
     _check_method(config.method)
+    _check_participation(config)
     data = config.data
     given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
     if data.data == "synthetic":
@@ -288,6 +324,25 @@ def _check_method(method: MethodConfig) -> None:
         raise UserError(
             "--views=graph: mixes rows of different items, which --client_mode=local has not all; "
             "expected --client_mode=accumulate"
+        )
+
+
+def _check_participation(config: Config) -> None:
+    part, cohort = config.participation, config.method.cohort
+    if part.noise_multiplier and not part.clip_norm:
+        raise UserError(
+            f"--noise_multiplier={part.noise_multiplier}: counts in clip norms, expected a "
+            "--clip_norm above 0"
+        )
+    if part.availability_skew and not cohort:
+        raise UserError(
+            f"--availability_skew={part.availability_skew}: everybody takes part, expected a "
+            "--cohort of at least 1"
+        )
+    if part.availability_skew and part.noise_multiplier:
+        raise UserError(
+            f"--availability_skew={part.availability_skew}: the privacy budget is known for "
+            "uniform cohorts only, expected 0 with --noise_multiplier"
         )
 
 

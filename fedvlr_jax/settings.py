@@ -17,6 +17,8 @@ Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what 
 POSITIVE: Check = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 NOT_NEGATIVE: Check = (lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
 SEED: Check = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
+SHARE: Check = (lambda v: 0 <= v < 1, "a number from 0 to below 1")
+PROBABILITY: Check = (lambda v: 0 < v < 1, "a number between 0 and 1")
 ANY: Check = (lambda _: True, "")
 
 

@@ -5,9 +5,10 @@ from fedvlr_jax.backbones.fcf import FCF
 from fedvlr_jax.backbones.fedavg import FEDAVG
 from fedvlr_jax.backbones.fedncf import FEDNCF
 from fedvlr_jax.backbones.fedrap import FEDRAP
+from fedvlr_jax.backbones.linear import equally
 from fedvlr_jax.backbones.pfedrec import PFEDREC
 
-__all__ = ["Backbone", "get"]
+__all__ = ["Backbone", "equally", "get"]
 
 _BY_NAME = {backbone.name: backbone for backbone in (FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)}
 

@@ -28,12 +28,14 @@ class ClientRates(NamedTuple):
     """Learning rates of what a client steps by itself; traced, so they can change freely.
 
     `own` is of its own item vectors, per sample; `shared` of its copies in client mode `local`.
+    `clip` is the L2 norm that its upload is clipped to, where it is.
     """
 
     head: Float[Array, ""]
     router: Float[Array, ""]
     own: Float[Array, ""]
     shared: Float[Array, ""]
+    clip: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class LocalTraining:
         optimizer: optax's name of the optimizer of everything private.
         views: the fusion operators' names, for client mode "local".
         mode: "accumulate" or "local".
+        clipped: whether uploads are clipped.
     """
 
     model: ClientModel
@@ -55,6 +58,7 @@ class LocalTraining:
     optimizer: str
     views: tuple[str, ...] = ()
     mode: str = "accumulate"
+    clipped: bool = False
 
 
 class LocalUpdate(NamedTuple):

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
 from fedvlr_jax.protocol import Broadcast, CohortSum, Operators
+from fedvlr_jax.server.privacy import with_noise
 
 
 class Shared(NamedTuple):
@@ -37,7 +38,7 @@ class Server(NamedTuple):
     """The server's fixed half.
 
     `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
-    is that of the item vectors that a head scores.
+    is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise.
     """
 
     fusion: Fusion
@@ -45,18 +46,33 @@ class Server(NamedTuple):
     backbone: Backbone
     width: int
     mode: str
+    noisy: bool = False
+
+
+class Noise(NamedTuple):
+    """The key of a round's noise on the mean gradient, and its standard deviation."""
+
+    key: Array
+    deviation: Float[Array, ""]
 
 
 @functools.cache
 def create(
-    fusion: Fusion, optimizer: str, backbone: Backbone, width: int, mode: str = "accumulate"
+    fusion: Fusion,
+    optimizer: str,
+    backbone: Backbone,
+    width: int,
+    mode: str = "accumulate",
+    noisy: bool = False,
 ) -> Server:
     """A server with `fusion` as its model and an optax optimizer by name.
 
     The rate is applied to the optimizer's output, so that it can change without a compilation.
     Equal arguments give the same object, so that compiled programs are found again.
     """
-    return Server(fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode)
+    return Server(
+        fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode, noisy
+    )
 
 
 def init(server: Server, features: Features, key: Array) -> ServerState:
@@ -93,7 +109,9 @@ def nothing(server: Server, sent: Broadcast) -> CohortSum:
 
 def gradient(server: Server, state: ServerState, features: Features, total: CohortSum) -> Shared:
     """The cohort's weighted mean gradient of D, gamma and the network."""
-    mean = jax.tree.map(lambda x: x / total.weight, (total.gradient, total.shared))
+    # A cohort of which nobody came adds nothing.
+    weight = jnp.maximum(total.weight, 1)
+    mean = jax.tree.map(lambda x: x / weight, (total.gradient, total.shared))
     if server.mode == "local":
         rows, shared = mean
         return Shared({"params": {EMBEDDING: rows[:, 0], **shared["gamma"]}}, shared["network"])
@@ -108,9 +126,12 @@ def step(
     total: CohortSum,
     number: Int[Array, ""],
     learning_rate: Float[Array, ""],
+    noise: Noise,
 ) -> ServerState:
     """One optimizer step on the mean of what the cohort uploaded (METHOD: one round, 3)."""
     mean = gradient(server, state, features, total)
+    if server.noisy:
+        mean = with_noise(mean, *noise)
     if server.backbone.server_penalty is not None:
         slope = jax.grad(lambda p: server.backbone.server_penalty(p["params"][EMBEDDING], number))
         penalized = jax.tree.map(jnp.add, mean.fusion, slope(state.params.fusion))

@@ -14,12 +14,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.privacy import clipped
+from fedvlr_jax.client.update import ClientRates, LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.server.aggregate import Server, ServerState
+from fedvlr_jax.server.privacy import noised
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
@@ -29,10 +31,17 @@ from fedvlr_jax.simulation.sampling import choose_clients
 
 
 class Rates(NamedTuple):
-    """All learning rates of a run; traced, so changing them compiles nothing."""
+    """All learning rates of a run; traced, so changing them compiles nothing.
+
+    `dropout` is the probability that a sampled client does not take part, `noise` the noise on the
+    sum of clipped uploads, in clip norms, `gradient_noise` that on the mean gradient.
+    """
 
     server: Float[Array, ""]
     client: ClientRates
+    dropout: Float[Array, ""]
+    noise: Float[Array, ""]
+    gradient_noise: Float[Array, ""]
 
 
 class FederationState(NamedTuple):
@@ -59,6 +68,7 @@ class Federation:
         n_clients: number of clients U, without padding rows.
         n_items: number of items I.
         cohort: clients sampled per round, 0 for all.
+        skew: how unevenly clients are available, see `choose_clients`.
         buckets: widths and chunk sizes of training.
         mesh: the devices.
     """
@@ -68,6 +78,7 @@ class Federation:
     n_clients: int
     n_items: int
     cohort: int
+    skew: float
     buckets: tuple[Bucket, ...]
     mesh: Mesh
 
@@ -103,6 +114,15 @@ def train_cohort(
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows, data)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
+            if training.clipped:
+                after, uploads = jax.vmap(
+                    lambda before, data, key: _clipped_round(
+                        training, sent, before, data, rates, key
+                    )
+                )(before, data, client_keys)
+                total = _added(total, uploads)
+                return private.write(rows, after), total, bad + ~_all_finite(after)
+
             work = jax.vmap(functools.partial(local.begin, training, sent))(
                 before, data, client_keys
             )
@@ -142,6 +162,19 @@ def train_cohort(
     )(sent, private, population, taking_part, rates, key)
 
 
+def _clipped_round(
+    training: LocalTraining,
+    sent: Broadcast,
+    before: ClientState,
+    data: ClientData,
+    rates: ClientRates,
+    key: Array,
+) -> tuple[ClientState, Upload]:
+    """One client's round; clipping needs the whole upload, so its parts are held until the end."""
+    after, upload = whole_round(choose(training), training, sent, before, data, rates, key)
+    return after, clipped(upload, rates.clip)
+
+
 def _added(total: CohortSum, uploads: Upload) -> CohortSum:
     """The sum after the uploads of a chunk of clients."""
     shared = total.shared
@@ -164,9 +197,8 @@ def federated_round(
 ) -> tuple[FederationState, Float[Array, ""]]:
     """One round (METHOD "One round"): the state after it, and the cohort's mean training loss."""
     sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-    cohort_key = keys.for_round(state.key, keys.COHORT, state.round)
-    taking_part = choose_clients(
-        cohort_key, population.client, federation.n_clients, federation.cohort
+    taking_part = choose_cohort(
+        federation, state.key, state.round, population.client, rates.dropout
     )
     private, total, finite = train_cohort(
         federation,
@@ -190,14 +222,36 @@ def server_step(
     rates: Rates,
 ) -> tuple[FederationState, Float[Array, ""]]:
     """The server's half of a round: the state with all but `private` after it, and the loss."""
+    noise_key = keys.for_round(state.key, keys.NOISE, state.round)
+    if federation.training.clipped:
+        asked = federation.cohort or federation.n_clients
+        total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
+    noise = aggregate.Noise(noise_key, rates.gradient_noise)
     server = aggregate.step(
-        federation.server, state.server, features, total, state.round, rates.server
+        federation.server, state.server, features, total, state.round, rates.server, noise
     )
-    loss = total.loss / total.weight
+    loss = total.loss / jnp.maximum(total.weight, 1)
     number = state.round + 1
     finite = clients_finite & jnp.isfinite(loss) & _all_finite(server.params)
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
     return FederationState(state.key, number, diverged, server, state.private), loss
+
+
+def choose_cohort(
+    federation: Federation,
+    key: keys.Words,
+    number: Int[Array, ""],
+    client: Int[Array, " rows"],
+    dropout: Float[Array, ""],
+) -> Bool[Array, " rows"]:
+    """Which clients take part in round `number`: those that are sampled and do not drop out."""
+    sample_key = keys.for_round(key, keys.COHORT, number)
+    sampled = choose_clients(
+        sample_key, client, federation.n_clients, federation.cohort, federation.skew
+    )
+    dropout_key = keys.for_round(key, keys.DROPOUT, number)
+    drawn = jax.random.uniform(dropout_key, (federation.n_clients,))
+    return sampled & (drawn.at[client].get(mode="clip") >= dropout)
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import files
-from fedvlr_jax.analysis import communication, metrics, popularity, routers
+from fedvlr_jax.analysis import communication, metrics, popularity, privacy, routers
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
@@ -225,7 +225,7 @@ class _Run:
     ) -> Progress:
         """Progress after evaluating the validation split."""
         begun = time.perf_counter()
-        found = metrics.from_ranks(trainer.ranks("valid"), self._warm("valid"))
+        found = metrics.from_ranks(trainer.ranks("valid"), self.dataset.interactions.warm("valid"))
         eval_seconds = time.perf_counter() - begun
         number = progress.round + len(seconds)
         score = metrics.selection_score(found)
@@ -251,15 +251,10 @@ class _Run:
             eval_seconds=[*progress.eval_seconds, eval_seconds],
         )
 
-    def _warm(self, split: str) -> np.ndarray:
-        data = self.dataset.interactions
-        target = getattr(data, split)
-        return (target >= 0) & (data.popularity[target] > 0)
-
     def finish(self, trainer: Trainer, progress: Progress) -> dict[str, Any]:
         """Test the best round and write rankings, per-client results and the summary."""
         data = self.dataset.interactions
-        ranks, warm = trainer.ranks("test"), self._warm("test")
+        ranks, warm = trainer.ranks("test"), data.warm("test")
         users, top, weights = trainer.rankings()
         self._write(files.write_arrays, "rankings.npz", users=users, topk=top)
         self._write(
@@ -329,10 +324,29 @@ class _Run:
                     method.negatives,
                 ),
             },
+            "privacy": self._privacy(progress),
             "parameters": parameter_counts(self.simulation, trainer.state),
             "devices": federation.mesh.devices.size,
             "processes": together.count(),
         }
+
+    def _privacy(self, progress: Progress) -> dict[str, float] | None:
+        """The budget that the rounds done have spent, None without noise on clipped uploads."""
+        part, simulation = self.config.participation, self.simulation
+        if not part.noise_multiplier:
+            return None
+        spent = privacy.epsilon(
+            part.noise_multiplier,
+            progress.round,
+            simulation.cohort_size,
+            simulation.n_clients,
+            part.delta,
+        )
+        self.reporter.note(
+            f"privacy: ({spent:.2f}, {part.delta:g})-differential privacy of a user after "
+            f"{progress.round} rounds"
+        )
+        return {"epsilon": spent, "delta": part.delta}
 
     def _popularity(
         self, split: str, users: Int[np.ndarray, " evaluated"]
@@ -340,7 +354,7 @@ class _Run:
         """Metrics of ranking by popularity, over the same clients as the run's."""
         data = self.dataset.interactions
         ranks = popularity.held_out_ranks(data, getattr(data, split), self.config.schedule.seed)
-        return metrics.from_ranks(ranks[users], self._warm(split)[users])
+        return metrics.from_ranks(ranks[users], data.warm(split)[users])
 
     def _timing(self, progress: Progress) -> dict[str, float | None]:
         # The first round of a run is left out, as it may still warm up caches.

@@ -4,11 +4,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+_AVAILABILITY = 7  # seed of clients' availability: that of the population, whatever the run
+
 
 def choose_clients(
-    key: Array, client: Int[Array, " rows"], n_clients: int, size: int
+    key: Array, client: Int[Array, " rows"], n_clients: int, size: int, skew: float = 0.0
 ) -> Bool[Array, " rows"]:
-    """Which rows belong to a uniform sample of `size` clients without replacement; 0 takes all.
+    """Which rows belong to a sample of `size` clients without replacement; 0 takes all.
+
+    The sample is uniform where `skew` is 0. Otherwise every client has an availability of its own,
+    the same in every round, whose logarithm is normal with standard deviation `skew`: the next
+    client of a cohort is drawn in proportion to it among those that are left.
 
     The sample depends on the key and the client ids only, not on how rows lie on devices. Padding
     rows have a negative id and are never chosen.
@@ -18,6 +24,12 @@ def choose_clients(
     # The clients with the smallest of independent random numbers are a uniform sample. Finding the
     # size-th smallest bit by bit costs a third of sorting them.
     number = jax.random.bits(key, (n_clients,), jnp.uint32)
+    if skew:
+        # Independent exponential clocks, each with its client's rate: the first to ring are such a
+        # sample (Efraimidis and Spirakis 2006). Positive floats are ordered like their bits.
+        rate = jnp.exp(skew * jax.random.normal(jax.random.key(_AVAILABILITY), (n_clients,)))
+        clock = -jnp.log1p(-(number.astype(jnp.float32) / 2.0**32).clip(max=1 - 2**-24)) / rate
+        number = jax.lax.bitcast_convert_type(clock, jnp.uint32)
 
     def decide(bit: Array, bound: Array) -> Array:
         higher = bound | (jnp.uint32(1) << (31 - bit).astype(jnp.uint32))

@@ -1,5 +1,6 @@
 """A configuration and a data set become a simulation: arrays on the devices, compiled programs."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,8 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     method, data = config.method, dataset.interactions
     views = _views(config, dataset)
     mesh = make_mesh(config.execution.devices)
-    model = _model(method, views, data)
+    part = config.participation
+    model = _model(method, views, data, equal=part.clip_norm > 0)
     widths = bucket_widths(data.lengths, config.execution.buckets)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
@@ -126,9 +128,10 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         model.backbone,
         model.width,
         method.client_mode,
+        part.gradient_noise > 0,
     )
     features = _features(mesh, views, dataset)
-    floats_of_a_client = _training_floats(method, server, model, features)
+    floats_of_a_client = _training_floats(config, server, model, features)
     federation = Federation(
         server=server,
         training=LocalTraining(
@@ -138,10 +141,12 @@ def build(config: Config, dataset: Dataset) -> Simulation:
             method.client_optimizer,
             views,
             method.client_mode,
+            part.clip_norm > 0,
         ),
         n_clients=data.n_clients,
         n_items=data.n_items,
         cohort=method.cohort,
+        skew=part.availability_skew,
         buckets=make_buckets(widths, training_chunks, *floats_of_a_client),
         mesh=mesh,
     )
@@ -162,7 +167,11 @@ def build(config: Config, dataset: Dataset) -> Simulation:
             router=np.float32(method.router_lr),
             own=np.float32(method.own_lr),
             shared=np.float32(method.shared_lr),
+            clip=np.float32(part.clip_norm),
         ),
+        dropout=np.float32(part.dropout),
+        noise=np.float32(part.noise_multiplier),
+        gradient_noise=np.float32(part.gradient_noise),
     )
     return Simulation(
         federation,
@@ -198,8 +207,13 @@ def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
     return method.used_views
 
 
-def _model(method: MethodConfig, views: tuple[str, ...], data: Interactions) -> ClientModel:
+def _model(
+    method: MethodConfig, views: tuple[str, ...], data: Interactions, equal: bool
+) -> ClientModel:
+    """The clients' model; `equal` makes all clients count the same, as clipped ones have to."""
     backbone = backbones.get(method.backbone)
+    if equal:
+        backbone = dataclasses.replace(backbone, weight=backbones.equally)
     most = data.n_items - int(data.lengths.min())
     pool = method.negative_pool or (_POOL if backbone.own_rows is not None else 0)
     return ClientModel(
@@ -214,14 +228,18 @@ def _model(method: MethodConfig, views: tuple[str, ...], data: Interactions) -> 
 
 
 def _training_floats(
-    method: MethodConfig, server: aggregate.Server, model: ClientModel, features: Features
+    config: Config, server: aggregate.Server, model: ClientModel, features: Features
 ) -> tuple[int, int]:
     """Floats that a client in training needs per history place, and beside those."""
+    method = config.method
     row, samples = model.n_views * model.dim, 1 + method.negatives
     per_place, per_client = samples * row, model.private_numbers()
     if model.backbone.linear is None or model.backbone.own_rows is not None:
         # Item vectors, and as much again for what a network makes of them.
         per_place += 4 * samples * model.width
+    if config.participation.clip_norm:
+        # The whole upload, as it comes and sorted by item.
+        per_place += 2 * method.local_epochs * samples * row
     if method.client_mode == "local":
         # Gamma and the network with their gradients, and the rows of D.
         init = functools.partial(aggregate.init, server)

@@ -19,4 +19,4 @@ def sent(views, network=None):
 
 def rates(head, router):
     """Learning rates of a client that has nothing but a head and a router."""
-    return ClientRates(*(jnp.float32(rate) for rate in (head, router, 0, 0)))
+    return ClientRates(*(jnp.float32(rate) for rate in (head, router, 0, 0, 0)))

@@ -11,6 +11,7 @@ from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.server import aggregate
 
 N_ITEMS, DIM = 11, 4
+NO_NOISE = aggregate.Noise(jax.random.key(0), jnp.float32(0))
 
 
 def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd"):
@@ -59,7 +60,7 @@ def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(jnp.ones_like(views) * 2, None, jnp.float32(4), jnp.float32(0))
     mean = aggregate.gradient(server, state, features, total)
-    after = aggregate.step(server, state, features, total, jnp.int32(0), jnp.float32(0.5))
+    after = aggregate.step(server, state, features, total, jnp.int32(0), jnp.float32(0.5), NO_NOISE)
     for x, y, g in zip(
         *(jax.tree.leaves(t) for t in (state.params, after.params, mean)), strict=True
     ):
@@ -70,7 +71,9 @@ def test_adams_rate_scales_its_step():
     server, features, state = server_and_features(optimizer="adam")
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(jnp.ones_like(views), None, jnp.float32(1), jnp.float32(0))
-    after = aggregate.step(server, state, features, total, jnp.int32(0), jnp.float32(0.03))
+    after = aggregate.step(
+        server, state, features, total, jnp.int32(0), jnp.float32(0.03), NO_NOISE
+    )
     mean = aggregate.gradient(server, state, features, total)
     plain = optax.adam(0.03)
     updates, _ = plain.update(mean, plain.init(state.params), state.params)
@@ -84,7 +87,7 @@ def test_fedraps_step_adds_the_slope_of_its_penalty():
     server = server._replace(backbone=backbones.get("fedrap"))
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(jnp.zeros_like(views), None, jnp.float32(1), jnp.float32(0))
-    after = aggregate.step(server, state, features, total, jnp.int32(7), jnp.float32(1))
+    after = aggregate.step(server, state, features, total, jnp.int32(7), jnp.float32(1), NO_NOISE)
     before, now = (s.params.fusion["params"]["item_embedding"] for s in (state, after))
     # b L1(D) with b = 0.01 tanh(round/10), the mean over D's entries.
     expected = 0.01 * np.tanh(0.7) * np.sign(before) / before.size

@@ -21,18 +21,18 @@ from fedvlr_jax.simulation.round import (
     Federation,
     FederationState,
     Rates,
+    choose_cohort,
     init_server,
     server_step,
     train_cohort,
 )
-from fedvlr_jax.simulation.sampling import choose_clients
 
 
 @dataclass(frozen=True)
 class Programs:
     """What runs on the devices.
 
-    `cohort`: key, round -> which clients take part.
+    `cohort`: key, round, rates -> which clients take part.
     `open`: state, features -> views, and a sum of nothing.
     `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates ->
     slab.after and sums.
@@ -77,10 +77,10 @@ def compile_programs(
     state, slab, population, features, rates = jax.tree.unflatten(structure, leaves)
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
 
-    def cohort(key: keys.Words, number: Int[Array, ""]) -> Bool[Array, " clients"]:
-        cohort_key = keys.for_round(key, keys.COHORT, number)
-        everybody = jnp.arange(federation.n_clients)
-        return choose_clients(cohort_key, everybody, federation.n_clients, federation.cohort)
+    def cohort(key: keys.Words, number: Int[Array, ""], rates: Rates) -> Bool[Array, " clients"]:
+        return choose_cohort(
+            federation, key, number, jnp.arange(federation.n_clients), rates.dropout
+        )
 
     def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
@@ -131,7 +131,7 @@ def compile_programs(
         jax.eval_shape(opened, state, features),
     )
     return Programs(
-        cohort=compiled(cohort, state.key, state.round, out_shardings=alike),
+        cohort=compiled(cohort, state.key, state.round, rates, out_shardings=alike),
         open=compiled(opened, state, features, out_shardings=alike),
         wave=compiled(
             wave,

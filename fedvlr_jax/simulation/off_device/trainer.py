@@ -199,7 +199,9 @@ class OffDevice:
     def _draw(self, number: int) -> list[Int[np.ndarray, " wave"]]:
         """The cohort of a round, split into waves."""
         number = copied(self._layout.mesh, np.int32(number))
-        chosen = jax.device_get(self._programs.cohort(self.state.key, number))
+        chosen = jax.device_get(
+            self._programs.cohort(self.state.key, number, self._simulation.rates)
+        )
         clients = np.flatnonzero(chosen)
         return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
 

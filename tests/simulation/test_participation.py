@@ -1,0 +1,116 @@
+"""Who takes part: dropouts and uneven availability; clipped and noised rounds of a whole cohort."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.round import choose_cohort, federated_round
+from fedvlr_jax.simulation.sampling import choose_clients
+from tests import worlds
+from tests.simulation.test_round import close, moved, one_round, whole_round
+
+
+def taking_part(simulation, rounds):
+    federation, words = simulation.federation, keys.from_seed(0)
+    clients, dropout = jnp.arange(federation.n_clients), simulation.rates.dropout
+
+    @jax.jit
+    @jax.vmap
+    def draw(number):
+        return choose_cohort(federation, words, number, clients, dropout)
+
+    return np.asarray(draw(jnp.arange(rounds)))
+
+
+def test_dropouts_stay_away_independently():
+    simulation = worlds.simulation(dropout=0.3, cohort=8)
+    came = taking_part(simulation, 4000)
+    # Each of 13 clients is sampled with probability 8/13 and stays with 0.7.
+    p = 8 / 13 * 0.7
+    assert np.abs(came.mean(axis=0) - p).max() < 5 * np.sqrt(p * (1 - p) / 4000)
+    assert came.sum(axis=1).mean() == pytest.approx(8 * 0.7, abs=5 * np.sqrt(8 * 0.21 / 4000))
+
+
+def test_clients_that_drop_out_keep_their_state():
+    simulation = worlds.simulation(dropout=0.5)
+    state = moved(simulation)
+    after, loss = whole_round(simulation, state)
+    came = np.asarray(
+        choose_cohort(
+            simulation.federation,
+            state.key,
+            state.round,
+            simulation.population.client,
+            simulation.rates.dropout,
+        )
+    )
+    assert 0 < came.sum() < len(came)
+    old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+    np.testing.assert_array_equal((old != new).any(axis=1), came)
+    assert np.isfinite(float(loss))
+
+
+def test_a_round_without_anybody_changes_nothing():
+    simulation = worlds.simulation(dropout=0.999999, server_optimizer="sgd")
+    state = simulation.initial_state(0)
+    step = jax.jit(functools.partial(federated_round, simulation.federation))
+    after, loss = step(state, simulation.population, simulation.features, simulation.rates)
+    close(after.server.params, state.server.params, tolerance=0)
+    assert float(loss) == 0
+    assert int(after.diverged) == -1
+
+
+def test_availability_weighs_the_draw_of_a_cohort():
+    clients, n = jnp.arange(6), 6000
+    draw = jax.jit(jax.vmap(lambda k: choose_clients(jax.random.key(k), clients, 6, 1, skew=1.0)))
+    found = np.asarray(draw(jnp.arange(n))).mean(axis=0)
+    rate = np.exp(np.asarray(jax.random.normal(jax.random.key(7), (6,))))
+    expected = rate / rate.sum()
+    assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / n)
+    several = np.asarray(
+        jax.vmap(lambda k: choose_clients(jax.random.key(k), clients, 6, 4, skew=1.0))(
+            jnp.arange(100)
+        )
+    )
+    assert (several.sum(axis=1) == 4).all()
+
+
+@pytest.mark.parametrize("mode", ["accumulate", "local"])
+def test_clipping_beyond_every_norm_changes_nothing(mode):
+    plain = worlds.simulation(backbone="fcf", client_mode=mode)
+    wide = worlds.simulation(backbone="fcf", client_mode=mode, clip_norm=1e6)
+    (loss, mean, private, _), (w_loss, w_mean, w_private, _) = (
+        one_round(s, moved(s)) for s in (plain, wide)
+    )
+    close(mean, w_mean)
+    close(private, w_private)
+    close(float(loss), float(w_loss))
+
+
+def test_clipping_bounds_the_mean_and_makes_all_clients_count_the_same():
+    simulation, plain = worlds.simulation(clip_norm=0.01, devices=3), worlds.simulation()
+    (_, _, private, _), (_, _, unclipped, _) = (one_round(s, moved(s)) for s in (simulation, plain))
+    n = simulation.n_clients
+    close(*(jax.tree.map(lambda x: x[:n], p) for p in (private, unclipped)))
+    assert simulation.federation.training.model.backbone.weight(jnp.int32(5)) == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"clip_norm": 0.1, "noise_multiplier": 2.0}, {"gradient_noise": 0.05}], ids=str
+)
+def test_noise_moves_the_server_by_its_size(settings):
+    own = {"backbone": "fcf", "server_optimizer": "sgd", "server_lr": 1.0, "variant": "id"}
+    silent = {name: 0.0 for name in settings if "noise" in name}
+    loud, quiet = (worlds.simulation(**own, **s) for s in (settings, settings | silent))
+    states = [whole_round(s, s.initial_state(0))[0] for s in (loud, quiet)]
+    embedding = [np.asarray(s.server.params.fusion["params"]["item_embedding"]) for s in states]
+    moved_by = (embedding[0] - embedding[1]).std()
+    assert np.isfinite(moved_by)
+    if "gradient_noise" in settings:
+        assert moved_by == pytest.approx(0.05, rel=0.2)  # 320 numbers
+    else:
+        assert moved_by > 0
