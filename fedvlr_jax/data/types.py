@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int, Int32, Int64, UInt64
+from jaxtyping import Bool, Float, Int, Int32, Int64, UInt64
 
 from fedvlr_jax.processes import together
 
@@ -58,6 +58,11 @@ class Interactions:
         if self.counted is not None:
             return self.counted
         return np.bincount(self.items, minlength=self.n_items)
+
+    def warm(self, split: str) -> Bool[np.ndarray, " clients"]:
+        """Whose held-out item of a split, "valid" or "test", somebody has in the train split."""
+        target = getattr(self, split)
+        return (target >= 0) & (self.popularity[target] > 0)
 
     def only(self, clients: range) -> "Interactions":
         """With the train items of these clients only."""

@@ -1,0 +1,1 @@
+"""Centralized recommenders: they see everyone's data, and tell how hard a data set is."""

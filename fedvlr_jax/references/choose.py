@@ -1,0 +1,95 @@
+"""The references at their best settings by validation, and their ranks on the test split."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fedvlr_jax.analysis import metrics, popularity
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.references import ease, neighbours, vbpr
+from fedvlr_jax.references.ranking import held_out_ranks
+
+_NEIGHBOURS = (5, 10, 20, 50, 100, 0)
+_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+_VBPR_RATES, _VBPR_PENALTIES = (1e-3, 1e-2), (1e-3, 1e-2, 1e-1)
+_VBPR_EPOCHS, _VBPR_EVALUATIONS = 200, 20
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A centralized recommender on a data set.
+
+    Attributes:
+        name: the recommender.
+        setting: what validation chose, for people.
+        valid: metrics on the validation split at that setting.
+        test_ranks: rank of every client's test item, -1 without one.
+        test: metrics of those.
+    """
+
+    name: str
+    setting: str
+    valid: dict[str, float | None]
+    test_ranks: Int[np.ndarray, " clients"]
+    test: dict[str, float | None]
+
+
+Candidates = Iterator[tuple[str, Float[np.ndarray, "clients items"]]]
+
+
+def references(
+    dataset: Dataset, seed: int, dim: int = 64, epochs: int = _VBPR_EPOCHS
+) -> Iterator[Reference]:
+    """Popularity, ItemKNN, EASE and VBPR, one after the other.
+
+    Args:
+        dataset: in one process.
+        seed: of ties, and of what VBPR draws.
+        dim: width of VBPR's factors.
+        epochs: of VBPR at most; the best of 20 evaluations of each setting is taken.
+    """
+    data = dataset.interactions
+    ranks = {s: popularity.held_out_ranks(data, getattr(data, s), seed) for s in ("valid", "test")}
+    found = {s: metrics.from_ranks(ranks[s], data.warm(s)) for s in ranks}
+    yield Reference("popularity", "", found["valid"], ranks["test"], found["test"])
+    kinds: dict[str, Callable[[], Candidates]] = {
+        "ItemKNN": lambda: (
+            (f"{k or 'all'} neighbours", neighbours.scores(data, k)) for k in _NEIGHBOURS
+        ),
+        "EASE": lambda: ((f"penalty {p:g}", ease.scores(data, p)) for p in _PENALTIES),
+        "VBPR": lambda: _vbpr(dataset, dim, seed, epochs),
+    }
+    for name, candidates in kinds.items():
+        yield _best(name, candidates(), dataset, seed)
+
+
+def _best(name: str, candidates: Candidates, dataset: Dataset, seed: int) -> Reference:
+    """The candidate with the best validation score, the first on ties."""
+    data, best = dataset.interactions, None
+    for setting, scores in candidates:
+        ranks = held_out_ranks(scores, data, data.valid, seed)
+        valid = metrics.from_ranks(ranks, data.warm("valid"))
+        score = metrics.selection_score(valid)
+        if best is None or score > best[0]:
+            best = score, setting, valid, scores
+    _, setting, valid, scores = best
+    ranks = held_out_ranks(scores, data, data.test, seed)
+    return Reference(name, setting, valid, ranks, metrics.from_ranks(ranks, data.warm("test")))
+
+
+def _vbpr(dataset: Dataset, dim: int, seed: int, epochs: int) -> Candidates:
+    for rate, penalty in itertools.product(_VBPR_RATES, _VBPR_PENALTIES):
+        trained = vbpr.epochs(
+            dataset.interactions,
+            dataset.catalogue,
+            dim=dim,
+            learning_rate=rate,
+            penalty=penalty,
+            seed=seed,
+        )
+        for number, scores in enumerate(itertools.islice(trained, epochs), 1):
+            if number % -(-epochs // _VBPR_EVALUATIONS) == 0:
+                yield f"rate {rate:g}, penalty {penalty:g}, epoch {number}", scores
