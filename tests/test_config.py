@@ -33,7 +33,7 @@ def test_every_setting_explains_itself():
         ({"items": 3}, "--items=3: expected a whole number from 20 to"),
         ({"server_lr": float("nan")}, "--server_lr=nan: expected a finite number"),
         ({"client_lr": -1.0}, "--client_lr=-1.0: expected a finite number of at least 0"),
-        ({"variant": "FedVLR"}, "--variant=FedVLR: expected one of fedvlr, mlp, id"),
+        ({"variant": "FedVLR"}, "--variant=FedVLR: expected one of fedvlr, mlp, vbpr, id"),
         ({"backbone": "x"}, "--backbone=x: expected one of fedavg"),
         ({"views": "sum,sam"}, "--views=sam: expected names from sum, mlp, gate"),
         ({"views": "sum,sum"}, "--views=sum,sum: a view is named twice"),

@@ -29,6 +29,7 @@ def losses(entry, world):
     return module.run(world, lambda c: stepping.first_losses(c, world.n_clients))
 
 
+@pytest.mark.filterwarnings("ignore:jax.interpreters.pxla:DeprecationWarning")  # DrJAX
 @pytest.mark.parametrize("entry", TRIED[1:], ids=lambda entry: entry.name)
 def test_losses_agree(entry, world, expected):
     if entry.missing:

@@ -92,7 +92,7 @@ def test_bad_flags_are_refused_before_anything_runs(tmp_path, capsys):
         (throughput, "--contenders=me", "--contenders=me: expected names from fedvlr_jax"),
         (throughput, "--history_length=0", "--history_length=0: expected at least 1"),
         (scaling, "--axes=x", "--axes=x: expected names from clients"),
-        (scaling, "--views=9", "--views=9: expected at most 6"),
+        (scaling, "--views=99", "--views=99: expected at most 11"),
     ):
         code, _, complaint = programs.in_process(module, capsys, flag, f"--out={tmp_path / 'run'}")
         assert code == 2

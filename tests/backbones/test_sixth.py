@@ -1,0 +1,42 @@
+"""docs/architecture.md shows a sixth backbone; this is that code, trained both ways."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedvlr_jax.client.autodiff import AUTODIFF
+from fedvlr_jax.client.closed_form import CLOSED_FORM
+from fedvlr_jax.client.model import ClientData, ClientModel
+from fedvlr_jax.client.update import LocalTraining, whole_round
+from fedvlr_jax.client.ways import choose
+from tests.client.alone import new_state, rates, sent
+
+DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+def documented():
+    code = re.search(r"```python\n(.*?FedMF.*?)```", DOCS.read_text(), re.DOTALL)[1]
+    names = {}
+    exec(compile(code, str(DOCS), "exec"), names)
+    return names["FEDMF"]
+
+
+def test_the_documented_backbone_trains():
+    model = ClientModel(documented(), n_views=2, dim=4, routed=True)
+    training = LocalTraining(model, epochs=2, negatives=2, optimizer="sgd")
+    assert choose(training) is CLOSED_FORM
+    bent = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, linear=None))
+    rng = np.random.default_rng(0)
+    data = ClientData(jnp.int32(3), jnp.array([1, 4, 6, 10]))
+    arguments = sent(rng.standard_normal((10, 2, 4))), new_state(model), data, rates(0.5, 0.5)
+    key = jax.random.key(0)
+    found = whole_round(CLOSED_FORM, training, *arguments, key)
+    bent = dataclasses.replace(training, model=bent)
+    expected = whole_round(AUTODIFF, bent, *arguments, key)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert float(found[1].loss) > 0
