@@ -1,31 +1,70 @@
 """Bytes that cross between the server and one client in one round, in float32 and int32."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 _FLOAT, _ID = 4, 4
 
 
-def download_bytes(n_items: int, n_views: int, dim: int) -> int:
-    """The views of every item (asking for some would tell which items the client has)."""
-    return n_items * n_views * dim * _FLOAT
+@dataclass(frozen=True)
+class Protocol:
+    """What the two sides send each other.
 
-
-def upload_bytes(
-    lengths: Int[np.ndarray, " clients"],
-    n_items: int,
-    n_views: int,
-    dim: int,
-    epochs: int,
-    negatives: int,
-) -> float:
-    """Expected upload of a client, averaged over clients.
-
-    An id and G*d floats for every distinct row it touched, its weight and its loss. Its n train
-    items are always touched; each of the other I - n is missed by all epochs * negatives * n
-    uniform draws with probability (1 - 1/(I - n)) ** draws.
+    Attributes:
+        n_items: number of items I.
+        n_views: number of views G.
+        dim: width d.
+        network: floats of the backbone's network.
+        gamma: floats of the fusion operators' parameters.
+        pool: items of a client's pool of negatives, 0 for all that it has not.
+        draws: negatives that a client draws per train item and round.
+        local: whether clients move copies of what is shared (client mode `local`).
     """
-    pool = n_items - lengths
-    draws = epochs * negatives * lengths
-    rows = lengths + pool * (1 - (1 - 1 / pool) ** draws)
-    return float(rows.mean() * (_ID + n_views * dim * _FLOAT) + 2 * _FLOAT)
+
+    n_items: int
+    n_views: int
+    dim: int
+    network: int
+    gamma: int
+    pool: int
+    draws: int
+    local: bool
+
+    def download_bytes(self) -> int:
+        """To every client of the cohort.
+
+        The views of every item (asking for some would tell which items the client has) and the
+        network; in client mode `local` D and gamma as well. The frozen features, which that mode
+        needs, are sent once and not counted.
+        """
+        floats = self.n_items * self.n_views * self.dim + self.network
+        if self.local:
+            floats += self.n_items * self.dim + self.gamma
+        return floats * _FLOAT
+
+    def upload_bytes(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
+        """Expected upload of clients with histories of these lengths.
+
+        An id and a row for every distinct item that the client touched: G d floats of gradient, or
+        in client mode `local` d floats of D. Beside them the network, in client mode `local` gamma,
+        and the client's weight and loss.
+        """
+        row = self.dim if self.local else self.n_views * self.dim
+        dense = self.network + self.local * self.gamma + 2
+        return self.touched(lengths) * (_ID + row * _FLOAT) + dense * _FLOAT
+
+    def paper_upload_bytes(self) -> int:
+        """The paper's: gradients of D, gamma and the network, whatever the client has touched."""
+        return (self.n_items * self.dim + self.gamma + self.network + 2) * _FLOAT
+
+    def touched(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
+        """Expected number of distinct items that a client touches in a round.
+
+        Its n train items are always touched; each of the others in its pool is missed by all of its
+        uniform draws with probability (1 - 1/pool) ** draws.
+        """
+        outside = self.n_items - lengths
+        pool = np.minimum(self.pool, outside) if self.pool else outside
+        return lengths + pool * (1 - (1 - 1 / pool) ** (self.draws * lengths))

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import files
-from fedvlr_jax.analysis import communication, metrics, popularity, privacy, routers
+from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
@@ -32,6 +32,7 @@ from fedvlr_jax.simulation.simulation import (
     build,
     padded_share,
     parameter_counts,
+    protocol_of,
 )
 from fedvlr_jax.simulation.trainer import Trainer
 from fedvlr_jax.version import __version__
@@ -283,8 +284,7 @@ class _Run:
         users: Int[np.ndarray, " evaluated"],
     ) -> dict[str, Any]:
         data, federation = self.dataset.interactions, self.simulation.federation
-        method = self.config.method
-        n_views = len(method.used_views)
+        protocol = protocol_of(self.simulation, trainer.state)
         best = next(line for line in progress.lines if line["round"] == progress.best_round)
         prefix = "valid/"
         return {
@@ -312,17 +312,8 @@ class _Run:
                 "client_state_bytes": trainer.private_bytes,
             },
             "communication": {
-                "download_bytes_per_client_round": communication.download_bytes(
-                    data.n_items, n_views, method.dim
-                ),
-                "upload_bytes_per_client_round": communication.upload_bytes(
-                    data.lengths,
-                    data.n_items,
-                    n_views,
-                    method.dim,
-                    method.local_epochs,
-                    method.negatives,
-                ),
+                "download_bytes_per_client_round": protocol.download_bytes(),
+                "upload_bytes_per_client_round": float(protocol.upload_bytes(data.lengths).mean()),
             },
             "privacy": self._privacy(progress),
             "parameters": parameter_counts(self.simulation, trainer.state),

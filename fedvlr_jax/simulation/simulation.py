@@ -12,6 +12,7 @@ from jax.stages import Compiled
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax import backbones
+from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
@@ -342,3 +343,22 @@ def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str
         "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
         "private_per_client": simulation.federation.training.model.private_numbers(),
     }
+
+
+def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
+    """What server and clients send each other."""
+    federation = simulation.federation
+    training, model = federation.training, federation.training.model
+    fusion, network = (
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in state.server.params
+    )
+    return Protocol(
+        n_items=federation.n_items,
+        n_views=model.n_views,
+        dim=model.dim,
+        network=network,
+        gamma=fusion - federation.n_items * model.dim,
+        pool=model.pool,
+        draws=training.epochs * training.negatives,
+        local=training.mode == "local",
+    )
