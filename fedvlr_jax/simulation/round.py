@@ -249,9 +249,13 @@ def choose_cohort(
     sampled = choose_clients(
         sample_key, client, federation.n_clients, federation.cohort, federation.skew
     )
-    dropout_key = keys.for_round(key, keys.DROPOUT, number)
-    drawn = jax.random.uniform(dropout_key, (federation.n_clients,))
-    return sampled & (drawn.at[client].get(mode="clip") >= dropout)
+
+    def stay() -> Bool[Array, " rows"]:
+        dropout_key = keys.for_round(key, keys.DROPOUT, number)
+        drawn = jax.random.uniform(dropout_key, (federation.n_clients,))
+        return drawn.at[client].get(mode="clip") >= dropout
+
+    return sampled & jax.lax.cond(dropout > 0, stay, lambda: jnp.ones_like(sampled))
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
