@@ -74,7 +74,7 @@ BAD_FLAGS = [
     ("--rounds=-1", "--rounds=-1"),
     ("--colour=red", "colour"),
     ("rounds", "rounds: unexpected argument"),
-    ("--variant=MLP", "fedvlr, mlp, id"),
+    ("--variant=MLP", "fedvlr, mlp, vbpr, id"),
     ("--backbone=svd", "fedavg"),
     ("--views=sum,all", "--views=all"),
     ("--client_optimizer=newton", "sgd, adam"),
