@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command-line programs print the sentence on stderr and exit with code 2. Everything else
     that is raised is a bug in this package and keeps its traceback.
     """
+
+
+class DivergedError(UserError):
+    """Training whose loss or parameters stopped being finite; smaller learning rates may help."""

@@ -20,7 +20,7 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
@@ -212,7 +212,7 @@ class _Run:
         bad = int(jax.device_get(state.diverged))
         if bad >= 0:
             kept = f"round {progress.round}" if progress.round else "none, it was too early"
-            raise UserError(
+            raise DivergedError(
                 f"round {bad}: the loss or a parameter is not finite, expected smaller learning "
                 f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
             )

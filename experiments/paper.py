@@ -1,0 +1,106 @@
+"""The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from fedvlr_jax import data, names
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import together
+from fedvlr_jax.references.choose import references
+from fedvlr_jax.study import tables
+from fedvlr_jax.study.search import Combination, Grid, study
+
+USAGE = """
+    usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
+                                       [--seeds=N] [--rounds=N] [--out=DIR] ...
+
+    Trains every backbone with every variant, all with the same search for learning rates on
+    validation, and writes tables/*.csv and *.md: the data, accuracy beside centralized
+    references, parameters, and whether fedvlr differs from mlp. Run the same command again to go
+    on after an interruption.
+"""
+
+_SET_HERE = ("backbone", "variant", "server_lr", "client_lr", "seed")
+_DEFAULT_ROUNDS = 60
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting that the study does not set, and its own."""
+    cli.define_settings(into, leaves(), without=_SET_HERE)
+    into.set_default("rounds", _DEFAULT_ROUNDS)
+    for name, known in (("backbones", names.BACKBONES), ("variants", names.VARIANTS)):
+        flags.DEFINE_string(
+            name, ",".join(known), f"{name.capitalize()}, comma-separated.", flag_values=into
+        )
+    for name, rates in (("server_rates", Grid().server), ("client_rates", Grid().client)):
+        text = ",".join(f"{rate:g}" for rate in rates)
+        flags.DEFINE_string(name, text, "Learning rates tried, comma-separated.", flag_values=into)
+    flags.DEFINE_integer("seeds", 3, "Seeds per combination, counted from 0.", flag_values=into)
+    flags.DEFINE_string("out", "runs/paper", "Folder of the study.", flag_values=into)
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Study every combination, and renew the tables after each."""
+    combinations = [
+        Combination(backbone, variant)
+        for backbone in _names(values, "backbones", names.BACKBONES)
+        for variant in _names(values, "variants", names.VARIANTS)
+    ]
+    grid = Grid(_rates(values, "server_rates"), _rates(values, "client_rates"))
+    if values.seeds < 1:
+        raise UserError(f"--seeds={values.seeds}: expected a whole number of at least 1")
+    if together.count() > 1:
+        raise UserError("--num_processes: the study runs in one process")
+    settings = {"rounds": _DEFAULT_ROUNDS}
+    settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
+    dataset = data.load(Config.of(**settings))
+    folder = Path(values.out) / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write(tables.data_table(dataset), folder, "data")
+    central = list(references(dataset, seed=0))
+    found: list[Any] = []
+    for combination in combinations:
+        found.append(
+            study(combination, settings, dataset, grid, values.seeds, Path(values.out), _tell)
+        )
+        tables.write(tables.accuracy_table(found, central), folder, "accuracy")
+        tables.write(tables.parameter_table(found), folder, "parameters")
+        tables.write(tables.significance_table(found, "fedvlr", "mlp"), folder, "significance")
+    print((folder / "accuracy.md").read_text() + f"written to {folder}")
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def _names(values: flags.FlagValues, flag: str, known: tuple[str, ...]) -> list[str]:
+    parts = values[flag].value.split(",")
+    for part in parts:
+        if part not in known:
+            raise UserError(f"--{flag}={part}: expected names from {', '.join(known)}")
+    if len(set(parts)) != len(parts):
+        raise UserError(f"--{flag}={','.join(parts)}: a name is given twice")
+    return parts
+
+
+def _rates(values: flags.FlagValues, flag: str) -> tuple[float, ...]:
+    text = values[flag].value
+    try:
+        rates = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        rates = ()
+    if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) != len(rates):
+        raise UserError(f"--{flag}={text}: expected different numbers above 0, like 0.001,0.01")
+    return rates
+
+
+if __name__ == "__main__":
+    cli.run(main, FLAGS, USAGE)

@@ -1,0 +1,51 @@
+import pandas as pd
+import pytest
+
+from experiments import paper
+from tests.experiments import programs
+
+SMALL = (
+    *("--clients=30", "--items=30", "--dim=8", "--local_epochs=1", "--negatives=1", "--rounds=2"),
+    *("--eval_every=1", "--devices=1", "--buckets=1", "--server_rates=0.1", "--client_rates=0.1"),
+)
+
+
+def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
+    out = tmp_path / "paper"
+    arguments = (*SMALL, "--backbones=fcf", "--variants=mlp,fedvlr", "--seeds=2", f"--out={out}")
+    code, said, complaint = programs.in_process(paper, capsys, *arguments)
+    assert (code, complaint) == (0, "")
+    assert said.count("valid warm/ndcg@50") == 4 + 1  # and the head of the table
+    read = {p.stem: pd.read_csv(p) for p in (out / "tables").glob("*.csv")}
+    assert set(read) == {"data", "accuracy", "parameters", "significance"}
+    assert read["accuracy"]["recommender"].tolist() == [
+        *("fcf", "fcf", "popularity", "ItemKNN", "EASE", "VBPR")
+    ]
+    assert read["accuracy"]["warm/ndcg@50 sd"].notna().sum() == 2
+    assert read["significance"]["backbone"].tolist() == ["fcf"]
+    private = read["parameters"].set_index("variant")["private, thousands"]
+    assert private["fedvlr"] > private["mlp"]
+    stamps = {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")}
+    assert len(stamps) == 4
+    assert programs.in_process(paper, capsys, *arguments)[0] == 0
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")} == stamps
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--backbones=fedavg,x", "--backbones=x: expected names from fedavg, fcf"),
+        ("--variants=id,id", "--variants=id,id: a name is given twice"),
+        ("--server_rates=0.1,a", "--server_rates=0.1,a: expected different numbers above 0"),
+        ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
+        ("--seeds=0", "--seeds=0: expected a whole number of at least 1"),
+        ("--backbone=fcf", "Unknown command line flag 'backbone'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, flag, sentence):
+    out = tmp_path / "paper"
+    code, _, complaint = programs.in_process(paper, capsys, *SMALL, flag, f"--out={out}")
+    assert code == 2
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
+    assert not out.exists()

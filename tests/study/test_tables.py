@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedvlr_jax.references.choose import Reference
+from fedvlr_jax.simulation.run import Result
+from fedvlr_jax.study import tables
+from fedvlr_jax.study.search import Combination, Found
+from tests import worlds
+
+NAMES = [f"{g}{m}@50" for g in ("", "warm/", "cold/") for m in ("hr", "ndcg")]
+
+
+def a_run(folder: Path, value: float, ranks) -> Result:
+    folder.mkdir(parents=True)
+    warm = np.array([True, True, False, True])
+    np.savez(folder / "per_user.npz", rank=np.array(ranks), warm=warm)
+    scores = dict.fromkeys(NAMES, value) | {"cold/hr@50": None}
+    counts = {"private_per_client": 65, "server": 1000}
+    return Result({"valid": scores, "test": scores, "parameters": counts}, folder)
+
+
+@pytest.fixture
+def found(tmp_path):
+    runs = {
+        "fedvlr": [a_run(tmp_path / f"f{s}", 10.0 + s, [0, 1, 5, 2]) for s in range(3)],
+        "mlp": [a_run(tmp_path / f"m{s}", 8.0, [60, 4, 5, 3]) for s in range(3)],
+    }
+    return [Found(Combination("fcf", v), (1e-3, 0.1), tuple(r)) for v, r in runs.items()]
+
+
+def test_accuracy_is_mean_and_deviation_over_seeds_beside_the_references(found):
+    scores = dict.fromkeys(NAMES, 5.0)
+    references = [Reference("EASE", "penalty 10", scores, np.zeros(4, int), scores)]
+    table = tables.accuracy_table(found, references).set_index("variant")
+    assert table.loc["fedvlr", "warm/ndcg@50"] == 11
+    assert table.loc["fedvlr", "warm/ndcg@50 sd"] == pytest.approx(1.0)
+    assert table.loc["mlp", "server_lr"] == 1e-3
+    assert np.isnan(table.loc["fedvlr", "cold/hr@50"])
+    assert table.loc["centralized", "ndcg@50"] == 5
+    assert np.isnan(table.loc["centralized", "ndcg@50 sd"])
+
+
+def test_significance_is_over_warm_users(found):
+    (row,) = tables.significance_table(found, "fedvlr", "mlp").to_dict("records")
+    gain = [1, 1 / np.log2(3) - 1 / np.log2(6), 1 / np.log2(4) - 1 / np.log2(5)]
+    assert row["difference"] == "fedvlr - mlp"
+    assert row["users"] == 3
+    assert row["mean"] == pytest.approx(100 * np.mean(gain))
+    assert tables.significance_table(found[:1], "fedvlr", "mlp").empty
+
+
+def test_parameters_are_in_thousands(found):
+    table = tables.parameter_table(found)
+    assert table["private, thousands"].tolist() == [0.065, 0.065]
+    assert table["shared, thousands"].tolist() == [1.0, 1.0]
+
+
+def test_data_table_counts_held_out_items():
+    data = worlds.dataset()
+    (row,) = tables.data_table(data).to_dict("records")
+    inter = data.interactions
+    assert row["interactions"] == inter.lengths.sum() + 13 + (inter.test >= 0).sum()
+    assert row["sparsity %"] == pytest.approx(100 * (1 - row["interactions"] / (13 * 40)))
+    assert row["warm test users"] + row["cold test users"] == (inter.test >= 0).sum()
+
+
+def test_tables_are_written_twice(tmp_path, found):
+    table = tables.accuracy_table(found, [])
+    tables.write(table, tmp_path, "accuracy")
+    read = pd.read_csv(tmp_path / "accuracy.csv")
+    pd.testing.assert_frame_equal(read, table.astype(read.dtypes))
+    lines = (tmp_path / "accuracy.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
