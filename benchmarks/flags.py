@@ -6,8 +6,11 @@ from absl import flags
 
 from benchmarks import workload
 from experiments import cli
+from experiments.lists import distinct, names
 from fedvlr_jax import config
 from fedvlr_jax.errors import UserError
+
+__all__ = ["define_timing", "define_workload", "given_workload", "names", "sizes"]
 
 
 def define_workload(into: flags.FlagValues) -> None:
@@ -34,19 +37,6 @@ def given_workload(values: flags.FlagValues) -> dict[str, Any]:
     return cli.given_settings(values, workload.SETTINGS)
 
 
-def names(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
-    """The names in a comma-separated list.
-
-    Raises:
-        UserError: a name that is not known or stands twice.
-    """
-    found = text.split(",")
-    for name in found:
-        if name not in known:
-            raise UserError(f"--{flag}={text}: expected names from {', '.join(known)}")
-    return _distinct(flag, text, found)
-
-
 def sizes(flag: str, text: str) -> list[int]:
     """The numbers in a comma-separated list, ascending.
 
@@ -56,10 +46,4 @@ def sizes(flag: str, text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f"--{flag}={text}: expected whole numbers from 1 on, like 100,1000")
-    return sorted(_distinct(flag, text, [int(part) for part in parts]))
-
-
-def _distinct(flag: str, text: str, parts: list) -> list:
-    if len(set(parts)) != len(parts):
-        raise UserError(f"--{flag}={text}: a value is named twice")
-    return parts
+    return sorted(distinct(flag, text, [int(part) for part in parts]))

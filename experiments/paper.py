@@ -1,18 +1,16 @@
 """The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
 
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, lists
 from fedvlr_jax import data, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.processes import together
 from fedvlr_jax.references.choose import references
 from fedvlr_jax.study import tables
-from fedvlr_jax.study.search import Combination, Grid, study
+from fedvlr_jax.study.search import Combination, Found, Grid, study
 
 USAGE = """
     usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
@@ -51,14 +49,11 @@ def main(values: flags.FlagValues) -> None:
     """Study every combination, and renew the tables after each."""
     combinations = [
         Combination(backbone, variant)
-        for backbone in _names(values, "backbones", names.BACKBONES)
-        for variant in _names(values, "variants", names.VARIANTS)
+        for backbone in lists.names("backbones", values.backbones, names.BACKBONES)
+        for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
     grid = Grid(_rates(values, "server_rates"), _rates(values, "client_rates"))
-    if values.seeds < 1:
-        raise UserError(f"--seeds={values.seeds}: expected a whole number of at least 1")
-    if together.count() > 1:
-        raise UserError("--num_processes: the study runs in one process")
+    seeds = lists.seeds(values.seeds)
     settings = {"rounds": _DEFAULT_ROUNDS}
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
     dataset = data.load(Config.of(**settings))
@@ -66,11 +61,9 @@ def main(values: flags.FlagValues) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables.write(tables.data_table(dataset), folder, "data")
     central = list(references(dataset, seed=0))
-    found: list[Any] = []
+    found: list[Found] = []
     for combination in combinations:
-        found.append(
-            study(combination, settings, dataset, grid, values.seeds, Path(values.out), _tell)
-        )
+        found.append(study(combination, settings, dataset, grid, seeds, Path(values.out), _tell))
         tables.write(tables.accuracy_table(found, central), folder, "accuracy")
         tables.write(tables.parameter_table(found), folder, "parameters")
         tables.write(tables.significance_table(found, "fedvlr", "mlp"), folder, "significance")
@@ -79,16 +72,6 @@ def main(values: flags.FlagValues) -> None:
 
 def _tell(line: str) -> None:
     print(line, flush=True)
-
-
-def _names(values: flags.FlagValues, flag: str, known: tuple[str, ...]) -> list[str]:
-    parts = values[flag].value.split(",")
-    for part in parts:
-        if part not in known:
-            raise UserError(f"--{flag}={part}: expected names from {', '.join(known)}")
-    if len(set(parts)) != len(parts):
-        raise UserError(f"--{flag}={','.join(parts)}: a name is given twice")
-    return parts
 
 
 def _rates(values: flags.FlagValues, flag: str) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import pandas as pd
 from absl import flags
 
 import fedvlr_jax
-from experiments import cli
+from experiments import cli, lists
 from experiments.reporting import Progress
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
@@ -79,13 +79,12 @@ def runs(values: flags.FlagValues) -> list[fedvlr_jax.Config]:
         raise UserError(f"--clients={values.clients}: --data={values.data} brings its own clients")
     swept = _DEFAULT_CLIENTS if values.clients is None else values.clients
     clients = _numbers("clients", swept) if synthetic else [None]
-    variants = _distinct("variants", values.variants.split(","))
-    if values.seeds < 1:
-        raise UserError(f"--seeds={values.seeds}: expected a whole number of at least 1")
+    variants = lists.distinct("variants", values.variants, values.variants.split(","))
+    seeds = lists.seeds(values.seeds)
     settings = {"rounds": _DEFAULT_ROUNDS} | cli.given_settings(values, leaves(), without=_SWEPT)
     return [
         fedvlr_jax.Config.of(**settings, clients=n, variant=variant, seed=seed)
-        for n, variant, seed in itertools.product(sorted(clients), variants, range(values.seeds))
+        for n, variant, seed in itertools.product(sorted(clients), variants, seeds)
     ]
 
 
@@ -178,13 +177,7 @@ def _numbers(name: str, text: str) -> list[int]:
         raise UserError(
             f"--{name}={text}: expected whole numbers, comma-separated, like 100,1000"
         ) from None
-    return _distinct(name, numbers)
-
-
-def _distinct(name: str, parts: list) -> list:
-    if len(set(parts)) != len(parts):
-        raise UserError(f"--{name}={','.join(map(str, parts))}: a value is named twice")
-    return parts
+    return lists.distinct(name, text, numbers)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ if somebody has its held-out item in the train split, cold if nobody has.
 """
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 CUTOFFS = (10, 20, 50)
 SELECTION = "warm/ndcg@50"
@@ -36,11 +36,14 @@ def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
     for k in CUTOFFS:
         hit = ranks < k
-        # One relevant item: the ideal DCG is 1.
-        gain = np.where(hit, 1 / np.log2(ranks + 2.0), 0)
         values[f"hr@{k}"] = float(100 * hit.mean()) if len(ranks) else None
-        values[f"ndcg@{k}"] = float(100 * gain.mean()) if len(ranks) else None
+        values[f"ndcg@{k}"] = float(100 * gains(ranks, k).mean()) if len(ranks) else None
     return values
+
+
+def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*shape"]:
+    """NDCG@cutoff, from 0 to 1, of every rank: with one relevant item the ideal DCG is 1."""
+    return np.where(ranks < cutoff, 1 / np.log2(ranks + 2.0), 0)
 
 
 def selection_score(metrics: dict[str, float | None]) -> float:

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from fedvlr_jax.analysis import metrics
+
 _RESAMPLES = 9999
 _LEVEL = 0.95
 
@@ -28,7 +30,7 @@ def gains(ranks: Int[np.ndarray, "seeds users"], cutoff: int = 50) -> Float[np.n
         ranks: of every user's held-out item under every seed, 0 for the first; none is -1.
         cutoff: ranks from here on count nothing.
     """
-    return 100 * np.where(ranks < cutoff, 1 / np.log2(ranks + 2.0), 0).mean(axis=0)
+    return 100 * metrics.gains(ranks, cutoff).mean(axis=0)
 
 
 def paired(

@@ -1,20 +1,22 @@
 """Uniform negatives over items that are not in one client's history, without rejection."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
+_BOUND, _STEPS = 2**24, 64
 
-def _primes_above(bound: int, number: int) -> UInt32[np.ndarray, " number"]:
-    candidates = np.arange(bound + 1, bound + 50 * number)
+
+@functools.cache
+def _primes() -> UInt32[np.ndarray, " steps"]:
+    """Above every number of items there can be, so coprime to what is left outside a history."""
+    candidates = np.arange(_BOUND + 1, _BOUND + 50 * _STEPS)
     divisors = np.arange(2, int(candidates[-1] ** 0.5) + 1)
     is_prime = np.array([(c % divisors).all() for c in candidates])
-    return candidates[is_prime][:number].astype(np.uint32)
-
-
-# Above every number of items there can be, so each is coprime to what is left outside a history.
-_PRIMES = _primes_above(2**24, 64)
+    return candidates[is_prime][:_STEPS].astype(np.uint32)
 
 
 def sample_negatives(
@@ -56,7 +58,7 @@ def draw_pool(
     """
     number = (n_items - (history < n_items).sum()).astype(jnp.uint32)
     which, start = jax.random.bits(key, (2,), jnp.uint32)
-    step = jnp.asarray(_PRIMES)[which % len(_PRIMES)] % number
+    step = jnp.asarray(_primes())[which % _STEPS] % number
     place = jnp.arange(size, dtype=jnp.uint32)
     k = (start % number + place * step % number) % number
     items = outside(history, n_items, k.astype(jnp.int32))

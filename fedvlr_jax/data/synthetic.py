@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
+from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
 
-MODALITIES = ("image", "text", "id")
 FACTORS = 8  # latent width of each modality
 _FEATURE_WIDTH = 512  # CLIP ViT-B/32
 _FEATURE_NOISE = 0.5  # noise of a feature row, relative to its signal

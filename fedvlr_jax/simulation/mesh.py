@@ -68,12 +68,12 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
     return jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
 
-def split_evenly(mesh: Mesh, rows: np.ndarray) -> Array:
-    """Rows over the devices, with rows of zeros to make their number fit."""
+def split_evenly(mesh: Mesh, rows: np.ndarray, dtype: Any) -> Array:
+    """Rows over the devices as `dtype`, with rows of zeros to make their number fit."""
     size = -(-len(rows) // mesh.devices.size)
 
     def block(device: int) -> np.ndarray:
-        found = np.zeros((size, *rows.shape[1:]), rows.dtype)
+        found = np.zeros((size, *rows.shape[1:]), dtype)
         own = rows[device * size : (device + 1) * size]
         found[: len(own)] = own
         return found

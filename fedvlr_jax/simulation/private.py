@@ -22,7 +22,7 @@ STORED, INITIAL = -1, -2
 
 def initial_private(model: ClientModel, key: keys.Words, client: Int[Array, ""]) -> ClientState:
     """A client's private state before its first round; it depends on the key and the id only."""
-    return ClientState(common_router(model, key), _own_head(model, key, client), model.init_own())
+    return model.init(keys.stream(key, keys.PRIVATE), _head_key(key, client))
 
 
 def common_router(model: ClientModel, key: keys.Words) -> Any:
@@ -30,9 +30,8 @@ def common_router(model: ClientModel, key: keys.Words) -> Any:
     return model.init_router(keys.stream(key, keys.PRIVATE))
 
 
-def _own_head(model: ClientModel, key: keys.Words, client: Int[Array, ""]) -> Any:
-    own = jax.random.fold_in(keys.stream(key, keys.PRIVATE), jnp.maximum(client, 0))
-    return model.init_head(own)
+def _head_key(key: keys.Words, client: Int[Array, ""]) -> Array:
+    return jax.random.fold_in(keys.stream(key, keys.PRIVATE), jnp.maximum(client, 0))
 
 
 class Resident(NamedTuple):
@@ -91,7 +90,7 @@ class Slab(NamedTuple):
             fresh = jnp.expand_dims(source == INITIAL, range(1, found.ndim))
             return jnp.where(fresh, initial, found)
 
-        heads = jax.vmap(lambda client: _own_head(model, self.key, client))(data.client)
+        heads = jax.vmap(lambda client: model.init_head(_head_key(self.key, client)))(data.client)
         return ClientState(
             router=jax.tree.map(chosen, self.router, found.router),
             head=jax.tree.map(chosen, heads, found.head),

@@ -109,17 +109,19 @@ def train_cohort(
     ) -> tuple[Private, CohortSum, Array]:
         round_key = keys.for_round(key, keys.CLIENT, sent.round)
 
+        def clipped_round(
+            before: ClientState, data: ClientData, key: Array
+        ) -> tuple[ClientState, Upload]:
+            after, upload = whole_round(local, training, sent, before, data, rates, key)
+            return after, clipped(upload, rates.clip)
+
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, total, bad = carry
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows, data)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
-            if training.clipped:
-                after, uploads = jax.vmap(
-                    lambda before, data, key: _clipped_round(
-                        training, sent, before, data, rates, key
-                    )
-                )(before, data, client_keys)
+            if training.clipped:  # needs the whole upload: its parts are held until the end
+                after, uploads = jax.vmap(clipped_round)(before, data, client_keys)
                 total = _added(total, uploads)
                 return private.write(rows, after), total, bad + ~_all_finite(after)
 
@@ -160,19 +162,6 @@ def train_cohort(
         out_specs=(private.spec(), EVERYWHERE, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, key)
-
-
-def _clipped_round(
-    training: LocalTraining,
-    sent: Broadcast,
-    before: ClientState,
-    data: ClientData,
-    rates: ClientRates,
-    key: Array,
-) -> tuple[ClientState, Upload]:
-    """One client's round; clipping needs the whole upload, so its parts are held until the end."""
-    after, upload = whole_round(choose(training), training, sent, before, data, rates, key)
-    return after, clipped(upload, rates.clip)
 
 
 def _added(total: CohortSum, uploads: Upload) -> CohortSum:

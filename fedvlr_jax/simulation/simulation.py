@@ -187,7 +187,7 @@ def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
     """The views of a run on this data set.
 
     Raises:
-        UserError: a view of a modality that is missing, or a pool that is too large.
+        UserError: a view of a modality that is missing.
     """
     method, catalogue = config.method, dataset.catalogue
     missing = [name for name in ("image", "text") if getattr(catalogue, name) is None]
@@ -199,24 +199,27 @@ def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
             raise UserError(f"--views={view}: the data set {dataset.name} has no {needed} features")
         if view == "graph" and len(missing) == 2:
             raise UserError(f"--views=graph: the data set {dataset.name} has no features")
-    n_items = dataset.interactions.n_items
-    if method.negative_pool * n_items >= 2**32:
-        raise UserError(
-            f"--negative_pool={method.negative_pool}: expected at most {(2**32 - 1) // n_items} "
-            f"with {n_items} items"
-        )
     return method.used_views
 
 
 def _model(
     method: MethodConfig, views: tuple[str, ...], data: Interactions, equal: bool
 ) -> ClientModel:
-    """The clients' model; `equal` makes all clients count the same, as clipped ones have to."""
+    """The clients' model; `equal` makes all clients count the same, as clipped ones have to.
+
+    Raises:
+        UserError: a pool of negatives that is too large.
+    """
     backbone = backbones.get(method.backbone)
     if equal:
         backbone = dataclasses.replace(backbone, weight=backbones.equally)
     most = data.n_items - int(data.lengths.min())
     pool = method.negative_pool or (_POOL if backbone.own_rows is not None else 0)
+    if pool * data.n_items >= 2**32:  # see client/negatives.py: draw_pool
+        raise UserError(
+            f"--negative_pool={pool}: expected at most {(2**32 - 1) // data.n_items} with "
+            f"{data.n_items} items"
+        )
     return ClientModel(
         backbone,
         len(views),
@@ -257,12 +260,12 @@ def _features(mesh: Mesh, views: tuple[str, ...], dataset: Dataset) -> Features:
     read = {
         name: None
         if rows is None or set(views) <= set(MODALITIES) - {name}
-        else split_evenly(mesh, rows.astype(np.float32))
+        else split_evenly(mesh, rows, np.float32)
         for name, rows in (("image", catalogue.image), ("text", catalogue.text))
     }
     neighbours = None
     if "graph" in views:
-        neighbours = split_evenly(mesh, nearest(catalogue.image, catalogue.text))
+        neighbours = split_evenly(mesh, nearest(catalogue.image, catalogue.text), np.int32)
     return Features(**read, neighbours=neighbours)
 
 

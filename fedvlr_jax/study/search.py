@@ -1,7 +1,7 @@
 """One combination of backbone and variant: rates chosen on validation, then several seeds."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,11 @@ def study(
     settings: dict[str, Any],
     dataset: Dataset,
     grid: Grid,
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     tell: Callable[[str], None],
 ) -> Found:
-    """Search rates with seed 0, then train the other seeds at the chosen ones.
+    """Search rates with the first seed, then train the others at the chosen ones.
 
     Rates are traced, so all of it compiles once. Runs that are finished already are not done again.
 
@@ -67,7 +67,7 @@ def study(
         settings: of `Config.of`, but for what the study sets.
         dataset: the data that the settings name.
         grid: rates to try; those that diverge are left out.
-        seeds: number of seeds, counted from 0.
+        seeds: of the runs, at least one.
         out: folder of the study; runs are in `out/runs/<combination>/`.
         tell: takes a line for every run.
 
@@ -94,12 +94,12 @@ def study(
     tried: dict[Rates, Result] = {}
     for rates in grid:
         try:
-            tried[rates] = run(rates, 0)
+            tried[rates] = run(rates, seeds[0])
         except DivergedError as reason:
             tell(f"{combination.name} server{rates[0]:g}-client{rates[1]:g}: {reason}")
     if not tried:
         raise UserError(f"{combination.name}: diverges at all rates, expected smaller ones")
     # The first of equal scores: the smallest rates.
     best = max(tried, key=lambda r: metrics.selection_score(tried[r].summary["valid"]))
-    others = (run(best, seed) for seed in range(1, seeds))
+    others = (run(best, seed) for seed in seeds[1:])
     return Found(combination, best, (tried[best], *others))

@@ -34,8 +34,8 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("--backbones=fedavg,x", "--backbones=x: expected names from fedavg, fcf"),
-        ("--variants=id,id", "--variants=id,id: a name is given twice"),
+        ("--backbones=fedavg,x", "--backbones=fedavg,x: expected names from fedavg, fcf"),
+        ("--variants=id,id", "--variants=id,id: a value is named twice"),
         ("--server_rates=0.1,a", "--server_rates=0.1,a: expected different numbers above 0"),
         ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
         ("--seeds=0", "--seeds=0: expected a whole number of at least 1"),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.round import choose_cohort, federated_round
 from fedvlr_jax.simulation.sampling import choose_clients
@@ -114,3 +115,9 @@ def test_noise_moves_the_server_by_its_size(settings):
         assert moved_by == pytest.approx(0.05, rel=0.2)  # 320 numbers
     else:
         assert moved_by > 0
+
+
+@pytest.mark.parametrize("variant", ["fedvlr", "vbpr"])
+def test_a_pool_that_is_too_large_is_refused(variant):
+    with pytest.raises(UserError, match=r"--negative_pool=200000000: expected at most 107374182"):
+        worlds.simulation(variant=variant, negative_pool=200_000_000)

@@ -21,7 +21,7 @@ ID = Combination("fcf", "id")
 def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path):
     lines = []
     grid = Grid(server=(1e-4, 0.3), client=(0.5, 3e38))
-    found = study(ID, SETTINGS, worlds.dataset(), grid, 2, tmp_path, lines.append)
+    found = study(ID, SETTINGS, worlds.dataset(), grid, range(2), tmp_path, lines.append)
     scores = {}
     for summary in (tmp_path / "runs" / "fcf-id").glob("*seed0/summary.json"):
         config = json.loads((summary.parent / "config.json").read_text())
@@ -33,11 +33,11 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path):
     assert [r.out.name.split("-")[-1] for r in found.runs] == ["seed0", "seed1"]
     assert len(lines) == 2 + 2 + 1
     # Again: nothing is trained, and the result is the same.
-    again = study(ID, SETTINGS, worlds.dataset(), grid, 2, tmp_path, lines.append)
+    again = study(ID, SETTINGS, worlds.dataset(), grid, range(2), tmp_path, lines.append)
     assert [r.summary for r in again.runs] == [r.summary for r in found.runs]
 
 
 def test_a_combination_that_always_diverges_is_a_sentence(tmp_path):
     grid = Grid(server=(1e-3,), client=(3e38,))
     with pytest.raises(UserError, match="fcf-id: diverges at all rates"):
-        study(ID, SETTINGS, worlds.dataset(), grid, 1, tmp_path, lambda _: None)
+        study(ID, SETTINGS, worlds.dataset(), grid, range(1), tmp_path, lambda _: None)

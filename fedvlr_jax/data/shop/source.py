@@ -8,7 +8,8 @@ import numpy as np
 from fedvlr_jax.data.raw.types import Log, Raw
 from fedvlr_jax.data.shop.draw import draw
 from fedvlr_jax.data.shop.goods import SEEN, Goods, draw_goods, factors
-from fedvlr_jax.data.synthetic import FACTORS, MODALITIES, Items, draw_clients, zipf
+from fedvlr_jax.data.synthetic import FACTORS, Items, draw_clients, zipf
+from fedvlr_jax.names import MODALITIES
 
 _OPENING = 1_700_000_000.0  # when the shop opens, seconds since 1970
 _DAY = 86_400.0

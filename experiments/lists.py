@@ -1,0 +1,38 @@
+"""Comma-separated lists in flags."""
+
+from fedvlr_jax.errors import UserError
+
+
+def names(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
+    """The names in a comma-separated list.
+
+    Raises:
+        UserError: a name that is not known or stands twice.
+    """
+    found = text.split(",")
+    for name in found:
+        if name not in known:
+            raise UserError(f"--{flag}={text}: expected names from {', '.join(known)}")
+    return distinct(flag, text, found)
+
+
+def distinct(flag: str, text: str, parts: list) -> list:
+    """The values that were read from a list.
+
+    Raises:
+        UserError: one stands twice.
+    """
+    if len(set(parts)) != len(parts):
+        raise UserError(f"--{flag}={text}: a value is named twice")
+    return parts
+
+
+def seeds(number: int) -> range:
+    """The seeds that `--seeds=number` asks for, counted from 0.
+
+    Raises:
+        UserError: there is none.
+    """
+    if number < 1:
+        raise UserError(f"--seeds={number}: expected a whole number of at least 1")
+    return range(number)
