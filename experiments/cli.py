@@ -11,6 +11,7 @@ from typing import Any
 
 from absl import flags
 
+from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import start
 from fedvlr_jax.settings import setting_type
@@ -25,7 +26,7 @@ def define_settings(
     """Define a flag for every one of the `settings` but those in `without`."""
     for name, leaf in settings.items():
         if name not in without:
-            default = ",".join(leaf.default) if name == "views" else leaf.default
+            default = ",".join(leaf.default) if name in LISTS else leaf.default
             _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
 
 
@@ -38,6 +39,11 @@ def given_settings(
         for name in settings
         if name not in without and values[name].present
     }
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usage: str) -> None:

@@ -1,5 +1,7 @@
 """Comma-separated lists in flags."""
 
+import math
+
 from fedvlr_jax.errors import UserError
 
 
@@ -36,3 +38,22 @@ def seeds(number: int) -> range:
     if number < 1:
         raise UserError(f"--seeds={number}: expected a whole number of at least 1")
     return range(number)
+
+
+def positive_numbers(flag: str, text: str) -> tuple[float, ...]:
+    """The numbers in a comma-separated list.
+
+    Raises:
+        UserError: one is not a number above 0, or stands twice.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if (
+        not numbers
+        or not all(0 < x < math.inf for x in numbers)
+        or len(set(numbers)) != len(numbers)
+    ):
+        raise UserError(f"--{flag}={text}: expected different numbers above 0, like 0.001,0.01")
+    return numbers

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, lists
+from experiments import cli, grids, lists
 from fedvlr_jax import data, names
 from fedvlr_jax.config import Config, leaves
-from fedvlr_jax.errors import UserError
 from fedvlr_jax.references.choose import references
 from fedvlr_jax.study import tables
-from fedvlr_jax.study.search import Combination, Found, Grid, study
+from fedvlr_jax.study.search import Combination, Found, Study
 
 USAGE = """
     usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
@@ -22,7 +21,7 @@ USAGE = """
     on after an interruption.
 """
 
-_SET_HERE = ("backbone", "variant", "server_lr", "client_lr", "seed")
+_SET_HERE = ("backbone", "variant", *grids.SET_HERE)
 _DEFAULT_ROUNDS = 60
 
 
@@ -34,10 +33,7 @@ def define_flags(into: flags.FlagValues) -> None:
         flags.DEFINE_string(
             name, ",".join(known), f"{name.capitalize()}, comma-separated.", flag_values=into
         )
-    for name, rates in (("server_rates", Grid().server), ("client_rates", Grid().client)):
-        text = ",".join(f"{rate:g}" for rate in rates)
-        flags.DEFINE_string(name, text, "Learning rates tried, comma-separated.", flag_values=into)
-    flags.DEFINE_integer("seeds", 3, "Seeds per combination, counted from 0.", flag_values=into)
+    grids.define_flags(into)
     flags.DEFINE_string("out", "runs/paper", "Folder of the study.", flag_values=into)
 
 
@@ -52,8 +48,7 @@ def main(values: flags.FlagValues) -> None:
         for backbone in lists.names("backbones", values.backbones, names.BACKBONES)
         for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
-    grid = Grid(_rates(values, "server_rates"), _rates(values, "client_rates"))
-    seeds = lists.seeds(values.seeds)
+    grid, seeds = grids.grid(values), lists.seeds(values.seeds)
     settings = {"rounds": _DEFAULT_ROUNDS}
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
     dataset = data.load(Config.of(**settings))
@@ -61,28 +56,14 @@ def main(values: flags.FlagValues) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables.write(tables.data_table(dataset), folder, "data")
     central = list(references(dataset, seed=0))
+    study = Study(settings, dataset, grid, seeds, Path(values.out), cli.tell)
     found: list[Found] = []
     for combination in combinations:
-        found.append(study(combination, settings, dataset, grid, seeds, Path(values.out), _tell))
+        found.append(study.search(combination))
         tables.write(tables.accuracy_table(found, central), folder, "accuracy")
         tables.write(tables.parameter_table(found), folder, "parameters")
         tables.write(tables.significance_table(found, "fedvlr", "mlp"), folder, "significance")
     print((folder / "accuracy.md").read_text() + f"written to {folder}")
-
-
-def _tell(line: str) -> None:
-    print(line, flush=True)
-
-
-def _rates(values: flags.FlagValues, flag: str) -> tuple[float, ...]:
-    text = values[flag].value
-    try:
-        rates = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        rates = ()
-    if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) != len(rates):
-        raise UserError(f"--{flag}={text}: expected different numbers above 0, like 0.001,0.01")
-    return rates
 
 
 if __name__ == "__main__":

@@ -88,6 +88,11 @@ class MethodConfig:
         ("sum", "mlp", "gate"),
         f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}.",
     )
+    modalities: tuple[str, ...] = setting(
+        names.MODALITIES,
+        "What views are fused from, comma-separated, from image, text and id; a data set may have "
+        "less.",
+    )
     dim: int = setting(64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE)
     local_epochs: int = setting(
         5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
@@ -132,7 +137,7 @@ class MethodConfig:
     def used_views(self) -> tuple[str, ...]:
         """The fusion operators that the variant uses (METHOD "Variants of each backbone")."""
         if self.variant == "vbpr":
-            return names.MODALITIES
+            return self.modalities
         return self.views if self.variant == "fedvlr" else (self.variant,)
 
 
@@ -220,6 +225,7 @@ class ExecutionConfig:
     )
 
 
+LISTS = {"views": names.VIEWS, "modalities": names.MODALITIES}
 LAYOUT = tuple(leaf.name for leaf in dataclasses.fields(ExecutionConfig))
 
 
@@ -238,8 +244,8 @@ class Config:
         """Make a validated configuration from flat settings, named like the flags.
 
         Args:
-            **settings: any leaf of the tree, e.g. `data="data/KU"`, `rounds=50`. `views` may be a
-                comma-separated string or a sequence of names.
+            **settings: any leaf of the tree, e.g. `data="data/KU"`, `rounds=50`. Lists (`LISTS`)
+                may be a comma-separated string or a sequence of names.
 
         Raises:
             UserError: an unknown name, a value of the wrong type or out of its range, or settings
@@ -254,8 +260,8 @@ class Config:
         for group in dataclasses.fields(cls):
             kind = group.type
             values = {
-                leaf.name: _checked_views(settings["views"])
-                if leaf.name == "views"
+                leaf.name: _checked_names(leaf.name, settings[leaf.name], LISTS[leaf.name])
+                if leaf.name in LISTS
                 else checked(leaf, settings[leaf.name])
                 for leaf in dataclasses.fields(kind)
                 if leaf.name in settings
@@ -268,8 +274,7 @@ class Config:
         merged: dict[str, Any] = {}
         for group in dataclasses.asdict(self).values():
             merged |= group
-        merged["views"] = ",".join(self.method.views)
-        return merged
+        return merged | {name: ",".join(merged[name]) for name in LISTS}
 
 
 def leaves() -> dict[str, dataclasses.Field]:
@@ -281,17 +286,17 @@ def leaves() -> dict[str, dataclasses.Field]:
     }
 
 
-def _checked_views(value: Any) -> tuple[str, ...]:
-    views = value.split(",") if isinstance(value, str) else value
-    if not isinstance(views, tuple | list) or not views:
-        raise UserError(f"--views={value}: expected names from {', '.join(names.VIEWS)}")
-    views = tuple(views)
-    for view in views:
-        if view not in names.VIEWS:
-            raise UserError(f"--views={view}: expected names from {', '.join(names.VIEWS)}")
-    if len(set(views)) != len(views):
-        raise UserError(f"--views={','.join(views)}: a view is named twice")
-    return views
+def _checked_names(flag: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    found = value.split(",") if isinstance(value, str) else value
+    expected = f"expected names from {', '.join(known)}"
+    if not isinstance(found, tuple | list) or not found:
+        raise UserError(f"--{flag}={value}: {expected}")
+    for name in found:
+        if name not in known:
+            raise UserError(f"--{flag}={name}: {expected}")
+    if len(set(found)) != len(found):
+        raise UserError(f"--{flag}={','.join(found)}: a name stands twice")
+    return tuple(found)
 
 
 def _resolved(config: Config) -> Config:
@@ -320,6 +325,12 @@ def _resolved(config: Config) -> Config:
 
 
 def _check_method(method: MethodConfig) -> None:
+    for view in method.used_views:
+        needed = view.removesuffix("_dominant")
+        if needed in set(names.MODALITIES) - set(method.modalities):
+            raise UserError(
+                f"--modalities={','.join(method.modalities)}: the view {view} needs {needed}"
+            )
     if method.client_mode == "local" and "graph" in method.used_views:
         raise UserError(
             "--views=graph: mixes rows of different items, which --client_mode=local has not all; "

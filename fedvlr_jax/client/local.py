@@ -24,7 +24,7 @@ from fedvlr_jax.client.update import (
     draw,
     places,
 )
-from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
+from fedvlr_jax.fusion.operators import EMBEDDING, Features
 from fedvlr_jax.protocol import Broadcast, Upload
 
 
@@ -103,7 +103,7 @@ def _fused(
     training: LocalTraining, copies: _Copies, place: Int[Array, " n"], features: Features
 ) -> Float[Array, "n views dim"]:
     """Views of some items, fused by the client's copies; `place` of each among the touched."""
-    fusion = Fusion(training.views, len(place), training.model.dim)
+    fusion = training.fusion.clone(n_items=len(place))
     params = {EMBEDDING: copies.embedding[place], **copies.gamma}
     return fusion.apply({"params": params}, features)
 

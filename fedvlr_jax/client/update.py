@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.negatives import sample_negatives, sample_slots
+from fedvlr_jax.fusion.operators import Fusion
 from fedvlr_jax.protocol import Broadcast, Upload
 
 Work = Any  # what a client keeps from one local epoch to the next: a pytree of arrays
@@ -47,7 +48,7 @@ class LocalTraining:
         epochs: local epochs A.
         negatives: drawn per positive and epoch.
         optimizer: optax's name of the optimizer of everything private.
-        views: the fusion operators' names, for client mode "local".
+        fusion: the server's model, which clients in mode "local" apply by themselves.
         mode: "accumulate" or "local".
         clipped: whether uploads are clipped.
     """
@@ -56,7 +57,7 @@ class LocalTraining:
     epochs: int
     negatives: int
     optimizer: str
-    views: tuple[str, ...] = ()
+    fusion: Fusion | None = None
     mode: str = "accumulate"
     clipped: bool = False
 

@@ -150,34 +150,62 @@ _MIXED: dict[str, Any] = {
 
 
 class Fusion(nn.Module):
-    """The server's model: ID embeddings D and the operators g_1..g_G with their gamma."""
+    """The server's model: ID embeddings D and the operators g_1..g_G with their gamma.
+
+    `used` are the modalities that views may read. D is there even where none reads it.
+    """
 
     views: tuple[str, ...]
     n_items: int
     dim: int
+    used: tuple[str, ...] = MODALITIES
 
     @nn.compact
-    def __call__(self, features: Features) -> Float[Array, "items views dim"]:
+    def __call__(self, features: Features, without: str = "") -> Float[Array, "items views dim"]:
         """F_1..F_G of every item, stacked on the second axis (a row holds all its views).
 
         Only `graph` mixes rows, so where the features' rows are split over devices, so is the work.
+
+        Args:
+            features: of the items.
+            without: a modality whose v, c or e are the same for all items, namely their mean.
         """
         embedding = self.param(
             EMBEDDING, nn.initializers.normal(_EMBEDDING_SCALE), (self.n_items, self.dim)
         )
-        inputs = dict(zip(MODALITIES, (features.image, features.text, embedding), strict=True))
-        n_rows = max(len(rows) for rows in inputs.values() if rows is not None)
-        inputs["id"] = jnp.pad(embedding, ((0, n_rows - self.n_items), (0, 0)))
         # Each operator has maps of its own; a view named like a modality is that one alone.
         mapped: dict[str, Mapped] = {view: {} for view in self.views}
-        for modality, rows in inputs.items():
+        for modality, rows in self._inputs(features, embedding).items():
             readers = [view for view in self.views if view in _MIXED or view == modality]
-            if rows is not None and readers:
-                own = _Maps(len(readers), self.dim, name=modality)(rows)
-                for view, part in zip(readers, own, strict=True):
-                    mapped[view][modality] = part
+            own = _Maps(len(readers), self.dim, name=modality)(rows)
+            if modality == without:
+                own = [
+                    jnp.broadcast_to(part[: self.n_items].mean(axis=0), part.shape) for part in own
+                ]
+            for view, part in zip(readers, own, strict=True):
+                mapped[view][modality] = part
         fused = [
             _MIXED.get(view, Sum)(self.dim, name=f"view_{view}")(mapped[view], features)
             for view in self.views
         ]
         return jnp.stack(fused, axis=1)[: self.n_items]
+
+    def modalities(self, features: Features) -> tuple[str, ...]:
+        """Those that some view reads and the features have, in the order of `MODALITIES`."""
+        there = {"image": features.image, "text": features.text, "id": self.n_items}
+        return tuple(
+            name
+            for name in MODALITIES
+            if there[name] is not None
+            and name in self.used
+            and any(view in _MIXED or view == name for view in self.views)
+        )
+
+    def _inputs(
+        self, features: Features, embedding: Float[Array, "items dim"]
+    ) -> dict[str, Float[Array, "rows width"]]:
+        """V, C and D of what some view reads, with as many rows each."""
+        inputs = {"image": features.image, "text": features.text, "id": embedding}
+        n_rows = max(len(rows) for rows in inputs.values() if rows is not None)
+        inputs["id"] = jnp.pad(embedding, ((0, n_rows - self.n_items), (0, 0)))
+        return {name: inputs[name] for name in self.modalities(features)}

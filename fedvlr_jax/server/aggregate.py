@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
+from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.protocol import Broadcast, CohortSum, Operators
 from fedvlr_jax.server.privacy import with_noise
 
@@ -90,6 +91,20 @@ def broadcast(
     operators = Operators(state.params.fusion, features) if local else None
     views = server.fusion.apply(state.params.fusion, features)
     return Broadcast(views, state.params.network, number, operators)
+
+
+def removals(
+    server: Server, state: ServerState, features: Features
+) -> Float[Array, "modalities items views dim"]:
+    """The views without each of `MODALITIES`; where no view reads one, they are as they were."""
+    views = server.fusion.apply(state.params.fusion, features)
+    read = server.fusion.modalities(features)
+    return jnp.stack(
+        [
+            server.fusion.apply(state.params.fusion, features, name) if name in read else views
+            for name in MODALITIES
+        ]
+    )
 
 
 def nothing(server: Server, sent: Broadcast) -> CohortSum:

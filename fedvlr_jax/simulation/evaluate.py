@@ -7,7 +7,7 @@ of candidates that come before the held-out item.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.reliance import reliance
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
@@ -24,7 +25,16 @@ from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
 TOP_K = 50
+Shared = TypeVar("Shared")  # a pytree of arrays that is the same for all clients
 Results = TypeVar("Results")  # a pytree of arrays with a leading row axis
+
+
+class Tastes(NamedTuple):
+    """Clients' top items, view weights w_u, and reliance of their scores on each modality."""
+
+    top: Int[Array, "rows top"]
+    weights: Float[Array, "rows views"]
+    reliance: Float[Array, "rows modalities"]
 
 
 @dataclass(frozen=True)
@@ -139,31 +149,38 @@ def rankings(
     evaluation: Evaluation,
     key: keys.Words,
     sent: Broadcast,
+    removed: Float[Array, "modalities items views dim"],
     private: Private,
     population: Population,
     chosen: Bool[Array, " rows"],
-) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
-    """Every chosen client's top items (-1 for all others) and its view weights (NaN)."""
-    ties = keys.stream(key, keys.TIES)
+) -> Tastes:
+    """What every chosen client gets to see and what it looks at; for the others -1 and NaN."""
+    model, ties = evaluation.model, keys.stream(key, keys.TIES)
 
-    def one(sent: Broadcast, state: ClientState, data: ClientData, _: Array) -> tuple:
-        scores, weights = candidate_scores(evaluation.model, sent, state, data)
-        return top_items(scores, tie_order(ties, data.client, evaluation.n_items)), weights
+    def one(
+        shared: tuple[Broadcast, Array], state: ClientState, data: ClientData, _: Array
+    ) -> Tastes:
+        sent, removed = shared
+        scores, weights = candidate_scores(model, sent, state, data)
+        top = top_items(scores, tie_order(ties, data.client, evaluation.n_items))
+        relies = reliance(model, sent.network, state, weights, sent.views, removed)
+        return Tastes(top, weights, relies)
 
     n_rows = population.client.shape[0]
-    empty = (
+    empty = Tastes(
         jnp.full((n_rows, TOP_K), NO_ITEM, jnp.int32),
-        jnp.full((n_rows, evaluation.model.n_views), jnp.nan),
+        jnp.full((n_rows, model.n_views), jnp.nan),
+        jnp.full((n_rows, len(removed)), jnp.nan),
     )
-    unused = population.client
-    return _over_clients(evaluation, one, key, sent, private, population, chosen, unused, empty)
+    shared, unused = (sent, removed), population.client
+    return _over_clients(evaluation, one, key, shared, private, population, chosen, unused, empty)
 
 
 def _over_clients(
     evaluation: Evaluation,
-    one: Callable[[Broadcast, ClientState, ClientData, Array], Results],
+    one: Callable[[Shared, ClientState, ClientData, Array], Results],
     key: keys.Words,
-    sent: Broadcast,
+    shared: Shared,
     private: Private,
     population: Population,
     chosen: Bool[Array, " rows"],
@@ -174,7 +191,7 @@ def _over_clients(
 
     def on_device(
         key: keys.Words,
-        sent: Broadcast,
+        shared: Shared,
         private: Private,
         population: Population,
         chosen: Array,
@@ -185,7 +202,7 @@ def _over_clients(
             data = with_pools(data, key, evaluation.n_items, evaluation.model.pool)
             states = private.read(evaluation.model, rows, data)
             extras = extra.at[rows].get(mode="clip")
-            found = jax.vmap(one, in_axes=(None, 0, 0, 0))(sent, states, data, extras)
+            found = jax.vmap(one, in_axes=(None, 0, 0, 0))(shared, states, data, extras)
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
 
         return for_each_chunk(
@@ -198,4 +215,4 @@ def _over_clients(
         in_specs=(EVERYWHERE, EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
         out_specs=BY_CLIENT,
         check_vma=False,
-    )(key, sent, private, population, chosen, extra, empty)
+    )(key, shared, private, population, chosen, extra, empty)

@@ -47,10 +47,10 @@ class OnDevice:
         """See `Trainer`."""
         simulation = self._simulation
         found = self._programs.rankings(self.state, simulation.population, simulation.features)
-        top, weights = (x[: simulation.n_clients] for x in together.fetched(found))
+        tastes, made_of = together.fetched(found)
         # The clients that were evaluated are the ones with view weights, held-out item or not.
-        users = np.flatnonzero(np.isfinite(weights).all(axis=1))
-        return Rankings(users, top[users], weights[users])
+        users = np.flatnonzero(np.isfinite(tastes.weights[: simulation.n_clients]).all(axis=1))
+        return Rankings(users, *(x[users] for x in tastes), made_of)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Trainer`."""

@@ -21,6 +21,7 @@ from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
@@ -256,8 +257,9 @@ class _Run:
         """Test the best round and write rankings, per-client results and the summary."""
         data = self.dataset.interactions
         ranks, warm = trainer.ranks("test"), data.warm("test")
-        users, top, weights = trainer.rankings()
-        self._write(files.write_arrays, "rankings.npz", users=users, topk=top)
+        found = trainer.rankings()
+        users, weights = found.users, found.weights
+        self._write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
         self._write(
             files.write_arrays,
             "per_user.npz",
@@ -266,8 +268,15 @@ class _Run:
             history_length=data.lengths[users],
             warm=warm[users],
             view_weights=weights,
+            reliance=found.reliance,
         )
         summary = self._summary(trainer, progress, metrics.from_ranks(ranks, warm), users)
+        summary["composition"] = {
+            view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
+            for view, shares in zip(
+                self.simulation.federation.server.fusion.views, found.composition, strict=True
+            )
+        }
         if self.config.method.variant == "fedvlr":
             router = routers.summarize(self.config.method.used_views, weights)
             self.reporter.note(router.sentence())

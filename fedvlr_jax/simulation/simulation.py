@@ -16,8 +16,9 @@ from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
-from fedvlr_jax.data.types import Dataset, Interactions
+from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.names import MODALITIES
@@ -97,7 +98,7 @@ class Programs:
 
     `round`: state, population, features, rates -> state (donated), loss.
     `ranks`: state, population, features, target -> every client's rank.
-    `rankings`: state, population, features -> top items and view weights.
+    `rankings`: state, population, features -> every client's tastes, and what views are made of.
     """
 
     round: Compiled
@@ -112,7 +113,8 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
     """
     method, data = config.method, dataset.interactions
-    views = _views(config, dataset)
+    catalogue = _catalogue(config.method, dataset)
+    views = _views(config.method, dataset.name, catalogue)
     mesh = make_mesh(config.execution.devices)
     part = config.participation
     model = _model(method, views, data, equal=part.clip_norm > 0)
@@ -124,14 +126,14 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     training_chunks = Chunking(floats, fixed)
     numbers = model.private_numbers()
     server = aggregate.create(
-        Fusion(views, data.n_items, method.dim),
+        Fusion(views, data.n_items, method.dim, method.modalities),
         method.server_optimizer,
         model.backbone,
         model.width,
         method.client_mode,
         part.gradient_noise > 0,
     )
-    features = _features(mesh, views, dataset)
+    features = _features(mesh, views, catalogue)
     floats_of_a_client = _training_floats(config, server, model, features)
     federation = Federation(
         server=server,
@@ -140,7 +142,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
             method.local_epochs,
             method.negatives,
             method.client_optimizer,
-            views,
+            server.fusion,
             method.client_mode,
             part.clip_norm > 0,
         ),
@@ -183,22 +185,40 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     )
 
 
-def _views(config: Config, dataset: Dataset) -> tuple[str, ...]:
+def _catalogue(method: MethodConfig, dataset: Dataset) -> Catalogue:
+    """The features that the method may read.
+
+    Raises:
+        UserError: there is nothing to read.
+    """
+    read = Catalogue(
+        *(
+            getattr(dataset.catalogue, name) if name in method.modalities else None
+            for name in ("image", "text")
+        )
+    )
+    if read.image is None and read.text is None and "id" not in method.modalities:
+        raise UserError(
+            f"--modalities={','.join(method.modalities)}: the data set {dataset.name} has none"
+        )
+    return read
+
+
+def _views(method: MethodConfig, data: str, catalogue: Catalogue) -> tuple[str, ...]:
     """The views of a run on this data set.
 
     Raises:
         UserError: a view of a modality that is missing.
     """
-    method, catalogue = config.method, dataset.catalogue
     missing = [name for name in ("image", "text") if getattr(catalogue, name) is None]
     if method.variant == "vbpr":
         return tuple(view for view in method.used_views if view not in missing)
     for view in method.used_views:
         needed = view.removesuffix("_dominant")
         if needed in missing:
-            raise UserError(f"--views={view}: the data set {dataset.name} has no {needed} features")
+            raise UserError(f"--views={view}: the data set {data} has no {needed} features")
         if view == "graph" and len(missing) == 2:
-            raise UserError(f"--views=graph: the data set {dataset.name} has no features")
+            raise UserError(f"--views=graph: there are no features of the data set {data}")
     return method.used_views
 
 
@@ -254,9 +274,8 @@ def _training_floats(
     return per_place, per_client
 
 
-def _features(mesh: Mesh, views: tuple[str, ...], dataset: Dataset) -> Features:
+def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Features:
     """The features that some view reads, split over the devices by items."""
-    catalogue = dataset.catalogue
     read = {
         name: None
         if rows is None or set(views) <= set(MODALITIES) - {name}
@@ -302,11 +321,15 @@ def _compile(
 
     def rankings(
         state: FederationState, population: Population, features: Features
-    ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
+    ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        removed = aggregate.removals(federation.server, state.server, features)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         private = Resident(state.private)
-        return evaluate.rankings(evaluation, state.key, sent, private, population, chosen)
+        tastes = evaluate.rankings(
+            evaluation, state.key, sent, removed, private, population, chosen
+        )
+        return tastes, composition(sent.views, removed)
 
     after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
     step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)

@@ -10,11 +10,18 @@ from fedvlr_jax.simulation.round import FederationState
 
 
 class Rankings(NamedTuple):
-    """The evaluated clients, their top items (-1 where there are fewer) and view weights."""
+    """The evaluated clients with what each gets to see and looks at, and what views are made of.
+
+    `top` are items, best first, -1 where there are fewer; `weights` the view weights, `reliance`
+    the shares of `MODALITIES` in the client's scores (client/reliance.py), `composition` those in
+    each view (fusion/composition.py).
+    """
 
     users: Int[np.ndarray, " evaluated"]
     top: Int[np.ndarray, "evaluated top"]
     weights: Float[np.ndarray, "evaluated views"]
+    reliance: Float[np.ndarray, "evaluated modalities"]
+    composition: Float[np.ndarray, "views modalities"]
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """One combination of backbone and variant: rates chosen on validation, then several seeds."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,57 +50,96 @@ class Found:
     runs: tuple[Result, ...]
 
 
-def study(
-    combination: Combination,
-    settings: dict[str, Any],
-    dataset: Dataset,
-    grid: Grid,
-    seeds: Sequence[int],
-    out: Path,
-    tell: Callable[[str], None],
-) -> Found:
-    """Search rates with the first seed, then train the others at the chosen ones.
+@dataclass(frozen=True)
+class Study:
+    """Runs that differ in backbone, variant, rates and seed, and share everything else.
 
-    Rates are traced, so all of it compiles once. Runs that are finished already are not done again.
+    Rates are traced, so a combination compiles once. Runs that are finished are not done again.
 
-    Args:
-        combination: what is trained.
-        settings: of `Config.of`, but for what the study sets.
+    Attributes:
+        settings: of `Config.of`, but for what differs.
         dataset: the data that the settings name.
-        grid: rates to try; those that diverge are left out.
-        seeds: of the runs, at least one.
-        out: folder of the study; runs are in `out/runs/<combination>/`.
+        grid: rates to try.
+        seeds: of the runs, at least one; the search takes the first.
+        out: folder; runs are in `out/runs/<combination>/`.
         tell: takes a line for every run.
-
-    Raises:
-        UserError: bad settings, or a combination that diverges at all rates.
     """
 
-    def run(rates: Rates, seed: int) -> Result:
-        server, client = rates
-        config = Config.of(
-            **settings,
-            backbone=combination.backbone,
-            variant=combination.variant,
-            server_lr=server,
-            client_lr=client,
-            seed=seed,
+    settings: dict[str, Any]
+    dataset: Dataset
+    grid: Grid
+    seeds: Sequence[int]
+    out: Path
+    tell: Callable[[str], None]
+
+    def search(self, combination: Combination) -> Found:
+        """Search rates with the first seed, then train the others at the best ones.
+
+        Rates at which a run diverges are left out.
+
+        Raises:
+            UserError: bad settings, or a combination that diverges at all rates.
+        """
+        tried: dict[Rates, Result] = {}
+        for rates in self.grid:
+            with self._divergence_told(combination, rates):
+                tried[rates] = self._run(combination, combination.name, rates, self.seeds[0])
+        # The first of equal scores: the smallest rates.
+        for rates in sorted(tried, key=lambda r: -_score(tried[r])):
+            with self._divergence_told(combination, rates):
+                others = [
+                    self._run(combination, combination.name, rates, seed) for seed in self.seeds[1:]
+                ]
+                return Found(combination, rates, (tried[rates], *others))
+        raise UserError(f"{combination.name}: diverges at all rates, expected smaller ones")
+
+    def vary(self, found: Found, name: str, **changed: Any) -> Found:
+        """Train what was found once more, every seed, with some settings changed.
+
+        Args:
+            found: gives combination and rates.
+            name: of the change, for people and folders.
+            **changed: settings of `Config.of`.
+
+        Raises:
+            UserError: bad settings, or a run that diverges.
+        """
+        place = f"{found.combination.name}-{name}"
+        runs = (
+            self._run(found.combination, place, found.rates, seed, **changed) for seed in self.seeds
         )
-        folder = f"server{server:g}-client{client:g}-seed{seed}"
-        result = train(config, out / "runs" / combination.name / folder, dataset=dataset)
-        score = metrics.selection_score(result.summary["valid"])
-        tell(f"{combination.name} {folder}: valid {metrics.SELECTION} {score:.2f}")
+        return Found(found.combination, found.rates, tuple(runs))
+
+    def _run(
+        self, combination: Combination, place: str, rates: Rates, seed: int, **changed: Any
+    ) -> Result:
+        config = self.config(combination, rates, seed, **changed)
+        result = train(config, self.out / "runs" / place / _name(rates, seed), dataset=self.dataset)
+        self.tell(f"{place} {_name(rates, seed)}: valid {metrics.SELECTION} {_score(result):.2f}")
         return result
 
-    tried: dict[Rates, Result] = {}
-    for rates in grid:
+    def config(self, combination: Combination, rates: Rates, seed: int, **changed: Any) -> Config:
+        """The configuration of one run."""
+        chosen = {
+            "backbone": combination.backbone,
+            "variant": combination.variant,
+            "server_lr": rates[0],
+            "client_lr": rates[1],
+            "seed": seed,
+        }
+        return Config.of(**self.settings | chosen | changed)
+
+    @contextlib.contextmanager
+    def _divergence_told(self, combination: Combination, rates: Rates) -> Iterator[None]:
         try:
-            tried[rates] = run(rates, seeds[0])
+            yield
         except DivergedError as reason:
-            tell(f"{combination.name} server{rates[0]:g}-client{rates[1]:g}: {reason}")
-    if not tried:
-        raise UserError(f"{combination.name}: diverges at all rates, expected smaller ones")
-    # The first of equal scores: the smallest rates.
-    best = max(tried, key=lambda r: metrics.selection_score(tried[r].summary["valid"]))
-    others = (run(best, seed) for seed in seeds[1:])
-    return Found(combination, best, (tried[best], *others))
+            self.tell(f"{combination.name} at rates {rates[0]:g}, {rates[1]:g}: {reason}")
+
+
+def _name(rates: Rates, seed: int) -> str:
+    return f"server{rates[0]:g}-client{rates[1]:g}-seed{seed}"
+
+
+def _score(result: Result) -> float:
+    return metrics.selection_score(result.summary["valid"])

@@ -48,7 +48,9 @@ def accuracy_table(found: Sequence[Found], references: Sequence[Reference]) -> p
             "variant": f.combination.variant,
             "server_lr": f.rates[0],
             "client_lr": f.rates[1],
-            "valid warm/ndcg@50": _mean([r.summary["valid"]["warm/ndcg@50"] for r in f.runs]),
+            "valid warm/ndcg@50": float(
+                np.mean([r.summary["valid"]["warm/ndcg@50"] for r in f.runs])
+            ),
             **_spread([r.summary["test"] for r in f.runs]),
         }
         for f in found
@@ -106,15 +108,16 @@ def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | No
     """Mean and, of several, standard deviation of every metric."""
     found: dict[str, float | None] = {}
     for name in _METRICS:
-        values = [m[name] for m in measured]
-        found[name] = _mean(values)
-        several = len(values) > 1 and None not in values
-        found[f"{name} sd"] = float(np.std(values, ddof=1)) if several else None
+        found |= spread(name, [m[name] for m in measured])
     return found
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    return None if None in values else float(np.mean(values))
+def spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
+    """`name`: the mean, and `name sd`: the standard deviation of several; None if one is missing."""
+    if None in values:
+        return {name: None, f"{name} sd": None}
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {name: float(np.mean(values)), f"{name} sd": deviation}
 
 
 def write(table: pd.DataFrame, folder: Path, name: str) -> None:

@@ -74,3 +74,24 @@ def test_rows_after_the_last_item_change_nothing():
     gradients = pull_back(expected), pull_back_longer(expected)
     for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_modalities_that_are_not_used_are_not_read():
+    given = Features(*features("image", "text").values())
+    fusion = Fusion(("sum", "mlp"), N_ITEMS, DIM, used=("text",))
+    assert fusion.modalities(given) == ("text",)
+    params = fusion.init(jax.random.key(0), given)
+    before = fusion.apply(params, given)
+    other = {"params": params["params"] | {"item_embedding": jnp.ones((N_ITEMS, DIM))}}
+    np.testing.assert_array_equal(before, fusion.apply(other, given))
+    np.testing.assert_array_equal(before, fusion.apply(params, given._replace(image=None)))
+    assert (before != fusion.apply(params, given._replace(text=given.text[::-1]))).any()
+
+
+def test_a_modality_taken_out_is_the_same_for_all_items():
+    given = Features(*features("image", "text").values())
+    fusion = Fusion(("sum", "image", "id"), N_ITEMS, DIM)
+    params = fusion.init(jax.random.key(0), given)
+    views, without = fusion.apply(params, given), fusion.apply(params, given, "image")
+    np.testing.assert_array_equal(views[:, 2], without[:, 2])
+    np.testing.assert_allclose(without[:, 1], jnp.tile(views[:, 1].mean(axis=0), (N_ITEMS, 1)))

@@ -28,11 +28,13 @@ def evaluated(simulation, state):
         sent = aggregate.broadcast(server, state.server, features, state.round)
         population, evaluation = simulation.population, simulation.evaluation
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        args = (evaluation, state.key, sent, Resident(state.private), population, chosen)
+        removed = aggregate.removals(server, state.server, features)
+        private = Resident(state.private)
+        args = (private, population, chosen)
         return (
-            evaluate.held_out_ranks(*args, population.valid),
-            evaluate.held_out_ranks(*args, population.test),
-            *evaluate.rankings(*args),
+            evaluate.held_out_ranks(evaluation, state.key, sent, *args, population.valid),
+            evaluate.held_out_ranks(evaluation, state.key, sent, *args, population.test),
+            *evaluate.rankings(evaluation, state.key, sent, removed, *args),
         )
 
     return [np.asarray(x)[: simulation.n_clients] for x in run(state)]
@@ -61,8 +63,10 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
         trained = jax.device_put(jnp.arange(len(trained)) % 2.0, trained.sharding)
         private = state.private._replace(own=state.private.own._replace(trained=trained))
         state = state._replace(private=private)
-    valid, test, top, weights = evaluated(simulation, state)
-    views = simulation.federation.training.views
+    valid, test, top, weights, relies = evaluated(simulation, state)
+    np.testing.assert_allclose(relies.sum(axis=1), 1, atol=1e-5)
+    assert ((relies > 0).sum(axis=1) == (1 if variant == "id" else 3)).all()
+    views = simulation.federation.server.fusion.views
     method = oracle.Method(views, backbone, variant)
     inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
     shared = state.server.params._asdict()
@@ -88,7 +92,7 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
 def test_metrics_equal_ranx():
     data = worlds.dataset(lengths=(3,) * 30, n_items=120)
     simulation = worlds.simulation(data)
-    _, test, top, _ = evaluated(simulation, moved(simulation))
+    _, test, top, *_ = evaluated(simulation, moved(simulation))
     users = [u for u in range(30) if data.interactions.test[u] >= 0]
     qrels = ranx.Qrels({str(u): {str(data.interactions.test[u]): 1} for u in users})
     run = ranx.Run({str(u): {str(i): 1.0 - r / 100 for r, i in enumerate(top[u])} for u in users})
@@ -146,7 +150,7 @@ def test_nan_scores_rank_last_and_train_items_never():
     theta = state.private.head["theta"].at[0].set(jnp.nan)
     head = {**state.private.head, "theta": theta}
     state = state._replace(private=state.private._replace(head=head))
-    valid, _, top, _ = evaluated(simulation, state)
+    valid, _, top, *_ = evaluated(simulation, state)
     assert valid[0] >= 0
     assert (top[0] == -1).all()
     for user, history in enumerate(worlds.histories(worlds.dataset())):
@@ -155,11 +159,12 @@ def test_nan_scores_rank_last_and_train_items_never():
 
 def test_a_sample_of_clients_is_evaluated():
     simulation = worlds.simulation(eval_clients=5)
-    valid, _, top, weights = evaluated(simulation, moved(simulation))
+    valid, _, top, weights, relies = evaluated(simulation, moved(simulation))
     whole = worlds.simulation()
     all_valid, *_ = evaluated(whole, moved(whole))
     chosen = valid >= 0
     assert chosen.sum() == 5
     np.testing.assert_array_equal(valid[chosen], all_valid[chosen])
-    np.testing.assert_array_equal(np.isfinite(weights).all(axis=1), chosen)
+    for found in (weights, relies):
+        np.testing.assert_array_equal(np.isfinite(found).all(axis=1), chosen)
     assert (top[~chosen] == -1).all()

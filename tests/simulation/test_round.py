@@ -163,7 +163,7 @@ def test_round_equals_the_loop_over_clients(devices, settings, lengths):
         states(state.private),
         {"image": data.catalogue.image, "text": data.catalogue.text},
         oracle.Method(
-            federation.training.views,
+            federation.server.fusion.views,
             settings.get("backbone", "fedavg"),
             settings.get("variant", "fedvlr"),
             settings.get("client_mode", "accumulate"),

@@ -132,9 +132,12 @@ def test_rankings_come_again_from_the_best_checkpoint(whole, data):
     folder = whole.out / "checkpoints"
     assert (folder / "best").resolve().name == f"{whole.summary['best_round']:06d}"
     best, _ = Checkpoints(folder).load(whole.summary["best_round"], state)
-    top, _ = programs.rankings(best, simulation.population, simulation.features)
+    tastes, _ = programs.rankings(best, simulation.population, simulation.features)
     with np.load(whole.out / "rankings.npz") as archive:
-        np.testing.assert_array_equal(top[: simulation.n_clients], archive["topk"])
+        np.testing.assert_array_equal(tastes.top[: simulation.n_clients], archive["topk"])
+    with np.load(whole.out / "per_user.npz") as archive:
+        found = tastes.reliance[: simulation.n_clients]
+        np.testing.assert_array_equal(found, archive["reliance"])
 
 
 @pytest.mark.parametrize("calls", [1, 2, 4, 5, 6, 9, 10, 11])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.stages import Compiled
 from jaxtyping import Array, Bool, Float, Int
 
+from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server import aggregate
@@ -38,7 +39,8 @@ class Programs:
     slab.after and sums.
     `close`: state, features, sum, finite, rates -> state, loss.
     `ranks`: views, slab, population, target -> ranks.
-    `rankings`: views, slab, population -> top items and view weights.
+    `remove`: state, features -> the views without each modality, and what they are made of.
+    `rankings`: views, those without each modality, slab, population -> tastes.
     """
 
     cohort: Compiled
@@ -46,6 +48,7 @@ class Programs:
     wave: Compiled
     close: Compiled
     ranks: Compiled
+    remove: Compiled
     rankings: Compiled
 
 
@@ -117,18 +120,27 @@ def compile_programs(
         chosen = population.client >= 0
         return evaluate.held_out_ranks(evaluation, slab.key, sent, slab, population, chosen, target)
 
+    def remove(
+        state: FederationState, features: Features
+    ) -> tuple[Float[Array, "modalities items views dim"], Float[Array, "views modalities"]]:
+        removed = aggregate.removals(federation.server, state.server, features)
+        return removed, composition(opened(state, features)[0].views, removed)
+
     def rankings(
-        sent: Broadcast, slab: Slab, population: Population
-    ) -> tuple[Int[Array, "rows top"], Float[Array, "rows views"]]:
+        sent: Broadcast,
+        removed: Float[Array, "modalities items views dim"],
+        slab: Slab,
+        population: Population,
+    ) -> evaluate.Tastes:
         chosen = population.client >= 0
-        return evaluate.rankings(evaluation, slab.key, sent, slab, population, chosen)
+        return evaluate.rankings(evaluation, slab.key, sent, removed, slab, population, chosen)
 
     def compiled(function: Any, *arguments: Any, **options: Any) -> Compiled:
         return jax.jit(function, **options).lower(*arguments).compile()
 
-    sent, sums = jax.tree.map(
+    (sent, sums), (removed, _) = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=alike),
-        jax.eval_shape(opened, state, features),
+        (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)),
     )
     return Programs(
         cohort=compiled(cohort, state.key, state.round, rates, out_shardings=alike),
@@ -146,5 +158,6 @@ def compile_programs(
         ),
         close=compiled(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
         ranks=compiled(ranks, sent, slab, population, population.valid),
-        rankings=compiled(rankings, sent, slab, population),
+        remove=compiled(remove, state, features, out_shardings=alike),
+        rankings=compiled(rankings, sent, removed, slab, population),
     )

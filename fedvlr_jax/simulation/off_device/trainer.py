@@ -140,15 +140,18 @@ class OffDevice:
     def rankings(self) -> Rankings:
         """See `Trainer`."""
         sent = self._views()
+        removed, made_of = self._programs.remove(self.state, self._simulation.features)
         parts = []
         for wave in self._waves(self._evaluated):
-            found = self._programs.rankings(sent, self._slab(wave), wave.population)
+            found = self._programs.rankings(sent, removed, self._slab(wave), wave.population)
             users = wave.clients.ravel()
             real = users >= 0
             parts.append((users[real], *(x[real] for x in jax.device_get(found))))
-        users, top, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+        users, *tastes = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(users)
-        return Rankings(users[order].astype(np.int64), top[order], weights[order])
+        return Rankings(
+            users[order].astype(np.int64), *(x[order] for x in tastes), jax.device_get(made_of)
+        )
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Trainer`."""

@@ -1,0 +1,30 @@
+"""The flags of studies that search learning rates and then train several seeds."""
+
+from absl import flags
+
+from experiments import lists
+from fedvlr_jax.study.search import Grid
+
+SET_HERE = ("server_lr", "client_lr", "seed")
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define --server_rates, --client_rates and --seeds."""
+    for name, rates in (("server_rates", Grid().server), ("client_rates", Grid().client)):
+        text = ",".join(f"{rate:g}" for rate in rates)
+        flags.DEFINE_string(name, text, "Learning rates tried, comma-separated.", flag_values=into)
+    flags.DEFINE_integer("seeds", 3, "Seeds per combination, counted from 0.", flag_values=into)
+
+
+def grid(values: flags.FlagValues) -> Grid:
+    """The rates to try.
+
+    Raises:
+        UserError: a list that is no list of different positive numbers.
+    """
+    return Grid(
+        *(
+            lists.positive_numbers(flag, values[flag].value)
+            for flag in ("server_rates", "client_rates")
+        )
+    )
