@@ -64,9 +64,10 @@ def needs(config: Config) -> Needs:
     and differentiated on both sides (6 V d d). METHOD's identity section has the formulas.
     """
     method, history = config.method, config.data.history_length
-    row = len(method.used_views) * method.dim
+    n_views = len(method.asked_views or method.modalities)
+    row = n_views * method.dim
     samples = method.local_epochs * history * (1 + method.negatives)
-    router = (row + 1) * method.dim + (method.dim + 1) * len(method.used_views)
+    router = (row + 1) * method.dim + (method.dim + 1) * n_views
     return Needs(
         flops=5 * samples * row + method.local_epochs * 6 * row * method.dim,
         cache_bytes=3 * 4 * samples * row,

@@ -26,7 +26,7 @@ def define_settings(
     """Define a flag for every one of the `settings` but those in `without`."""
     for name, leaf in settings.items():
         if name not in without:
-            default = ",".join(leaf.default) if name in LISTS else leaf.default
+            default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
             _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
 
 

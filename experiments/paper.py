@@ -1,28 +1,37 @@
 """The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
 
+import platform
+import shlex
+import sys
 from pathlib import Path
 
+import jax
+import pandas as pd
 from absl import flags
 
 from experiments import cli, grids, lists
-from fedvlr_jax import data, names
+from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
-from fedvlr_jax.references.choose import references
-from fedvlr_jax.study import tables
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.study import ablation, cold_start, contents, report, tables
+from fedvlr_jax.study.central import kept_references
 from fedvlr_jax.study.search import Combination, Found, Study
+from fedvlr_jax.version import __version__
 
 USAGE = """
     usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
                                        [--seeds=N] [--rounds=N] [--out=DIR] ...
 
     Trains every backbone with every variant, all with the same search for learning rates on
-    validation, and writes tables/*.csv and *.md: the data, accuracy beside centralized
-    references, parameters, and whether fedvlr differs from mlp. Run the same command again to go
-    on after an interruption.
+    validation, and writes report.html, tables/*.csv and *.md, and figures/*.png: the data, accuracy
+    beside centralized references, cold start, parameters and communication, whether fedvlr differs
+    from mlp, what its users rely on, each modality removed, and noise on gradients. Run the same
+    command again to go on after an interruption.
 """
 
 _SET_HERE = ("backbone", "variant", *grids.SET_HERE)
 _DEFAULT_ROUNDS = 60
+_PERSONAL, _GENERIC = "fedvlr", "mlp"
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -34,6 +43,23 @@ def define_flags(into: flags.FlagValues) -> None:
             name, ",".join(known), f"{name.capitalize()}, comma-separated.", flag_values=into
         )
     grids.define_flags(into)
+    flags.DEFINE_string(
+        "noises",
+        "0.0001,0.001,0.01",
+        "Standard deviations of the noise on gradients that is tried, comma-separated; '' = none.",
+        flag_values=into,
+    )
+    flags.DEFINE_float(
+        "newcomers",
+        0.2,
+        "Share of users who join after training, in runs of their own; 0 = none.",
+        lower_bound=0.0,
+        upper_bound=0.9,
+        flag_values=into,
+    )
+    flags.DEFINE_boolean(
+        "ablations", True, "Whether modalities are removed in runs of their own.", flag_values=into
+    )
     flags.DEFINE_string("out", "runs/paper", "Folder of the study.", flag_values=into)
 
 
@@ -42,28 +68,87 @@ define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
-    """Study every combination, and renew the tables after each."""
+    """Study every combination, renew the tables after each, and end with the report."""
     combinations = [
         Combination(backbone, variant)
         for backbone in lists.names("backbones", values.backbones, names.BACKBONES)
         for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
     grid, seeds = grids.grid(values), lists.seeds(values.seeds)
+    noises = lists.positive_numbers("noises", values.noises) if values.noises else ()
     settings = {"rounds": _DEFAULT_ROUNDS}
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
     dataset = data.load(Config.of(**settings))
-    folder = Path(values.out) / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    tables.write(tables.data_table(dataset), folder, "data")
-    central = list(references(dataset, seed=0))
-    study = Study(settings, dataset, grid, seeds, Path(values.out), cli.tell)
+    out = Path(values.out)
+    for name in ("tables", "figures"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    made = _Made(out, {"data": tables.data_table(dataset)})
+    central = kept_references(dataset, out, cli.tell)
+    study = Study(settings, dataset, grid, seeds, out, cli.tell)
     found: list[Found] = []
     for combination in combinations:
         found.append(study.search(combination))
-        tables.write(tables.accuracy_table(found, central), folder, "accuracy")
-        tables.write(tables.parameter_table(found), folder, "parameters")
-        tables.write(tables.significance_table(found, "fedvlr", "mlp"), folder, "significance")
-    print((folder / "accuracy.md").read_text() + f"written to {folder}")
+        made.add("accuracy", tables.accuracy_table(found, central))
+    _compare(made, found, dataset)
+    personal = [f for f in found if f.combination.variant == _PERSONAL]
+    if personal and values.ablations:
+        removed = [part for f in personal for part in ablation.without_modalities(study, f)]
+        made.add("removal", tables.changes_table("removed", removed))
+    if personal and noises:
+        noisy = [part for f in personal for part in ablation.with_noise(study, f, noises)]
+        made.add("noise", tables.changes_table("noise", noisy))
+    if values.newcomers:
+        joined = cold_start.newcomers_table(study, found, values.newcomers)
+        made.add("newcomers", joined)
+    contents.draw(made.tables, out / "figures")
+    page = report.page(
+        f"FedVLR on {dataset.name}",
+        _facts(values, dataset),
+        contents.sections(made.tables, out / "figures"),
+    )
+    files.write_text(out / "report.html", page)
+    print((out / "tables" / "accuracy.md").read_text() + f"written to {out}: report.html")
+
+
+class _Made:
+    """The tables so far, in memory and on disk."""
+
+    def __init__(self, out: Path, first: dict[str, pd.DataFrame]) -> None:
+        self._folder = out / "tables"
+        self.tables: dict[str, pd.DataFrame] = {}
+        for name, table in first.items():
+            self.add(name, table)
+
+    def add(self, name: str, table: pd.DataFrame) -> None:
+        """Keep a table and write it."""
+        self.tables[name] = table
+        tables.write(table, self._folder, name)
+
+
+def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:
+    """All tables that need no runs of their own."""
+    made.add("significance", tables.significance_table(found, _PERSONAL, _GENERIC))
+    made.add("history_length", cold_start.by_history_length(found))
+    made.add("item_popularity", cold_start.by_item_popularity(found, dataset.interactions))
+    made.add("parameters", tables.parameter_table(found, dataset.name))
+    made.add("communication", tables.communication_table(found))
+    made.add("curves", tables.curves_table(found))
+    personal = [f for f in found if f.combination.variant == _PERSONAL]
+    if personal:
+        made.add("reliance", tables.reliance_table(personal))
+
+
+def _facts(values: flags.FlagValues, dataset: Dataset) -> dict[str, str]:
+    """What a reader needs to make the report again."""
+    return {
+        "command": shlex.join(["python", "-m", "experiments.paper", *sys.argv[1:]]),
+        "data set": f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
+        "seeds": f"0 to {values.seeds - 1}",
+        "versions": (
+            f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
+            f"{jax.devices()[0].device_kind}"
+        ),
+    }
 
 
 if __name__ == "__main__":

@@ -84,9 +84,10 @@ class MethodConfig:
         "view per modality, each with a personal head; id: ID embeddings alone.",
         names.VARIANTS,
     )
-    views: tuple[str, ...] = setting(
-        ("sum", "mlp", "gate"),
-        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}.",
+    views: tuple[str, ...] | None = setting(
+        None,
+        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}; by "
+        "default one view per modality that there is. The paper's are sum,mlp,gate.",
     )
     modalities: tuple[str, ...] = setting(
         names.MODALITIES,
@@ -134,11 +135,14 @@ class MethodConfig:
     )
 
     @property
-    def used_views(self) -> tuple[str, ...]:
-        """The fusion operators that the variant uses (METHOD "Variants of each backbone")."""
-        if self.variant == "vbpr":
-            return self.modalities
-        return self.views if self.variant == "fedvlr" else (self.variant,)
+    def asked_views(self) -> tuple[str, ...] | None:
+        """The fusion operators that the variant has to have, whatever the data set.
+
+        None where it takes one view per modality that there is (METHOD "Variants").
+        """
+        if self.variant in ("id", "mlp"):
+            return (self.variant,)
+        return self.views if self.variant == "fedvlr" else None
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,7 @@ class Config:
         for group in dataclasses.fields(cls):
             kind = group.type
             values = {
-                leaf.name: _checked_names(leaf.name, settings[leaf.name], LISTS[leaf.name])
+                leaf.name: _checked_names(leaf, settings[leaf.name])
                 if leaf.name in LISTS
                 else checked(leaf, settings[leaf.name])
                 for leaf in dataclasses.fields(kind)
@@ -274,7 +278,8 @@ class Config:
         merged: dict[str, Any] = {}
         for group in dataclasses.asdict(self).values():
             merged |= group
-        return merged | {name: ",".join(merged[name]) for name in LISTS}
+        lists = {name: merged[name] and ",".join(merged[name]) for name in LISTS}
+        return merged | lists
 
 
 def leaves() -> dict[str, dataclasses.Field]:
@@ -286,7 +291,10 @@ def leaves() -> dict[str, dataclasses.Field]:
     }
 
 
-def _checked_names(flag: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | None:
+    if value is None and leaf.default is None:
+        return None
+    flag, known = leaf.name, LISTS[leaf.name]
     found = value.split(",") if isinstance(value, str) else value
     expected = f"expected names from {', '.join(known)}"
     if not isinstance(found, tuple | list) or not found:
@@ -325,13 +333,14 @@ def _resolved(config: Config) -> Config:
 
 
 def _check_method(method: MethodConfig) -> None:
-    for view in method.used_views:
+    views = method.asked_views or ()
+    for view in views:
         needed = view.removesuffix("_dominant")
         if needed in set(names.MODALITIES) - set(method.modalities):
             raise UserError(
                 f"--modalities={','.join(method.modalities)}: the view {view} needs {needed}"
             )
-    if method.client_mode == "local" and "graph" in method.used_views:
+    if method.client_mode == "local" and "graph" in views:
         raise UserError(
             "--views=graph: mixes rows of different items, which --client_mode=local has not all; "
             "expected --client_mode=accumulate"

@@ -49,7 +49,7 @@ def choice(default: Any, text: str, known: tuple[str, ...], whose: str = "one of
 
 def setting_type(leaf: dataclasses.Field) -> type:
     """The Python type that a flag for `leaf` parses: str, int or float."""
-    if leaf.type in (str, str | None, tuple[str, ...]):
+    if leaf.type in (str, str | None, tuple[str, ...], tuple[str, ...] | None):
         return str
     return int if leaf.type in (int, int | None) else float
 

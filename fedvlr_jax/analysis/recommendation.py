@@ -17,7 +17,10 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
 
-_ARRAYS = {"rankings.npz": ("users", "topk"), "per_user.npz": ("user", "rank", "view_weights")}
+_ARRAYS = {
+    "rankings.npz": ("users", "topk"),
+    "per_user.npz": ("user", "rank", "views", "view_weights"),
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def recommend(
         history=tuple(shown(int(item)) for item in history),
         top=tuple(shown(int(item)) for item in best[:top]),
         test_rank=int(per_user["rank"][row]),
-        weights=dict(zip(config.method.used_views, weights.tolist(), strict=True)),
+        weights=dict(zip(per_user["views"].tolist(), weights.tolist(), strict=True)),
         folder=labels.folder,
         preference={name: values[user] for name, values in labels.preferences.items()},
     )

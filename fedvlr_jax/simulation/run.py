@@ -267,6 +267,7 @@ class _Run:
             rank=ranks[users],
             history_length=data.lengths[users],
             warm=warm[users],
+            views=np.array(self.simulation.federation.server.fusion.views),
             view_weights=weights,
             reliance=found.reliance,
         )
@@ -278,7 +279,7 @@ class _Run:
             )
         }
         if self.config.method.variant == "fedvlr":
-            router = routers.summarize(self.config.method.used_views, weights)
+            router = routers.summarize(tuple(summary["composition"]), weights)
             self.reporter.note(router.sentence())
             summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
         trainer.close()
@@ -323,6 +324,7 @@ class _Run:
             "communication": {
                 "download_bytes_per_client_round": protocol.download_bytes(),
                 "upload_bytes_per_client_round": float(protocol.upload_bytes(data.lengths).mean()),
+                "protocol": dataclasses.asdict(protocol),
             },
             "privacy": self._privacy(progress),
             "parameters": parameter_counts(self.simulation, trainer.state),

@@ -211,15 +211,15 @@ def _views(method: MethodConfig, data: str, catalogue: Catalogue) -> tuple[str, 
         UserError: a view of a modality that is missing.
     """
     missing = [name for name in ("image", "text") if getattr(catalogue, name) is None]
-    if method.variant == "vbpr":
-        return tuple(view for view in method.used_views if view not in missing)
-    for view in method.used_views:
+    if method.asked_views is None:
+        return tuple(name for name in method.modalities if name not in missing)
+    for view in method.asked_views:
         needed = view.removesuffix("_dominant")
         if needed in missing:
             raise UserError(f"--views={view}: the data set {data} has no {needed} features")
         if view == "graph" and len(missing) == 2:
             raise UserError(f"--views=graph: there are no features of the data set {data}")
-    return method.used_views
+    return method.asked_views
 
 
 def _model(

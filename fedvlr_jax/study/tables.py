@@ -1,5 +1,6 @@
 """Tables of a study, as data frames; `write` puts one on disk as CSV and Markdown."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ import pandas as pd
 
 from fedvlr_jax import files
 from fedvlr_jax.analysis import significance
+from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.simulation.run import Result
+from fedvlr_jax.study import published
 from fedvlr_jax.study.search import Found
 
+_LENGTHS = (5, 20, 200)  # of histories, in train items
 _METRICS = tuple(f"{group}{m}@50" for group in ("warm/", "", "cold/") for m in ("hr", "ndcg"))
 
 
@@ -66,20 +71,126 @@ def accuracy_table(found: Sequence[Found], references: Sequence[Reference]) -> p
     return pd.DataFrame(rows)
 
 
-def parameter_table(found: Sequence[Found]) -> pd.DataFrame:
-    """The paper's table 3: what a client keeps and what is shared, in thousands of numbers."""
+def parameter_table(found: Sequence[Found], data: str) -> pd.DataFrame:
+    """The paper's table 3, in thousands of numbers, beside the paper's where it has the data set.
+
+    `private` never leaves the device; `received` is what a round's broadcast adds to it (the views
+    of every item and the backbone's network); `client` is the sum, which the paper counts, and
+    `server` what the server learns.
+    """
     rows = []
     for f in found:
         counts = f.runs[0].summary["parameters"]
+        received = _protocol(f).download_bytes() / 4
+        backbone, variant = f.combination.backbone, f.combination.variant
+        rows.append(
+            {
+                "backbone": backbone,
+                "variant": variant,
+                "private": counts["private_per_client"] / 1e3,
+                "received": received / 1e3,
+                "client": (counts["private_per_client"] + received) / 1e3,
+                "client, the paper's": published.client_thousands(data, backbone, variant),
+                "server": counts["server"] / 1e3,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def communication_table(found: Sequence[Found]) -> pd.DataFrame:
+    """Kilobytes down and up per client and round, for histories of 5, 20 and 200 train items.
+
+    `up, paper` is the paper's protocol: gradients of D, gamma and the network, all of them. `up, n`
+    is what is uploaded here by a client with a history of n: gradients of the views of touched
+    items, expected over its draws of negatives.
+    """
+    rows = []
+    for f in found:
+        protocol = _protocol(f)
+        lengths = np.array([n for n in _LENGTHS if n <= protocol.n_items // 2])
         rows.append(
             {
                 "backbone": f.combination.backbone,
                 "variant": f.combination.variant,
-                "private, thousands": counts["private_per_client"] / 1e3,
-                "shared, thousands": counts["server"] / 1e3,
+                "down": protocol.download_bytes() / 1e3,
+                "up, paper": protocol.paper_upload_bytes() / 1e3,
+            }
+            | {
+                f"up, {n}": up / 1e3
+                for n, up in zip(lengths, protocol.upload_bytes(lengths), strict=True)
             }
         )
     return pd.DataFrame(rows)
+
+
+def _protocol(found: Found) -> Protocol:
+    return Protocol(**found.runs[0].summary["communication"]["protocol"])
+
+
+def changes_table(column: str, parts: Sequence[tuple[str, Found]]) -> pd.DataFrame:
+    """Accuracy of combinations with something changed, named in `column`."""
+    rows = [
+        {
+            "recommender": f.combination.backbone,
+            "variant": f.combination.variant,
+            column: name,
+            **_spread([r.summary["test"] for r in f.runs]),
+        }
+        for name, f in parts
+    ]
+    return pd.DataFrame(rows)
+
+
+def curves_table(found: Sequence[Found]) -> pd.DataFrame:
+    """Validation warm NDCG@50 of every evaluated round of every seed, in percent."""
+    rows = []
+    for f in found:
+        for run in f.runs:
+            seed = json.loads((run.out / "config.json").read_text())["seed"]
+            for line in (run.out / "metrics.jsonl").read_text().splitlines():
+                measured = json.loads(line)
+                rows.append(
+                    {
+                        "recommender": f.combination.backbone,
+                        "variant": f.combination.variant,
+                        "seed": seed,
+                        "round": measured["round"],
+                        "warm/ndcg@50": measured["valid/warm/ndcg@50"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
+    """What every user relies on (docs/method.md "Reliance"), and the user's accuracy.
+
+    A row per combination and user, averaged over seeds: shares of image, text and id, train items,
+    and `gain`, the NDCG@50 in percent of the user's test item, None where it is not warm.
+    """
+    parts = []
+    for f in found:
+        users = [_users(run) for run in f.runs]
+        first = users[0]
+        shares = np.mean([u["reliance"] for u in users], axis=0)
+        gain = significance.gains(np.stack([u["rank"] for u in users]))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "recommender": f.combination.backbone,
+                    "variant": f.combination.variant,
+                    "user": first["user"],
+                    "history_length": first["history_length"],
+                    **dict(zip(MODALITIES, shares.T, strict=True)),
+                    "gain": np.where(first["warm"] & (first["rank"] >= 0), gain, np.nan),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _users(run: Result) -> dict[str, np.ndarray]:
+    with np.load(run.out / "per_user.npz") as archive:
+        return dict(archive)
 
 
 def significance_table(found: Sequence[Found], first: str, second: str) -> pd.DataFrame:
@@ -97,11 +208,8 @@ def significance_table(found: Sequence[Found], first: str, second: str) -> pd.Da
 
 def _warm_ranks(runs: Sequence[Result]) -> np.ndarray:
     """Ranks of warm users' test items, a row per run; users are in the same order in all."""
-    ranks = []
-    for run in runs:
-        with np.load(run.out / "per_user.npz") as per_user:
-            ranks.append(per_user["rank"][per_user["warm"]])
-    return np.stack(ranks)
+    users = [_users(run) for run in runs]
+    return np.stack([u["rank"][u["warm"]] for u in users])
 
 
 def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
@@ -113,7 +221,7 @@ def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | No
 
 
 def spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
-    """`name`: the mean, and `name sd`: the standard deviation of several; None if one is missing."""
+    """`name`: mean, and `name sd`: standard deviation of several; None if one is missing."""
     if None in values:
         return {name: None, f"{name} sd": None}
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import tables
@@ -16,10 +18,25 @@ NAMES = [f"{g}{m}@50" for g in ("", "warm/", "cold/") for m in ("hr", "ndcg")]
 def a_run(folder: Path, value: float, ranks) -> Result:
     folder.mkdir(parents=True)
     warm = np.array([True, True, False, True])
-    np.savez(folder / "per_user.npz", rank=np.array(ranks), warm=warm)
+    np.savez(
+        folder / "per_user.npz",
+        user=np.arange(4),
+        rank=np.array(ranks),
+        warm=warm,
+        history_length=np.array([3, 5, 8, 20]),
+        reliance=np.tile([0.5, 0.3, 0.2], (4, 1)) + value / 100,
+    )
+    line = {"round": 5, "valid/warm/ndcg@50": value}
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(line)}\n" * 2)
+    (folder / "config.json").write_text(json.dumps({"seed": int(folder.name[1:])}))
     scores = dict.fromkeys(NAMES, value) | {"cold/hr@50": None}
     counts = {"private_per_client": 65, "server": 1000}
-    return Result({"valid": scores, "test": scores, "parameters": counts}, folder)
+    protocol = Protocol(
+        n_items=100, n_views=3, dim=8, network=0, gamma=50, pool=0, draws=4, local=False
+    )
+    sent = {"protocol": vars(protocol)}
+    summary = {"valid": scores, "test": scores, "parameters": counts, "communication": sent}
+    return Result(summary, folder)
 
 
 @pytest.fixture
@@ -52,10 +69,41 @@ def test_significance_is_over_warm_users(found):
     assert tables.significance_table(found[:1], "fedvlr", "mlp").empty
 
 
-def test_parameters_are_in_thousands(found):
-    table = tables.parameter_table(found)
-    assert table["private, thousands"].tolist() == [0.065, 0.065]
-    assert table["shared, thousands"].tolist() == [1.0, 1.0]
+def test_parameters_are_in_thousands_beside_the_papers(found):
+    table = tables.parameter_table(found, "KU")
+    assert table["private"].tolist() == [0.065, 0.065]
+    assert table["client"].tolist() == [0.065 + 2.4] * 2
+    assert table["server"].tolist() == [1.0, 1.0]
+    assert table["client, the paper's"].tolist() == [120, 107]
+    assert tables.parameter_table(found, "other")["client, the paper's"].isna().all()
+
+
+def test_communication_is_told_for_histories_that_fit(found):
+    row = tables.communication_table(found).iloc[0]
+    assert row["down"] == 100 * 3 * 8 * 4 / 1e3
+    assert row["up, paper"] == (100 * 8 + 50 + 2) * 4 / 1e3
+    assert 0 < row["up, 5"] < row["up, 20"] < row["down"] + 1
+    assert "up, 200" not in row
+
+
+def test_curves_have_a_row_per_seed_and_evaluation(found):
+    table = tables.curves_table(found)
+    assert len(table) == 2 * 3 * 2
+    assert table.query("variant == 'fedvlr' and seed == 2")["warm/ndcg@50"].tolist() == [12, 12]
+
+
+def test_reliance_is_averaged_over_seeds_and_gain_is_of_warm_users(found):
+    table = tables.reliance_table(found[:1])
+    assert table["user"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(table["image"], 0.5 + 0.11)
+    assert table["gain"].isna().tolist() == [False, False, True, False]
+    assert table["gain"][0] == 100
+
+
+def test_changes_are_named(found):
+    table = tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])])
+    assert table["removed"].tolist() == ["nothing", "id"]
+    assert table["warm/ndcg@50"].tolist() == [11, 8]
 
 
 def test_data_table_counts_held_out_items():

@@ -1,0 +1,78 @@
+"""Do routers learn what is there? python -m experiments.preference_recovery"""
+
+from pathlib import Path
+
+import pandas as pd
+from absl import flags
+
+from experiments import cli, grids, lists
+from fedvlr_jax import data
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.study import figures, tables
+from fedvlr_jax.study.recovery import recovery_table
+from fedvlr_jax.study.search import Combination, Study
+
+USAGE = """
+    usage: python -m experiments.preference_recovery [--concentrations=0.1,0.3,...] [--seeds=N]
+                                                     [--clients=N] [--items=N] [--out=DIR] ...
+
+    Generates populations whose clients prefer image, text or ID by a Dirichlet distribution of
+    each concentration, trains fedvlr and mlp with the same search for learning rates, and writes
+    tables/recovery (does a client rely on what it was made to prefer, and what does that gain?)
+    and figures/recovery.png. Run the same command again to go on after an interruption.
+"""
+
+_VARIANTS = ("fedvlr", "mlp")
+_SET_HERE = ("data", "variant", "preference_concentration", *grids.SET_HERE)
+# The population that the numbers in the documentation are of.
+_DEFAULTS = {"clients": 2000, "items": 800, "rounds": 60}
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting that the study does not set, and its own."""
+    cli.define_settings(into, leaves(), without=_SET_HERE)
+    for name, value in _DEFAULTS.items():
+        into.set_default(name, value)
+    grids.define_flags(into)
+    flags.DEFINE_string(
+        "concentrations",
+        "0.1,0.3,1,3,10,30,100",
+        "Dirichlet concentrations, comma-separated; small = every client cares about one modality.",
+        flag_values=into,
+    )
+    flags.DEFINE_string("out", "runs/recovery", "Folder of the study.", flag_values=into)
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Study every concentration, and renew table and figure after each."""
+    concentrations = lists.positive_numbers("concentrations", values.concentrations)
+    grid, seeds = grids.grid(values), lists.seeds(values.seeds)
+    settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
+    backbone = settings.pop("backbone", "fedavg")
+    out = Path(values.out)
+    for name in ("tables", "figures"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    parts, accuracy = [], []
+    for concentration in concentrations:
+        here = settings | {"preference_concentration": concentration}
+        dataset = data.load(Config.of(**here))
+        place = out / f"concentration{concentration:g}"
+        study = Study(here, dataset, grid, seeds, place, cli.tell)
+        found = [study.search(Combination(backbone, variant)) for variant in _VARIANTS]
+        added = {"concentration": concentration}
+        parts.append(recovery_table(dataset.planted, *found).assign(**added))
+        accuracy.append(tables.accuracy_table(found, []).assign(**added))
+        table = pd.concat(parts)
+        table.insert(0, "concentration", table.pop("concentration"))
+        tables.write(table, out / "tables", "recovery")
+        tables.write(pd.concat(accuracy), out / "tables", "accuracy")
+        figures.recovery(table, out / "figures" / "recovery.png")
+    print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main, FLAGS, USAGE)

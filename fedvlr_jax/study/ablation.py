@@ -1,0 +1,44 @@
+"""What a study's finds are worth with something taken out or with noise added."""
+
+from collections.abc import Sequence
+
+from fedvlr_jax.study.search import Found, Study
+
+Parts = list[tuple[str, Found]]  # what was changed, and what came of it
+
+
+def without_modalities(study: Study, found: Found) -> Parts:
+    """The same training with each modality taken out of the views (the paper's figure 3).
+
+    Views that are of the removed modality go with it; where none would be left, the part is left
+    out. Rates stay those that were chosen with all modalities.
+    """
+    method = study.config(found.combination, found.rates, study.seeds[0]).method
+    catalogue = study.dataset.catalogue
+    parts: Parts = [("nothing", found)]
+    for removed in method.modalities:
+        if removed != "id" and getattr(catalogue, removed) is None:
+            continue
+        left = tuple(m for m in method.modalities if m != removed)
+        views = method.views
+        if views is not None:
+            views = tuple(v for v in views if v.removesuffix("_dominant") != removed)
+        if left and views != ():
+            varied = study.vary(found, f"without-{removed}", modalities=left, views=views)
+            parts.append((removed, varied))
+    return parts
+
+
+def with_noise(study: Study, found: Found, deviations: Sequence[float]) -> Parts:
+    """The same training with Gaussian noise on the mean gradient (the paper's table 4).
+
+    Args:
+        study: gives settings and seeds.
+        found: what is trained again, and the row without noise.
+        deviations: standard deviations of the noise.
+    """
+    parts: Parts = [("0", found)]
+    for deviation in deviations:
+        name = f"{deviation:g}"
+        parts.append((name, study.vary(found, f"noise{name}", gradient_noise=deviation)))
+    return parts
