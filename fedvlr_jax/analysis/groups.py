@@ -40,14 +40,27 @@ def by_value(
     Returns:
         The groups in ascending order; those without users have no numbers (None).
     """
-    bounds = [0, *edges, None]
     found = []
-    for low, high in itertools.pairwise(bounds):
-        chosen = (ranks >= 0) & (values >= low)
-        name = f"{low} and more"
-        if high is not None:
-            chosen &= values < high
-            name = str(low) if high == low + 1 else f"{low} to {high - 1}"
+    for name, low, high in ranges(edges):
+        chosen = (ranks >= 0) & within(values, low, high)
         kept = metrics.from_ranks(ranks[chosen], warm[chosen])
         found.append(Group(name, int(chosen.sum()), kept))
     return found
+
+
+def ranges(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
+    """Name, first number and first number beyond (None: no end) of every group, ascending."""
+    found = []
+    for low, high in itertools.pairwise([0, *edges, None]):
+        name = f"{low} and more"
+        if high is not None:
+            name = str(low) if high == low + 1 else f"{low} to {high - 1}"
+        found.append((name, low, high))
+    return found
+
+
+def within(
+    values: Int[np.ndarray, " users"], low: int, high: int | None
+) -> Bool[np.ndarray, " users"]:
+    """Which numbers are in a group of `ranges`."""
+    return (values >= low) & (values < (np.inf if high is None else high))
