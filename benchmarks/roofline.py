@@ -17,7 +17,7 @@ from benchmarks.contenders.names import REFERENCE
 from benchmarks.jobs import Failure, Job
 from benchmarks.stepping import Measurement
 from experiments import cli
-from fedvlr_jax import Config, files
+from fedvlr_jax import Config, drawing, files
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation.mesh import make_mesh, split
 
@@ -169,19 +169,19 @@ def plot(results: dict[str, Any], path: Path) -> None:
     intensity = np.logspace(-1, 3, 200)
     for number, (name, text) in enumerate((("cache", "cache"), ("memory", "memory"))):
         roof = np.minimum(peak["flops"], intensity * peak[name]) / 1e9
-        colour = report.style(number)["color"]
+        colour = drawing.style(number)["color"]
         axis.plot(intensity, roof, color=colour, label=f"roof of the {text}")
         for k, p in enumerate(results["points"]):
-            marker = report.style(k)["marker"]
+            marker = drawing.style(k)["marker"]
             x, y = p["flops"] / p[f"{name}_bytes"], p["rate"] * p["flops"] / 1e9
             axis.plot([x], [y], color=colour, marker=marker, linestyle="")
     for k, p in enumerate(results["points"]):
-        style = {"color": "#000000", "marker": report.style(k)["marker"], "linestyle": ""}
+        style = {"color": "#000000", "marker": drawing.style(k)["marker"], "linestyle": ""}
         axis.plot([], [], label=p["name"], **style)
     axis.set_xlabel("operations per byte moved")
     axis.set_ylabel("GFLOP/s")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    report.save(figure, path)
+    drawing.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks import jobs, machine, report, workload
 from benchmarks.contenders.names import REFERENCE
 from benchmarks.jobs import Failure, Job
 from experiments import cli
-from fedvlr_jax import files
+from fedvlr_jax import drawing, files
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.names import VIEWS
 
@@ -184,13 +184,13 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
     for axis, panel in zip(drawn, panels, strict=True):
         mine = [p for p in good if p["axis"] == axis.name]
         sizes = [p["size"] for p in mine]
-        panel.plot(sizes, [round_seconds(p) for p in mine], label="round", **report.style(0))
-        panel.plot(sizes, [p["eval_seconds"] for p in mine], label="evaluation", **report.style(2))
+        panel.plot(sizes, [round_seconds(p) for p in mine], label="round", **drawing.style(0))
+        panel.plot(sizes, [p["eval_seconds"] for p in mine], label="evaluation", **drawing.style(2))
         panel.set_xlabel(axis.unit)
         report.whole_ticks(panel, sizes)
     panels[0].set_ylabel("wall seconds")
     panels[0].legend(frameon=False)
-    report.save(figure, path)
+    drawing.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.contenders.names import REFERENCE, Entry
 from benchmarks.jobs import Failure, Job
 from benchmarks.stepping import Measurement
 from experiments import cli
-from fedvlr_jax import files
+from fedvlr_jax import drawing, files
 from fedvlr_jax.errors import UserError
 
 USAGE = """
@@ -203,12 +203,12 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
                 ]
                 for of in (max, min)
             ]
-            axis.errorbar(x, y, ends, label=name, capsize=3, **report.style(number))
+            axis.errorbar(x, y, ends, label=name, capsize=3, **drawing.style(number))
     report.whole_ticks(axis, sorted({p["clients"] for p in points}))
     axis.set_xlabel("clients, all of them in the cohort")
     axis.set_ylabel("client updates per second (median; slowest to fastest round)")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    report.save(figure, path)
+    drawing.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from absl import flags
 
 import fedvlr_jax
 from experiments import cli, lists
 from experiments.reporting import Progress
+from fedvlr_jax import drawing, files
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.names import VARIANTS
@@ -99,11 +99,8 @@ def main(values: flags.FlagValues) -> None:
         result = fedvlr_jax.train(config, out / "runs" / name, Progress(config.method.variant))
         rows.append(row(config, result.summary))
         table = pd.DataFrame(rows)
-        # Written aside and renamed, so that a kill leaves the old files or the new ones.
-        table.to_csv(out / ".tmp-results.csv", index=False)
-        plot(table, out / ".tmp-scaling.png")
-        for file in ("results.csv", "scaling.png"):
-            (out / f".tmp-{file}").replace(out / file)
+        files.write_table(out / "results.csv", table)
+        plot(table, out / "scaling.png")
     shown = table.assign(**{"memory/peak_rss_gb": table["memory/peak_rss_bytes"] / 1e9})
     shown = shown[list(_TABLE)].rename(columns=_TABLE)
     print(shown.to_string(index=False, float_format=lambda x: f"{x:,.3f}", na_rep="--"))
@@ -137,16 +134,14 @@ def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def plot(table: pd.DataFrame, path: Path) -> None:
     """Draw round time, throughput, peak memory and accuracy against the number of clients."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     panels = (
         ("timing/round_seconds_median", "round time (s, median)", 1.0, True),
         ("timing/client_rounds_per_second", "client updates per second", 1.0, True),
         ("memory/peak_rss_bytes", "peak memory (GB)", 1e-9, False),
         ("test/warm/ndcg@50", "test NDCG@50, warm clients (%)", 1.0, False),
     )
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    figure = drawing.empty(9, 6.5)
+    axes = figure.subplots(2, 2)
     for axis, (column, label, factor, log) in zip(axes.flat, panels, strict=True):
         for variant, group in table.groupby("variant", sort=False):
             values = group.groupby("clients")[column].agg(["mean", "std"]) * factor
@@ -166,8 +161,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
     axes.flat[-1].set_ylim(bottom=0)
     axes.flat[0].legend()
     axes.flat[-1].legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    drawing.save(figure, path)
 
 
 def _numbers(name: str, text: str) -> list[int]:
