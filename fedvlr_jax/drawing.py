@@ -12,7 +12,7 @@ from fedvlr_jax import files
 COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#000000", "#999999")
 _MARKERS = ("o", "P", "s", "^", "D", "v", "X", "*")
 _ACROSS = 3  # panels in a row, at most
-_DPI = 150
+DPI = 150  # of a PNG
 
 
 def style(number: int) -> dict[str, Any]:
@@ -46,5 +46,5 @@ def panels(
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG in one step."""
     temporary = path.with_name(files.UNFINISHED + path.name)
-    figure.savefig(temporary, dpi=_DPI, format="png")
+    figure.savefig(temporary, dpi=DPI, format="png")
     temporary.replace(path)

@@ -1,9 +1,9 @@
 """A recommendation as one HTML page that needs nothing else: pictures inside, light and dark."""
 
-import base64
 import html
 import io
 
+from fedvlr_jax import pages
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
 
@@ -11,17 +11,6 @@ _SIDE = 240  # pixels of a picture on the page, at most
 _HISTORY = 12  # items of the history with a picture
 
 _STYLE = """
-:root { color-scheme: light dark; --ground: #f6f7f9; --card: #ffffff; --ink: #1d2430;
-  --soft: #5d6778; --line: #dfe3e9; --bar: #3466c2; --hit: #1d7a46; }
-@media (prefers-color-scheme: dark) { :root { --ground: #14171c; --card: #1e232b;
-  --ink: #e8ebf0; --soft: #9aa4b4; --line: #333b47; --bar: #7aa2f0; --hit: #63c58d; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.45 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .75rem; }
-p { margin: 0; color: var(--soft); overflow-wrap: anywhere; }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 li { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
@@ -35,7 +24,7 @@ li { background: var(--card); border: 1px solid var(--line); border-radius: .6re
   font-size: .85rem; font-weight: 600; }
 .hit { border: 2px solid var(--hit); }
 .hit strong { color: var(--hit); display: block; }
-table { border-collapse: collapse; width: 100%; max-width: 34rem; }
+table { width: 100%; max-width: 34rem; }
 th { text-align: left; font-weight: 500; padding: .2rem .8rem .2rem 0; width: 1%;
   white-space: nowrap; }
 td { padding: .2rem 0; }
@@ -63,17 +52,7 @@ def card(shown: Recommendation) -> str:
         if len(shown.weights) > 1
         else "this variant has one view and no router"
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(name)}: recommendations</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{html.escape(name)}</h1>
+    body = f"""<h1>{html.escape(name)}</h1>
 <p>{html.escape(f"{shown.data}, variant {shown.variant}, run {shown.run}")}</p>
 <h2>Recommended</h2>
 <ol>{best}</ol>
@@ -85,11 +64,8 @@ def card(shown: Recommendation) -> str:
 <h2>History</h2>
 <p style="margin-bottom:.75rem">{len(shown.history)} train items, the newest first\
 {f"; {more} older ones are left out" if more else ""}</p>
-<ol>{past}</ol>
-</main>
-</body>
-</html>
-"""
+<ol>{past}</ol>"""
+    return pages.page(f"{name}: recommendations", _STYLE, body)
 
 
 def outcome(shown: Recommendation) -> str:
@@ -131,6 +107,6 @@ def _picture(item: Shown, folder: PictureFolder | None) -> str:
     picture.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
-    encoded = base64.b64encode(file.getvalue()).decode()
+    address = pages.data_uri("image/jpeg", file.getvalue())
     alternative = html.escape(item.title, quote=True)
-    return f'<img class="picture" alt="{alternative}" src="data:image/jpeg;base64,{encoded}">'
+    return f'<img class="picture" alt="{alternative}" src="{address}">'
