@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from fedvlr_jax import drawing
@@ -28,6 +29,7 @@ _ERROR = {"elinewidth": 1.2, "capsize": 3, "ecolor": "#222222"}
 _ABOVE = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # a panel's legend
 _LEVEL = 0.95  # of intervals
 _FEWEST_BARS = 3  # in a group, that they are as wide as
+_MARGIN = 1.4  # left and right of what is on a logarithmic axis
 _SHIFT = 1.025  # of neighbouring lines on a logarithmic axis, so that their deviations show
 
 
@@ -132,6 +134,7 @@ def recovery(table: pd.DataFrame, path: Path) -> None:
     for axis in (left, right):
         axis.set_xscale("log")
         sizes = sorted(set(table["concentration"]))
+        axis.set_xlim(min(sizes) / _MARGIN, max(sizes) * _MARGIN)
         axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axis.minorticks_off()
         axis.set_xlabel("Dirichlet concentration of preferences")
@@ -165,6 +168,7 @@ def curves(curves: pd.DataFrame, path: Path) -> None:
             axis.fill_between(values.index, low, high, color=colour, alpha=0.18, linewidth=0)
         axis.set_title(recommender, fontsize="medium")
         axis.set_xlabel("round")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.grid(alpha=0.3)
         axis.set_ylim(bottom=0)
     # Those at the left edge.
