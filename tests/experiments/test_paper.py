@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pytest
 
@@ -13,22 +15,63 @@ SMALL = (
 def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
     out = tmp_path / "paper"
     arguments = (*SMALL, "--backbones=fcf", "--variants=mlp,fedvlr", "--seeds=2", f"--out={out}")
+    arguments += ("--noises=", "--newcomers=0", "--noablations")
     code, said, complaint = programs.in_process(paper, capsys, *arguments)
     assert (code, complaint) == (0, "")
-    assert said.count("valid warm/ndcg@50") == 4 + 1  # and the head of the table
-    read = {p.stem: pd.read_csv(p) for p in (out / "tables").glob("*.csv")}
-    assert set(read) == {"data", "accuracy", "parameters", "significance"}
+    assert said.count("valid warm/ndcg@50") == 4 + 4 + 1  # and the head of the table
+    read = tables_of(out)
+    assert set(read) == {
+        *("data", "accuracy", "parameters", "significance", "communication", "curves"),
+        *("reliance", "history_length", "item_popularity"),
+    }
     assert read["accuracy"]["recommender"].tolist() == [
         *("fcf", "fcf", "popularity", "ItemKNN", "EASE", "VBPR")
     ]
     assert read["accuracy"]["warm/ndcg@50 sd"].notna().sum() == 2
     assert read["significance"]["backbone"].tolist() == ["fcf"]
-    private = read["parameters"].set_index("variant")["private, thousands"]
+    private = read["parameters"].set_index("variant")["private"]
     assert private["fedvlr"] > private["mlp"]
+    assert {p.stem for p in (out / "figures").iterdir()} == {"accuracy", "curves", "reliance"}
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png") == 3
+    assert "experiments.paper" in page
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")}
     assert len(stamps) == 4
-    assert programs.in_process(paper, capsys, *arguments)[0] == 0
+    code, said, _ = programs.in_process(paper, capsys, *arguments)
+    assert code == 0
+    assert "EASE penalty" not in said, "references are kept"
     assert {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")} == stamps
+
+
+@pytest.mark.slow
+def test_a_whole_study_trains_again_with_what_changes(tmp_path, capsys):
+    out = tmp_path / "paper"
+    arguments = (*SMALL, "--backbones=fcf", "--variants=fedvlr", "--seeds=1", f"--out={out}")
+    code, _, complaint = programs.in_process(
+        paper, capsys, *arguments, "--noises=0.5", "--newcomers=0.3"
+    )
+    assert (code, complaint) == (0, "")
+    read = tables_of(out)
+    assert read["removal"]["removed"].tolist() == ["nothing", "image", "text", "id"]
+    assert read["noise"]["noise"].tolist() == [0, 0.5]
+    assert read["newcomers"]["epochs"].tolist()[0] == 0
+    assert {p.name for p in (out / "runs").iterdir()} == {
+        "fcf-fedvlr",
+        *(f"fcf-fedvlr-{x}" for x in ("without-image", "without-text", "without-id", "noise0.5")),
+    }
+    views = {
+        name: json.loads(
+            next((out / "runs" / f"fcf-fedvlr-without-{name}").rglob("summary.json")).read_text()
+        )["composition"]
+        for name in ("image", "id")
+    }
+    assert set(views["image"]) == {"text", "id"}
+    assert set(views["id"]) == {"image", "text"}
+    assert (out / "report.html").read_text().count("data:image/png") == 4
+
+
+def tables_of(out):
+    return {p.stem: pd.read_csv(p) for p in (out / "tables").glob("*.csv")}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +80,7 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
         ("--backbones=fedavg,x", "--backbones=fedavg,x: expected names from fedavg, fcf"),
         ("--variants=id,id", "--variants=id,id: a value is named twice"),
         ("--server_rates=0.1,a", "--server_rates=0.1,a: expected different numbers above 0"),
+        ("--noises=0.1,0.1", "--noises=0.1,0.1: expected different numbers above 0"),
         ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
         ("--seeds=0", "--seeds=0: expected a whole number of at least 1"),
         ("--backbone=fcf", "Unknown command line flag 'backbone'"),
