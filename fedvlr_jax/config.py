@@ -152,6 +152,12 @@ class ParticipationConfig:
     dropout: float = setting(
         0.0, "Probability that a sampled client does not take part, from 0 to below 1.", SHARE
     )
+    late: float = setting(
+        0.0,
+        "Probability that what a client uploads arrives a round late and is added to that round's, "
+        "from 0 to below 1.",
+        SHARE,
+    )
     availability_skew: float = setting(
         0.0,
         "How unevenly clients are available for cohorts: the standard deviation of the logarithm "
@@ -358,6 +364,11 @@ def _check_participation(config: Config) -> None:
         raise UserError(
             f"--availability_skew={part.availability_skew}: everybody takes part, expected a "
             "--cohort of at least 1"
+        )
+    if part.late and part.noise_multiplier:
+        raise UserError(
+            f"--late={part.late}: the privacy budget is known for uploads that arrive in their "
+            "round only, expected 0 with --noise_multiplier"
         )
     if part.availability_skew and part.noise_multiplier:
         raise UserError(

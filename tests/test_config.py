@@ -36,6 +36,11 @@ def test_every_setting_explains_itself():
         ({"client_lr": -1.0}, "--client_lr=-1.0: expected a finite number of at least 0"),
         ({"variant": "FedVLR"}, "--variant=FedVLR: expected one of fedvlr, mlp, vbpr, id"),
         ({"backbone": "x"}, "--backbone=x: expected one of fedavg"),
+        (
+            {"late": 0.1, "clip_norm": 1, "noise_multiplier": 1},
+            "--late=0.1: the privacy budget is known for uploads that arrive in their round only",
+        ),
+        ({"late": 1}, "--late=1: expected a number from 0 to below 1"),
         ({"views": "sum,sam"}, "--views=sam: expected names from sum, mlp, gate"),
         ({"views": "sum,sum"}, "--views=sum,sum: a name stands twice"),
         ({"views": ""}, "--views=: expected names from"),

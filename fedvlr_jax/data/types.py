@@ -21,6 +21,7 @@ class Interactions:
 
     Where several processes train together, `items` holds those of one block of clients, from
     `first` on, and `counted` is the popularity over all processes; everything else is everybody's.
+    Of clients that join after training, `counted` is the popularity among those who trained.
     """
 
     n_items: int
@@ -54,7 +55,7 @@ class Interactions:
 
     @functools.cached_property
     def popularity(self) -> Int64[np.ndarray, " items"]:
-        """How many clients have each item in their train split."""
+        """How many of the clients that train have each item in their train split."""
         if self.counted is not None:
             return self.counted
         return np.bincount(self.items, minlength=self.n_items)

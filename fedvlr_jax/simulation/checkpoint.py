@@ -161,6 +161,10 @@ class Checkpoints:
     def load(self, number: int, like: FederationState) -> tuple[FederationState, Progress]:
         """The checkpoint of one round.
 
+        Args:
+            number: the round.
+            like: see `latest`; where its `private` is None, clients' states are not read.
+
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
         """
@@ -169,7 +173,7 @@ class Checkpoints:
             if not together.first_says(lambda: _is_whole(step)):
                 raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
             content = ocp.args.Composite(
-                state=_as(serialization.to_state_dict(like)),
+                state=_as(serialization.to_state_dict(like), whole=like.private is not None),
                 progress=ocp.args.JsonRestore(),
             )
             with _checkpointer() as checkpointer:
@@ -198,13 +202,13 @@ def _in_slices(tree: dict) -> ocp.args.PyTreeSave:
     )
 
 
-def _as(like: dict) -> ocp.args.PyTreeRestore:
-    """The arrays in the shapes and shardings of `like`.
+def _as(like: dict, whole: bool) -> ocp.args.PyTreeRestore:
+    """The arrays in the shapes and shardings of `like`; it has all that were saved if `whole`.
 
     Another number of devices has another number of unused rows at the end, hence not `strict`.
     """
     wanted = ocp.checkpoint_utils.construct_restore_args(like, strict=False)
-    return ocp.args.PyTreeRestore(like, restore_args=wanted)
+    return ocp.args.PyTreeRestore(like, restore_args=wanted, partial_restore=not whole)
 
 
 def _checkpointer() -> ocp.Checkpointer:

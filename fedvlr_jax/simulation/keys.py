@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, UInt32
 
 Words = UInt32[Array, " words"]
 
-SERVER, PRIVATE, COHORT, CLIENT, TIES, SAMPLE, POOL, DROPOUT, NOISE = range(9)
+SERVER, PRIVATE, COHORT, CLIENT, TIES, SAMPLE, POOL, DROPOUT, NOISE, LATE = range(10)
 
 
 def from_seed(seed: int) -> Words:

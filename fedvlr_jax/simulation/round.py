@@ -33,13 +33,15 @@ from fedvlr_jax.simulation.sampling import choose_clients
 class Rates(NamedTuple):
     """All learning rates of a run; traced, so changing them compiles nothing.
 
-    `dropout` is the probability that a sampled client does not take part, `noise` the noise on the
+    `dropout` is the probability that a sampled client does not take part, `late` that what it
+    uploads arrives a round late, `noise` the noise on the
     sum of clipped uploads, in clip norms, `gradient_noise` that on the mean gradient.
     """
 
     server: Float[Array, ""]
     client: ClientRates
     dropout: Float[Array, ""]
+    late: Float[Array, ""]
     noise: Float[Array, ""]
     gradient_noise: Float[Array, ""]
 
@@ -49,6 +51,7 @@ class FederationState(NamedTuple):
 
     `private` is every client's state, stacked by row; None where it is not on the devices.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
+    `late` is what clients have uploaded that arrives in the next round, None where all are on time.
     """
 
     key: keys.Words
@@ -56,6 +59,18 @@ class FederationState(NamedTuple):
     diverged: Int[Array, ""]
     server: ServerState
     private: ClientState | None
+    late: CohortSum | None = None
+
+
+class Sums(NamedTuple):
+    """What a round's clients uploaded: in time and late (None where all are on time).
+
+    `finite` tells whether all their private parameters are.
+    """
+
+    in_time: CohortSum
+    late: CohortSum | None
+    finite: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,7 @@ class Federation:
         n_items: number of items I.
         cohort: clients sampled per round, 0 for all.
         skew: how unevenly clients are available, see `choose_clients`.
+        late: whether some clients' uploads arrive a round late.
         buckets: widths and chunk sizes of training.
         mesh: the devices.
     """
@@ -79,6 +95,7 @@ class Federation:
     n_items: int
     cohort: int
     skew: float
+    late: bool
     buckets: tuple[Bucket, ...]
     mesh: Mesh
 
@@ -189,28 +206,60 @@ def federated_round(
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
     )
-    private, total, finite = train_cohort(
-        federation,
-        sent,
-        Resident(state.private),
-        population,
-        taking_part,
-        rates.client,
-        state.key,
+    private, sums = train_all(
+        federation, sent, Resident(state.private), population, taking_part, rates, state.key
     )
-    state, loss = server_step(federation, state, features, total, finite, rates)
+    state, loss = server_step(federation, state, features, sums, rates)
     return state._replace(private=private.states), loss
+
+
+def train_all(
+    federation: Federation,
+    sent: Broadcast,
+    private: Private,
+    population: Population,
+    taking_part: Bool[Array, " rows"],
+    rates: Rates,
+    key: keys.Words,
+) -> tuple[Private, Sums]:
+    """Train every client that takes part; those who upload in time apart from those who are late.
+
+    Late or not, a client trains on what was sent in this round.
+    """
+
+    def train(private: Private, who: Bool[Array, " rows"]) -> tuple[Private, CohortSum, Array]:
+        return train_cohort(federation, sent, private, population, who, rates.client, key)
+
+    if not federation.late:
+        private, total, finite = train(private, taking_part)
+        return private, Sums(total, None, finite)
+    drawn = jax.random.uniform(keys.for_round(key, keys.LATE, sent.round), (federation.n_clients,))
+    late = drawn.at[population.client].get(mode="clip") < rates.late
+    private, in_time, these_finite = train(private, taking_part & ~late)
+    private, later, those_finite = train(private, taking_part & late)
+    return private, Sums(in_time, later, these_finite & those_finite)
+
+
+def no_sums(federation: Federation, sent: Broadcast) -> Sums:
+    """The sums of no clients."""
+    nothing = aggregate.nothing(federation.server, sent)
+    return Sums(nothing, nothing if federation.late else None, jnp.array(True))
 
 
 def server_step(
     federation: Federation,
     state: FederationState,
     features: Features,
-    total: CohortSum,
-    clients_finite: Bool[Array, ""],
+    sums: Sums,
     rates: Rates,
 ) -> tuple[FederationState, Float[Array, ""]]:
-    """The server's half of a round: the state with all but `private` after it, and the loss."""
+    """The server's half of a round: the state with all but `private` after it, and the loss.
+
+    What was uploaded in time is added to what is late from the round before.
+    """
+    total = sums.in_time
+    if federation.late:
+        total = jax.tree.map(jnp.add, total, state.late)
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
     if federation.training.clipped:
         asked = federation.cohort or federation.n_clients
@@ -221,9 +270,10 @@ def server_step(
     )
     loss = total.loss / jnp.maximum(total.weight, 1)
     number = state.round + 1
-    finite = clients_finite & jnp.isfinite(loss) & _all_finite(server.params)
+    finite = sums.finite & jnp.isfinite(loss) & _all_finite(server.params)
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
-    return FederationState(state.key, number, diverged, server, state.private), loss
+    after = FederationState(state.key, number, diverged, server, state.private, sums.late)
+    return after, loss
 
 
 def choose_cohort(
@@ -254,7 +304,12 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
 def init_server(federation: Federation, features: Features, key: keys.Words) -> FederationState:
     """The state before the first round, without the clients' private states."""
     server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
-    return FederationState(key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), server, None)
+    number = jnp.zeros((), jnp.int32)
+    late = None
+    if federation.late:
+        sent = aggregate.broadcast(federation.server, server, features, number)
+        late = aggregate.nothing(federation.server, sent)
+    return FederationState(key, number, jnp.full((), -1, jnp.int32), server, None, late)
 
 
 def init_state(

@@ -87,6 +87,7 @@ class Simulation:
             diverged=everywhere(self.federation.mesh),
             server=everywhere(self.federation.mesh),
             private=by_client(self.federation.mesh),
+            late=everywhere(self.federation.mesh),
         )
         words = copied(self.federation.mesh, keys.from_seed(seed))
         return _initialize(self.federation, shardings)(self.features, self.population, words)
@@ -150,6 +151,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         n_items=data.n_items,
         cohort=method.cohort,
         skew=part.availability_skew,
+        late=part.late > 0,
         buckets=make_buckets(widths, training_chunks, *floats_of_a_client),
         mesh=mesh,
     )
@@ -173,6 +175,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
             clip=np.float32(part.clip_norm),
         ),
         dropout=np.float32(part.dropout),
+        late=np.float32(part.late),
         noise=np.float32(part.noise_multiplier),
         gradient_noise=np.float32(part.gradient_noise),
     )

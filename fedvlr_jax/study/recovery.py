@@ -1,14 +1,12 @@
 """What personal routers learn of planted preferences, and what that is worth, as a table."""
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from fedvlr_jax.analysis import metrics
-from fedvlr_jax.analysis.groups import HISTORY_EDGES
+from fedvlr_jax.analysis import groups, metrics
 from fedvlr_jax.analysis.recovery import correlation
 from fedvlr_jax.data.types import Planted
 from fedvlr_jax.names import MODALITIES
@@ -61,10 +59,9 @@ def _composition(run: Result) -> Float[np.ndarray, "views modalities"]:
 def _groups(lengths: Int[np.ndarray, " clients"]) -> dict[str, Bool[np.ndarray, " clients"]]:
     """Clients by their number of train items."""
     found = {"all": lengths > 0, "20 and more": lengths >= 20}
-    for low, high in itertools.pairwise((*HISTORY_EDGES, np.inf)):
-        name = f"{low} to {high - 1}" if np.isfinite(high) else f"{low} and more"
-        found[name] = (lengths >= low) & (lengths < high)
-    return found
+    for name, low, high in groups.ranges(groups.HISTORY_EDGES):
+        found[name] = groups.within(lengths, low, high)
+    return {name: chosen for name, chosen in found.items() if chosen.any()}
 
 
 def _ndcg(ranks: Int[np.ndarray, " clients"]) -> float | None:

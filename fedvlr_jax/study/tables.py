@@ -169,7 +169,7 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
     """
     parts = []
     for f in found:
-        users = [_users(run) for run in f.runs]
+        users = [users_of(run) for run in f.runs]
         first = users[0]
         shares = np.mean([u["reliance"] for u in users], axis=0)
         gain = significance.gains(np.stack([u["rank"] for u in users]))
@@ -188,7 +188,8 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _users(run: Result) -> dict[str, np.ndarray]:
+def users_of(run: Result) -> dict[str, np.ndarray]:
+    """The arrays of a run's per_user.npz (docs/outputs.md)."""
     with np.load(run.out / "per_user.npz") as archive:
         return dict(archive)
 
@@ -208,7 +209,7 @@ def significance_table(found: Sequence[Found], first: str, second: str) -> pd.Da
 
 def _warm_ranks(runs: Sequence[Result]) -> np.ndarray:
     """Ranks of warm users' test items, a row per run; users are in the same order in all."""
-    users = [_users(run) for run in runs]
+    users = [users_of(run) for run in runs]
     return np.stack([u["rank"][u["warm"]] for u in users])
 
 

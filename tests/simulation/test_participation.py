@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.round import choose_cohort, federated_round
+from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.round import choose_cohort, federated_round, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import worlds
 from tests.simulation.test_round import close, moved, one_round, whole_round
@@ -63,6 +65,52 @@ def test_a_round_without_anybody_changes_nothing():
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
     assert int(after.diverged) == -1
+
+
+@pytest.mark.parametrize("mode", ["accumulate", "local"])
+def test_what_is_late_is_added_to_the_next_round(mode):
+    settings = {"server_optimizer": "sgd", "server_lr": 0.5, "client_mode": mode, "devices": 1}
+    simulation = worlds.simulation(late=0.4, **settings)
+    federation, rates = simulation.federation, simulation.rates
+    server, features, population = federation.server, simulation.features, simulation.population
+
+    @jax.jit
+    def some(sent, private, who, key):
+        private, total, _ = train_cohort(
+            federation, sent, Resident(private), population, who, rates.client, key
+        )
+        return private.states, total
+
+    @jax.jit
+    def stepped(before, total):
+        noise = aggregate.Noise(jax.random.key(0), rates.gradient_noise)
+        return aggregate.step(server, before, features, total, 0, rates.server, noise)
+
+    sent_by = jax.jit(lambda state, n: aggregate.broadcast(server, state, features, n))
+    step = jax.jit(functools.partial(federated_round, federation))
+    state = moved(simulation)
+    expected, private, arriving = state.server, state.private, None
+    for number in range(3):
+        key = keys.for_round(state.key, keys.LATE, number)
+        late = jax.random.uniform(key, (simulation.n_clients,)) < 0.4
+        assert 0 < late.sum() < len(late)
+        sent = sent_by(expected, jnp.int32(number))
+        private, in_time = some(sent, private, ~late, state.key)
+        private, later = some(sent, private, late, state.key)
+        total = in_time if arriving is None else jax.tree.map(jnp.add, in_time, arriving)
+        expected, arriving = stepped(expected, total), later
+        state, loss = step(state, population, features, rates)
+        close(state.server.params, expected.params)
+        close(state.private, private)
+        assert float(loss) == pytest.approx(float(total.loss / total.weight), abs=1e-5)
+
+
+def test_clients_are_late_independently():
+    words, n = keys.from_seed(0), 3000
+    draw = jax.vmap(lambda k: jax.random.uniform(keys.for_round(words, keys.LATE, k), (13,)))
+    late = np.asarray(draw(jnp.arange(n))) < 0.3
+    assert np.abs(late.mean(axis=0) - 0.3).max() < 5 * np.sqrt(0.21 / n)
+    assert late.sum(axis=1).std() == pytest.approx(np.sqrt(13 * 0.21), rel=0.1)
 
 
 def test_availability_weighs_the_draw_of_a_cohort():

@@ -150,6 +150,15 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, data, whole, calls):
     assert_same_outcome(out, whole.out)
 
 
+def test_what_is_late_survives_a_kill(tmp_path, data):
+    config = worlds.config(**SETTINGS, late=0.5)
+    fedvlr_jax.train(config, tmp_path / "whole", dataset=data)
+    with pytest.raises(Killed):
+        fedvlr_jax.train(config, tmp_path / "killed", KillAfter(6), data)
+    fedvlr_jax.train(config, tmp_path / "killed", dataset=data)
+    assert_same_outcome(tmp_path / "killed", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])
 def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, function):
     out = tmp_path / "run"

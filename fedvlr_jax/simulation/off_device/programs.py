@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
-from fedvlr_jax.protocol import Broadcast, CohortSum
+from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.evaluate import Evaluation
@@ -22,10 +22,12 @@ from fedvlr_jax.simulation.round import (
     Federation,
     FederationState,
     Rates,
+    Sums,
     choose_cohort,
     init_server,
+    no_sums,
     server_step,
-    train_cohort,
+    train_all,
 )
 
 
@@ -37,7 +39,7 @@ class Programs:
     `open`: state, features -> views, and a sum of nothing.
     `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates ->
     slab.after and sums.
-    `close`: state, features, sum, finite, rates -> state, loss.
+    `close`: state, features, sums, rates -> state, loss.
     `ranks`: views, slab, population, target -> ranks.
     `remove`: state, features -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, slab, population -> tastes.
@@ -50,9 +52,6 @@ class Programs:
     ranks: Compiled
     remove: Compiled
     rankings: Compiled
-
-
-Sums = tuple[CohortSum, Bool[Array, ""]]
 
 
 def initial(
@@ -87,7 +86,7 @@ def compile_programs(
 
     def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        return sent, (aggregate.nothing(federation.server, sent), jnp.array(True))
+        return sent, no_sums(federation, sent)
 
     def wave(
         after: Float[Array, "rows numbers"],
@@ -97,22 +96,22 @@ def compile_programs(
         population: Population,
         rates: Rates,
     ) -> tuple[Float[Array, "rows numbers"], Sums]:
-        total, finite = sums
-        slab, added, ok = train_cohort(
+        slab, added = train_all(
             federation,
             sent,
             slab._replace(after=after),
             population,
             population.client >= 0,
-            rates.client,
+            rates,
             slab.key,
         )
-        return slab.after, (jax.tree.map(jnp.add, total, added), finite & ok)
+        finite = sums.finite & added.finite
+        return slab.after, jax.tree.map(jnp.add, sums, added)._replace(finite=finite)
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
     ) -> tuple[FederationState, Float[Array, ""]]:
-        return server_step(federation, state, features, *sums, rates)
+        return server_step(federation, state, features, sums, rates)
 
     def ranks(
         sent: Broadcast, slab: Slab, population: Population, target: Int[Array, " rows"]

@@ -29,11 +29,11 @@ def private(trainer, client):
 
 
 @pytest.mark.parametrize(
-    ("devices", "cohort", "wave", "memory"),
-    [(1, 0, 4, 1), (8, 9, 9, 10**6), (3, 9, 6, 1)],
+    ("devices", "cohort", "wave", "memory", "late"),
+    [(1, 0, 4, 1, 0.4), (8, 9, 9, 10**6, 0.0), (3, 9, 6, 1, 0.0)],
 )
-def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, tmp_path):
-    simulation = worlds.simulation(cohort=cohort, devices=devices)
+def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, late, tmp_path):
+    simulation = worlds.simulation(cohort=cohort, devices=devices, late=late)
     here = OnDevice(simulation, 3)
     here.compile()
     there = off_device(simulation, tmp_path, wave, memory)

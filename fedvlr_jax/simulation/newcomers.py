@@ -1,0 +1,197 @@
+"""Clients that join after training: they fit what is private, all that is shared stays as it is.
+
+A newcomer gets the views of the run's best round, starts from the state that a member has before
+its first round, and does what a member does when it is sampled, but nothing that it would upload
+is used. That is the cold start of a user, apart from that of an item.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from fedvlr_jax.analysis import metrics
+from fedvlr_jax.client.update import ClientRates
+from fedvlr_jax.config import Config, ParticipationConfig
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.files import read_json
+from fedvlr_jax.fusion.operators import Features
+from fedvlr_jax.processes import together
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation import evaluate, fit, keys
+from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
+from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.mesh import everywhere
+from fedvlr_jax.simulation.population import NO_CLIENT, Population
+from fedvlr_jax.simulation.private import Resident, initial_private
+from fedvlr_jax.simulation.round import Federation, FederationState, init_server, train_cohort
+from fedvlr_jax.simulation.simulation import Simulation, build
+
+# What decides which parameters a server has.
+_OF_THE_SERVER = ("backbone", "variant", "views", "modalities", "dim", "server_optimizer")
+_SPLITS = ("valid", "test")
+
+
+def join(
+    config: Config, run: Path, members: Dataset, newcomers: Dataset, rounds: int
+) -> list[dict[str, int | float | None]]:
+    """Let newcomers fit their private states to what a finished run has learned from members.
+
+    The run's folder is only read. Every newcomer takes part in every round, whatever the cohort of
+    the run, and is evaluated; their private states are on the devices.
+
+    Args:
+        config: of the run; rates and numbers of epochs and negatives may be others.
+        run: its folder; the run was trained on `members`.
+        members: both from one `data.split.split_clients`, in one process.
+        newcomers: whose held-out items are warm where a member has them in its train split.
+        rounds: of fitting, each of `--local_epochs` epochs; at least 0.
+
+    Returns:
+        For every number of rounds done, the first 0: `round`, `epochs` (round * local epochs), and
+        metrics as in metrics.jsonl, `valid/hr@10` to `test/cold/ndcg@50`.
+
+    Raises:
+        UserError: no finished run there, one of other data or with another server, a damaged
+            checkpoint, too little memory, or private states that diverged.
+    """
+    _check(config, run, members)
+    simulation = build(_alone(config), newcomers)
+    federation = simulation.federation
+    fit.check(federation, resident=True)
+    state = _learned(simulation, run)
+    population = _numbered_from(simulation.population, members.interactions.n_clients)
+    with fit.explained(federation, resident=True):
+        _, ranks, finite = fitted(
+            federation,
+            simulation.evaluation,
+            rounds,
+            state,
+            population,
+            simulation.features,
+            simulation.rates.client,
+        )
+        ranks, finite = together.fetched((ranks, finite))
+    if not finite.all():
+        raise DivergedError(
+            f"newcomers' round {int(finite.argmin())}: a parameter is not finite, expected smaller "
+            "learning rates (--client_lr, --router_lr, --own_lr)"
+        )
+    return [
+        {"round": done, "epochs": done * config.method.local_epochs}
+        | _measured(newcomers, here[:, : simulation.n_clients])
+        for done, here in enumerate(ranks)
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def fitted(
+    federation: Federation,
+    evaluation: Evaluation,
+    rounds: int,
+    state: FederationState,
+    population: Population,
+    features: Features,
+    rates: ClientRates,
+) -> tuple[Resident, Int[Array, "done splits rows"], Bool[Array, " done"]]:
+    """Private states of new clients after `rounds` rounds under the views of `state`.
+
+    A program for all rounds and their evaluations, so nothing moves between host and device. Round
+    k draws what round `state.round` + k of the run would draw for a client of that id.
+
+    Returns:
+        The states; ranks of the validation and test items, and whether all private parameters were
+        finite, after 0 to `rounds` rounds.
+    """
+    sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+    model, everyone = federation.training.model, population.client >= 0
+    targets = jnp.stack([getattr(population, split) for split in _SPLITS])
+    start = jax.vmap(lambda client: initial_private(model, state.key, client))(population.client)
+
+    def after(private: Resident, done: Int[Array, ""]) -> tuple[Resident, tuple[Array, Array]]:
+        # Nobody trains before the first ranking, so rounds and evaluations are compiled once.
+        private, _, finite = train_cohort(
+            federation,
+            sent._replace(round=state.round + done - 1),
+            private,
+            population,
+            everyone & (done > 0),
+            rates,
+            state.key,
+        )
+
+        def ranks(target: Int[Array, " rows"]) -> Int[Array, " rows"]:
+            return evaluate.held_out_ranks(
+                evaluation, state.key, sent, private, population, everyone, target
+            )
+
+        return private, (jax.lax.map(ranks, targets), finite)
+
+    private, (ranks, finite) = jax.lax.scan(after, Resident(start), jnp.arange(rounds + 1))
+    return private, ranks, finite
+
+
+def _check(config: Config, run: Path, members: Dataset) -> None:
+    """Refuse a run of which the config's server cannot be read."""
+    if not (run / "summary.json").is_file():
+        raise UserError(f"{run}: no finished run, expected one that was trained on the members")
+    stored, wanted = read_json(run / "config.json"), config.flat()
+    if stored.get("data_fingerprint") != members.fingerprint():
+        raise UserError(f"{run}: a run on other data, expected one that was trained on the members")
+    for name in _OF_THE_SERVER:
+        if stored.get(name) != wanted[name]:
+            raise UserError(
+                f"--{name}={wanted[name]}: the run in {run} has {stored.get(name)}, expected the "
+                "same"
+            )
+
+
+def _alone(config: Config) -> Config:
+    """The configuration of clients of which all take part, all are evaluated and none uploads."""
+    return dataclasses.replace(
+        config,
+        method=dataclasses.replace(config.method, cohort=0),
+        participation=ParticipationConfig(),
+        schedule=dataclasses.replace(config.schedule, eval_clients=0),
+    )
+
+
+def _learned(simulation: Simulation, run: Path) -> FederationState:
+    """The state of a run's best round, without private states."""
+    federation = simulation.federation
+    init = functools.partial(init_server, federation)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=everywhere(federation.mesh)
+        ),
+        jax.eval_shape(init, simulation.features, keys.from_seed(0)),
+    )
+    best = read_json(run / "summary.json")["best_round"]
+    try:
+        return Checkpoints(run / "checkpoints").load(best, like)[0]
+    except DamagedError as damage:
+        raise UserError(f"{damage}; nobody can join this run") from None
+
+
+def _numbered_from(population: Population, first: int) -> Population:
+    """The population with ids that follow those of `first` members.
+
+    So newcomers draw nothing - heads, pools, negatives, ties - that a member has drawn.
+    """
+    client = jnp.where(population.client >= 0, population.client + first, NO_CLIENT)
+    return population._replace(client=client)
+
+
+def _measured(newcomers: Dataset, ranks: Int[np.ndarray, "splits clients"]) -> dict[str, Any]:
+    """Metrics of both splits."""
+    return {
+        f"{split}/{name}": value
+        for split, own in zip(_SPLITS, ranks, strict=True)
+        for name, value in metrics.from_ranks(own, newcomers.interactions.warm(split)).items()
+    }

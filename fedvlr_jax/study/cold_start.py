@@ -1,0 +1,97 @@
+"""Accuracy where little is known: short histories, unpopular items, users who join late; tables."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from fedvlr_jax.analysis import groups
+from fedvlr_jax.data.split import split_clients
+from fedvlr_jax.data.types import Interactions
+from fedvlr_jax.simulation.newcomers import join
+from fedvlr_jax.study import tables
+from fedvlr_jax.study.search import Found, Study
+
+_METRICS = ("hr@50", "ndcg@50")
+_ROUNDS = 10  # that newcomers fit
+
+
+def by_history_length(found: Sequence[Found]) -> pd.DataFrame:
+    """Warm users by train items: a row per combination and group, mean and deviation over seeds."""
+    return _by_group(
+        found,
+        groups.HISTORY_EDGES,
+        lambda users: np.where(users["warm"], users["history_length"], -1),
+    )
+
+
+def by_item_popularity(found: Sequence[Found], data: Interactions) -> pd.DataFrame:
+    """Users by how many have their test item in train; the first group's items nobody has."""
+    popularity = np.where(data.test >= 0, data.popularity[data.test], -1)
+    return _by_group(found, groups.POPULARITY_EDGES, lambda users: popularity[users["user"]])
+
+
+def _by_group(found: Sequence[Found], edges: Sequence[int], value: Any) -> pd.DataFrame:
+    """Groups of users by a number of theirs; users whose number is negative are left out."""
+    rows = []
+    for f in found:
+        parts = [_grouped(tables.users_of(run), edges, value) for run in f.runs]
+        for seeds in zip(*parts, strict=True):
+            row = _names(f) | {"group": seeds[0].name, "users": seeds[0].users}
+            for metric in _METRICS:
+                row |= tables.spread(metric, [g.metrics[metric] for g in seeds])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _grouped(users: dict[str, np.ndarray], edges: Sequence[int], value: Any) -> list[groups.Group]:
+    values: Int[np.ndarray, " users"] = value(users)
+    ranks = np.where(values >= 0, users["rank"], -1)
+    return [g for g in groups.by_value(ranks, users["warm"], values, edges) if g.users]
+
+
+def newcomers_table(
+    study: Study, found: Sequence[Found], share: float, rounds: int = _ROUNDS
+) -> pd.DataFrame:
+    """Users who join after training (simulation/newcomers.py), by epochs of fitting.
+
+    Every combination is trained once more on the others, at its rates, in `<out>/members`.
+
+    Args:
+        study: gives data, settings and seeds.
+        found: combinations with their rates.
+        share: of the users who join later, the same ones for all.
+        rounds: that they fit.
+
+    Returns:
+        A row per combination and round of fitting: test metrics of newcomers whose test item some
+        member has in train, mean and deviation over seeds.
+
+    Raises:
+        UserError: a share that leaves no members or no newcomers, or a run that diverges.
+    """
+    members, newcomers = split_clients(study.dataset, share, seed=0)
+    part = dataclasses.replace(study, dataset=members, out=study.out / "members")
+    rows = []
+    for f in found:
+        trained = part.vary(f, "members")
+        seeds = [
+            join(part.config(f.combination, f.rates, seed), run.out, members, newcomers, rounds)
+            for seed, run in zip(study.seeds, trained.runs, strict=True)
+        ]
+        for lines in zip(*seeds, strict=True):
+            row = _names(f) | {"epochs": lines[0]["epochs"]}
+            for metric in _METRICS:
+                row |= tables.spread(metric, [line[f"test/warm/{metric}"] for line in lines])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _names(found: Found) -> dict[str, str]:
+    return {
+        "recommender": found.combination.backbone,
+        "variant": found.combination.variant,
+    }
