@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fedvlr_jax.study.search import Found, Study
 
-Parts = list[tuple[str, Found]]  # what was changed, and what came of it
+Parts = list[tuple[str, Found]]  # what was changed, and what came of it; not what diverged
 
 
 def without_modalities(study: Study, found: Found) -> Parts:
@@ -15,7 +15,7 @@ def without_modalities(study: Study, found: Found) -> Parts:
     """
     method = study.config(found.combination, found.rates, study.seeds[0]).method
     catalogue = study.dataset.catalogue
-    parts: Parts = [("nothing", found)]
+    parts: list[tuple[str, Found | None]] = [("nothing", found)]
     for removed in method.modalities:
         if removed != "id" and getattr(catalogue, removed) is None:
             continue
@@ -26,7 +26,7 @@ def without_modalities(study: Study, found: Found) -> Parts:
         if left and views != ():
             varied = study.vary(found, f"without-{removed}", modalities=left, views=views)
             parts.append((removed, varied))
-    return parts
+    return [(name, part) for name, part in parts if part is not None]
 
 
 def with_noise(study: Study, found: Found, deviations: Sequence[float]) -> Parts:
@@ -37,8 +37,8 @@ def with_noise(study: Study, found: Found, deviations: Sequence[float]) -> Parts
         found: what is trained again, and the row without noise.
         deviations: standard deviations of the noise.
     """
-    parts: Parts = [("0", found)]
+    parts: list[tuple[str, Found | None]] = [("0", found)]
     for deviation in deviations:
         name = f"{deviation:g}"
         parts.append((name, study.vary(found, f"noise{name}", gradient_noise=deviation)))
-    return parts
+    return [(name, part) for name, part in parts if part is not None]

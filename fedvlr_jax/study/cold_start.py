@@ -16,7 +16,7 @@ from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found, Study
 
 _METRICS = ("hr@50", "ndcg@50")
-_ROUNDS = 10  # that newcomers fit
+_ROUNDS = (0, 1, 2, 5, 10)  # after which newcomers are told of
 
 
 def by_history_length(found: Sequence[Found]) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def _grouped(users: dict[str, np.ndarray], edges: Sequence[int], value: Any) -> 
 
 
 def newcomers_table(
-    study: Study, found: Sequence[Found], share: float, rounds: int = _ROUNDS
+    study: Study, found: Sequence[Found], share: float, rounds: Sequence[int] = _ROUNDS
 ) -> pd.DataFrame:
     """Users who join after training (simulation/newcomers.py), by epochs of fitting.
 
@@ -64,25 +64,30 @@ def newcomers_table(
         study: gives data, settings and seeds.
         found: combinations with their rates.
         share: of the users who join later, the same ones for all.
-        rounds: that they fit.
+        rounds: of fitting, ascending, after which accuracy is told.
 
     Returns:
         A row per combination and round of fitting: test metrics of newcomers whose test item some
         member has in train, mean and deviation over seeds.
 
     Raises:
-        UserError: a share that leaves no members or no newcomers, or a run that diverges.
+        UserError: a share that leaves no members or no newcomers.
     """
     members, newcomers = split_clients(study.dataset, share, seed=0)
     part = dataclasses.replace(study, dataset=members, out=study.out / "members")
     rows = []
     for f in found:
         trained = part.vary(f, "members")
+        if trained is None:
+            continue
         seeds = [
-            join(part.config(f.combination, f.rates, seed), run.out, members, newcomers, rounds)
+            join(
+                part.config(f.combination, f.rates, seed), run.out, members, newcomers, max(rounds)
+            )
             for seed, run in zip(study.seeds, trained.runs, strict=True)
         ]
-        for lines in zip(*seeds, strict=True):
+        for number in rounds:
+            lines = [told[number] for told in seeds]
             row = _names(f) | {"epochs": lines[0]["epochs"]}
             for metric in _METRICS:
                 row |= tables.spread(metric, [line[f"test/warm/{metric}"] for line in lines])

@@ -82,19 +82,21 @@ class Study:
         """
         tried: dict[Rates, Result] = {}
         for rates in self.grid:
-            with self._divergence_told(combination, rates):
+            with self._divergence_told(combination.name, rates):
                 tried[rates] = self._run(combination, combination.name, rates, self.seeds[0])
         # The first of equal scores: the smallest rates.
         for rates in sorted(tried, key=lambda r: -_score(tried[r])):
-            with self._divergence_told(combination, rates):
+            with self._divergence_told(combination.name, rates):
                 others = [
                     self._run(combination, combination.name, rates, seed) for seed in self.seeds[1:]
                 ]
                 return Found(combination, rates, (tried[rates], *others))
         raise UserError(f"{combination.name}: diverges at all rates, expected smaller ones")
 
-    def vary(self, found: Found, name: str, **changed: Any) -> Found:
+    def vary(self, found: Found, name: str, **changed: Any) -> Found | None:
         """Train what was found once more, every seed, with some settings changed.
+
+        None where a run diverges, which is told.
 
         Args:
             found: gives combination and rates.
@@ -102,13 +104,16 @@ class Study:
             **changed: settings of `Config.of`.
 
         Raises:
-            UserError: bad settings, or a run that diverges.
+            UserError: bad settings.
         """
         place = f"{found.combination.name}-{name}"
-        runs = (
-            self._run(found.combination, place, found.rates, seed, **changed) for seed in self.seeds
-        )
-        return Found(found.combination, found.rates, tuple(runs))
+        with self._divergence_told(place, found.rates):
+            runs = tuple(
+                self._run(found.combination, place, found.rates, seed, **changed)
+                for seed in self.seeds
+            )
+            return Found(found.combination, found.rates, runs)
+        return None
 
     def _run(
         self, combination: Combination, place: str, rates: Rates, seed: int, **changed: Any
@@ -130,11 +135,11 @@ class Study:
         return Config.of(**self.settings | chosen | changed)
 
     @contextlib.contextmanager
-    def _divergence_told(self, combination: Combination, rates: Rates) -> Iterator[None]:
+    def _divergence_told(self, name: str, rates: Rates) -> Iterator[None]:
         try:
             yield
         except DivergedError as reason:
-            self.tell(f"{combination.name} at rates {rates[0]:g}, {rates[1]:g}: {reason}")
+            self.tell(f"{name} at rates {rates[0]:g}, {rates[1]:g}: {reason}")
 
 
 def _name(rates: Rates, seed: int) -> str:

@@ -55,3 +55,4 @@ def test_what_was_found_is_trained_again_with_something_changed(tmp_path):
         config = json.loads((other.out / "config.json").read_text())
         assert config["gradient_noise"] == 0.5
         assert other.summary["test"] != run.summary["test"]
+    assert study.vary(found, "wild", client_lr=3e38) is None
