@@ -6,8 +6,9 @@ from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
-from fedvlr_jax.simulation.simulation import Programs, Simulation, abstract, compiled
+from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Rankings
 
 

@@ -25,16 +25,11 @@ from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, trainers
+from fedvlr_jax.simulation.accounting import padded_share, parameter_counts, protocol_of
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.round import FederationState
-from fedvlr_jax.simulation.simulation import (
-    Simulation,
-    build,
-    padded_share,
-    parameter_counts,
-    protocol_of,
-)
+from fedvlr_jax.simulation.simulation import Simulation, build
 from fedvlr_jax.simulation.trainer import Trainer
 from fedvlr_jax.version import __version__
 

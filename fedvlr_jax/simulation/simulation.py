@@ -1,4 +1,4 @@
-"""A configuration and a data set become a simulation: arrays on the devices, compiled programs."""
+"""A configuration and a data set become a simulation: all that is static, arrays on the devices."""
 
 import dataclasses
 import functools
@@ -8,22 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jax.stages import Compiled
-from jaxtyping import Array, Float, Int
 
 from fedvlr_jax import backbones
-from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, keys, round
+from fedvlr_jax.simulation import keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh, split_evenly
 from fedvlr_jax.simulation.population import (
@@ -34,7 +30,6 @@ from fedvlr_jax.simulation.population import (
     make_buckets,
     place,
 )
-from fedvlr_jax.simulation.private import Resident
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 
 # Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
@@ -91,20 +86,6 @@ class Simulation:
         )
         words = copied(self.federation.mesh, keys.from_seed(seed))
         return _initialize(self.federation, shardings)(self.features, self.population, words)
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The compiled programs of a run.
-
-    `round`: state, population, features, rates -> state (donated), loss.
-    `ranks`: state, population, features, target -> every client's rank.
-    `rankings`: state, population, features -> every client's tastes, and what views are made of.
-    """
-
-    round: Compiled
-    ranks: Compiled
-    rankings: Compiled
 
 
 def build(config: Config, dataset: Dataset) -> Simulation:
@@ -291,57 +272,6 @@ def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Featu
     return Features(**read, neighbours=neighbours)
 
 
-def compiled(simulation: Simulation, state: FederationState) -> Programs:
-    """The programs for this simulation, compiled once per process and set of shapes."""
-    arguments = (state, simulation.population, simulation.features, simulation.rates)
-    leaves, structure = jax.tree.flatten(abstract(arguments))
-    return _compile(simulation.federation, simulation.evaluation, structure, tuple(leaves))
-
-
-@functools.lru_cache(maxsize=4)
-def _compile(
-    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
-) -> Programs:
-    state, population, features, rates = jax.tree.unflatten(structure, leaves)
-
-    def federated_round(
-        state: FederationState, population: Population, features: Features, rates: Rates
-    ) -> tuple[FederationState, Float[Array, ""]]:
-        return round.federated_round(federation, state, population, features, rates)
-
-    def ranks(
-        state: FederationState,
-        population: Population,
-        features: Features,
-        target: Int[Array, " rows"],
-    ) -> Int[Array, " rows"]:
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        private = Resident(state.private)
-        return evaluate.held_out_ranks(
-            evaluation, state.key, sent, private, population, chosen, target
-        )
-
-    def rankings(
-        state: FederationState, population: Population, features: Features
-    ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        removed = aggregate.removals(federation.server, state.server, features)
-        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        private = Resident(state.private)
-        tastes = evaluate.rankings(
-            evaluation, state.key, sent, removed, private, population, chosen
-        )
-        return tastes, composition(sent.views, removed)
-
-    after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
-    step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
-    step = step.lower(state, population, features, rates).compile()
-    ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()
-    rankings = jax.jit(rankings).lower(state, population, features).compile()
-    return Programs(step, ranks, rankings)
-
-
 @functools.lru_cache(maxsize=4)
 def _initialize(federation: Federation, shardings: FederationState) -> Any:
     def initial_state(
@@ -356,38 +286,4 @@ def abstract(tree: Any) -> Any:
     """Shapes and shardings of arrays, a state's for instance, without what is in them."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
-    )
-
-
-def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -> float:
-    """Share of history places that are padding when every client trains, from 0 to 1."""
-    widths = np.array([b.width for b in federation.buckets])
-    places = widths[np.searchsorted(widths, lengths)].sum()
-    return float(1 - lengths.sum() / places)
-
-
-def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str, int]:
-    """Numbers that the server learns, and that each client keeps to itself."""
-    return {
-        "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
-        "private_per_client": simulation.federation.training.model.private_numbers(),
-    }
-
-
-def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
-    """What server and clients send each other."""
-    federation = simulation.federation
-    training, model = federation.training, federation.training.model
-    fusion, network = (
-        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in state.server.params
-    )
-    return Protocol(
-        n_items=federation.n_items,
-        n_views=model.n_views,
-        dim=model.dim,
-        network=network,
-        gamma=fusion - federation.n_items * model.dim,
-        pool=model.pool,
-        draws=training.epochs * training.negatives,
-        local=training.mode == "local",
     )

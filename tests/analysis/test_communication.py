@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.analysis.communication import Protocol
-from fedvlr_jax.simulation.simulation import protocol_of
+from fedvlr_jax.simulation.accounting import protocol_of
 from tests import worlds
 
 PLAIN = Protocol(n_items=50, n_views=3, dim=8, network=0, gamma=700, pool=0, draws=10, local=False)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation.accounting import padded_share
 from fedvlr_jax.simulation.mesh import make_mesh
 from fedvlr_jax.simulation.population import (
     Chunking,
@@ -16,7 +17,6 @@ from fedvlr_jax.simulation.population import (
     make_buckets,
     place,
 )
-from fedvlr_jax.simulation.simulation import padded_share
 from tests import worlds
 
 length_lists = st.lists(st.integers(1, 30), min_size=1, max_size=25)

@@ -15,7 +15,8 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
-from fedvlr_jax.simulation.simulation import build, compiled
+from fedvlr_jax.simulation.programs import compiled
+from fedvlr_jax.simulation.simulation import build
 from tests import worlds
 
 

@@ -1,0 +1,85 @@
+"""The compiled programs of a run with all private states on the devices."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.stages import Compiled
+from jaxtyping import Array, Float, Int
+
+from fedvlr_jax.fusion.composition import composition
+from fedvlr_jax.fusion.operators import Features
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation import evaluate, round
+from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.mesh import everywhere
+from fedvlr_jax.simulation.population import Population
+from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.round import Federation, FederationState, Rates
+from fedvlr_jax.simulation.simulation import Simulation, abstract
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled programs of a run.
+
+    `round`: state, population, features, rates -> state (donated), loss.
+    `ranks`: state, population, features, target -> every client's rank.
+    `rankings`: state, population, features -> every client's tastes, and what views are made of.
+    """
+
+    round: Compiled
+    ranks: Compiled
+    rankings: Compiled
+
+
+def compiled(simulation: Simulation, state: FederationState) -> Programs:
+    """The programs for this simulation, compiled once per process and set of shapes."""
+    arguments = (state, simulation.population, simulation.features, simulation.rates)
+    leaves, structure = jax.tree.flatten(abstract(arguments))
+    return _compile(simulation.federation, simulation.evaluation, structure, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(
+    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
+) -> Programs:
+    state, population, features, rates = jax.tree.unflatten(structure, leaves)
+
+    def federated_round(
+        state: FederationState, population: Population, features: Features, rates: Rates
+    ) -> tuple[FederationState, Float[Array, ""]]:
+        return round.federated_round(federation, state, population, features, rates)
+
+    def ranks(
+        state: FederationState,
+        population: Population,
+        features: Features,
+        target: Int[Array, " rows"],
+    ) -> Int[Array, " rows"]:
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
+        return evaluate.held_out_ranks(
+            evaluation, state.key, sent, private, population, chosen, target
+        )
+
+    def rankings(
+        state: FederationState, population: Population, features: Features
+    ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        removed = aggregate.removals(federation.server, state.server, features)
+        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        private = Resident(state.private)
+        tastes = evaluate.rankings(
+            evaluation, state.key, sent, removed, private, population, chosen
+        )
+        return tastes, composition(sent.views, removed)
+
+    after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
+    step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
+    step = step.lower(state, population, features, rates).compile()
+    ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()
+    rankings = jax.jit(rankings).lower(state, population, features).compile()
+    return Programs(step, ranks, rankings)
