@@ -16,6 +16,21 @@ from fedvlr_jax.backbones.base import Backbone, Head, Network
 _INITIAL_SPREAD = 0.1  # of user embeddings
 
 
+class _Pair(nn.Module):
+    """A dense layer on [q; x] for many x and one q, whose product with W is the same for all."""
+
+    width: int
+
+    @nn.compact
+    def __call__(
+        self, q: Float[Array, " dim"], items: Float[Array, "n dim"]
+    ) -> Float[Array, "n width"]:
+        dim = len(q)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (2 * dim, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return items @ kernel[dim:] + (q @ kernel[:dim] + bias)
+
+
 class _Scorer(nn.Module):
     """W [GMF(p, x); MLP(q, x)]."""
 
@@ -24,9 +39,9 @@ class _Scorer(nn.Module):
         self, p: Float[Array, " dim"], q: Float[Array, " dim"], items: Float[Array, "n dim"]
     ) -> Float[Array, " n"]:
         dim = items.shape[1]
-        hidden = jnp.concatenate([jnp.broadcast_to(q, items.shape), items], axis=1)
-        for width in (dim, dim // 2, dim // 4):
-            hidden = nn.relu(nn.Dense(max(width, 1))(hidden))
+        hidden = nn.relu(_Pair(dim, name="Dense_0")(q, items))
+        for number, width in enumerate((dim // 2, dim // 4), 1):
+            hidden = nn.relu(nn.Dense(max(width, 1), name=f"Dense_{number}")(hidden))
         both = jnp.concatenate([p * items, hidden], axis=1)
         return nn.Dense(1, name="out")(both)[:, 0]
 

@@ -122,29 +122,44 @@ def nothing(server: Server, sent: Broadcast) -> CohortSum:
     )
 
 
-def gradient(server: Server, state: ServerState, features: Features, total: CohortSum) -> Shared:
-    """The cohort's weighted mean gradient of D, gamma and the network."""
-    # A cohort of which nobody came adds nothing.
-    weight = jnp.maximum(total.weight, 1)
-    mean = jax.tree.map(lambda x: x / weight, (total.gradient, total.shared))
+class Gathered(NamedTuple):
+    """What a cohort's uploads come to: the sum of their gradients, of weights and of losses."""
+
+    gradient: Shared
+    weight: Float[Array, ""]
+    loss: Float[Array, ""]
+
+
+def gathered(server: Server, state: ServerState, features: Features, total: CohortSum) -> Gathered:
+    """The weighted sum of the cohort's gradients of D, gamma and the network.
+
+    View gradients go back through the operators of `state`, which has to be what the cohort was
+    sent: the identity holds for the views that clients trained on.
+    """
     if server.mode == "local":
-        rows, shared = mean
-        return Shared({"params": {EMBEDDING: rows[:, 0], **shared["gamma"]}}, shared["network"])
-    _, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
-    return Shared(pull_back(mean[0])[0], mean[1])
+        moved = {EMBEDDING: total.gradient[:, 0], **total.shared["gamma"]}
+        found = Shared({"params": moved}, total.shared["network"])
+    else:
+        _, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
+        found = Shared(pull_back(total.gradient)[0], total.shared)
+    return Gathered(found, total.weight, total.loss)
+
+
+def mean_gradient(found: Gathered) -> Shared:
+    """The weighted mean; a cohort of which nobody came adds nothing."""
+    return jax.tree.map(lambda x: x / jnp.maximum(found.weight, 1), found.gradient)
 
 
 def step(
     server: Server,
     state: ServerState,
-    features: Features,
-    total: CohortSum,
+    found: Gathered,
     number: Int[Array, ""],
     learning_rate: Float[Array, ""],
     noise: Noise,
 ) -> ServerState:
     """One optimizer step on the mean of what the cohort uploaded (METHOD: one round, 3)."""
-    mean = gradient(server, state, features, total)
+    mean = mean_gradient(found)
     if server.noisy:
         mean = with_noise(mean, *noise)
     if server.backbone.server_penalty is not None:

@@ -20,7 +20,7 @@ from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.server.aggregate import Server, ServerState
+from fedvlr_jax.server.aggregate import Gathered, Server, ServerState
 from fedvlr_jax.server.privacy import noised
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
@@ -51,7 +51,7 @@ class FederationState(NamedTuple):
 
     `private` is every client's state, stacked by row; None where it is not on the devices.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
-    `late` is what clients have uploaded that arrives in the next round, None where all are on time.
+    `late` is what clients have uploaded that counts in the next round, None where all are on time.
     """
 
     key: keys.Words
@@ -59,7 +59,7 @@ class FederationState(NamedTuple):
     diverged: Int[Array, ""]
     server: ServerState
     private: ClientState | None
-    late: CohortSum | None = None
+    late: Gathered | None = None
 
 
 class Sums(NamedTuple):
@@ -233,11 +233,22 @@ def train_all(
     if not federation.late:
         private, total, finite = train(private, taking_part)
         return private, Sums(total, None, finite)
-    drawn = jax.random.uniform(keys.for_round(key, keys.LATE, sent.round), (federation.n_clients,))
-    late = drawn.at[population.client].get(mode="clip") < rates.late
+    late = is_late(key, sent.round, population.client, rates.late)
     private, in_time, these_finite = train(private, taking_part & ~late)
     private, later, those_finite = train(private, taking_part & late)
     return private, Sums(in_time, later, these_finite & those_finite)
+
+
+def is_late(
+    key: keys.Words,
+    number: Int[Array, ""],
+    client: Int[Array, " rows"],
+    probability: Float[Array, ""],
+) -> Bool[Array, " rows"]:
+    """Whose uploads of round `number` arrive a round late; it depends on key, round and id only."""
+    late_key = keys.for_round(key, keys.LATE, number)
+    drawn = jax.vmap(lambda c: jax.random.uniform(jax.random.fold_in(late_key, c)))(client)
+    return drawn < probability
 
 
 def no_sums(federation: Federation, sent: Broadcast) -> Sums:
@@ -255,24 +266,27 @@ def server_step(
 ) -> tuple[FederationState, Float[Array, ""]]:
     """The server's half of a round: the state with all but `private` after it, and the loss.
 
-    What was uploaded in time is added to what is late from the round before.
+    What was uploaded in time is added to what is late from the round before, gradients of what was
+    sent then.
     """
-    total = sums.in_time
-    if federation.late:
-        total = jax.tree.map(jnp.add, total, state.late)
+    total, late = sums.in_time, None
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
     if federation.training.clipped:
         asked = federation.cohort or federation.n_clients
         total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
     noise = aggregate.Noise(noise_key, rates.gradient_noise)
+    gather = functools.partial(aggregate.gathered, federation.server, state.server, features)
+    found = gather(total)
+    if federation.late:
+        found, late = jax.tree.map(jnp.add, found, state.late), gather(sums.late)
     server = aggregate.step(
-        federation.server, state.server, features, total, state.round, rates.server, noise
+        federation.server, state.server, found, state.round, rates.server, noise
     )
-    loss = total.loss / jnp.maximum(total.weight, 1)
+    loss = found.loss / jnp.maximum(found.weight, 1)
     number = state.round + 1
-    finite = sums.finite & jnp.isfinite(loss) & _all_finite(server.params)
+    finite = sums.finite & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
-    after = FederationState(state.key, number, diverged, server, state.private, sums.late)
+    after = FederationState(state.key, number, diverged, server, state.private, late)
     return after, loss
 
 
@@ -308,7 +322,8 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
     late = None
     if federation.late:
         sent = aggregate.broadcast(federation.server, server, features, number)
-        late = aggregate.nothing(federation.server, sent)
+        nothing = aggregate.nothing(federation.server, sent)
+        late = aggregate.gathered(federation.server, server, features, nothing)
     return FederationState(key, number, jnp.full((), -1, jnp.int32), server, None, late)
 
 

@@ -11,7 +11,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.private import Resident
-from fedvlr_jax.simulation.round import choose_cohort, federated_round, train_cohort
+from fedvlr_jax.simulation.round import choose_cohort, federated_round, is_late, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import worlds
 from tests.simulation.test_round import close, moved, one_round, whole_round
@@ -82,33 +82,53 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         return private.states, total
 
     @jax.jit
-    def stepped(before, total):
+    def gathered(before, total):
+        return aggregate.gathered(server, before, features, total)
+
+    @jax.jit
+    def stepped(before, found):
         noise = aggregate.Noise(jax.random.key(0), rates.gradient_noise)
-        return aggregate.step(server, before, features, total, 0, rates.server, noise)
+        return aggregate.step(server, before, found, jnp.int32(0), rates.server, noise)
 
     sent_by = jax.jit(lambda state, n: aggregate.broadcast(server, state, features, n))
     step = jax.jit(functools.partial(federated_round, federation))
     state = moved(simulation)
     expected, private, arriving = state.server, state.private, None
     for number in range(3):
-        key = keys.for_round(state.key, keys.LATE, number)
-        late = jax.random.uniform(key, (simulation.n_clients,)) < 0.4
+        late = is_late(state.key, jnp.int32(number), population.client, jnp.float32(0.4))
         assert 0 < late.sum() < len(late)
         sent = sent_by(expected, jnp.int32(number))
         private, in_time = some(sent, private, ~late, state.key)
         private, later = some(sent, private, late, state.key)
-        total = in_time if arriving is None else jax.tree.map(jnp.add, in_time, arriving)
-        expected, arriving = stepped(expected, total), later
+        found = gathered(expected, in_time)
+        if arriving is not None:
+            found = jax.tree.map(jnp.add, found, arriving)
+        # Late gradients are of what was sent to those clients, so through its operators.
+        arriving = gathered(expected, later)
+        expected = stepped(expected, found)
         state, loss = step(state, population, features, rates)
         close(state.server.params, expected.params)
         close(state.private, private)
-        assert float(loss) == pytest.approx(float(total.loss / total.weight), abs=1e-5)
+        assert float(loss) == pytest.approx(float(found.loss / found.weight), abs=1e-5)
+
+
+def test_a_first_round_with_nobody_in_time_moves_only_clients():
+    simulation = worlds.simulation(late=0.999999, server_optimizer="sgd")
+    state = moved(simulation)
+    step = jax.jit(functools.partial(federated_round, simulation.federation))
+    after, loss = step(state, simulation.population, simulation.features, simulation.rates)
+    close(after.server.params, state.server.params, tolerance=0)
+    assert float(loss) == 0
+    assert int(after.diverged) == -1
+    old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+    assert (old != new).any()
+    assert float(after.late.weight) > 0
 
 
 def test_clients_are_late_independently():
     words, n = keys.from_seed(0), 3000
-    draw = jax.vmap(lambda k: jax.random.uniform(keys.for_round(words, keys.LATE, k), (13,)))
-    late = np.asarray(draw(jnp.arange(n))) < 0.3
+    draw = jax.jit(jax.vmap(lambda k: is_late(words, k, jnp.arange(13), jnp.float32(0.3))))
+    late = np.asarray(draw(jnp.arange(n)))
     assert np.abs(late.mean(axis=0) - 0.3).max() < 5 * np.sqrt(0.21 / n)
     assert late.sum(axis=1).std() == pytest.approx(np.sqrt(13 * 0.21), rel=0.1)
 

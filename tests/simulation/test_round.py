@@ -39,7 +39,8 @@ def one_round(simulation, state):
             simulation.rates.client,
             state.key,
         )
-        mean = aggregate.gradient(federation.server, state.server, features, total)
+        found = aggregate.gathered(federation.server, state.server, features, total)
+        mean = aggregate.mean_gradient(found)
         return total.loss / total.weight, mean, private.states, taking_part
 
     return parts(state)

@@ -79,6 +79,7 @@ def test_a_run_ends_like_one_on_the_devices(whole, tmp_path):
         assert a == pytest.approx(b, abs=1e-4)
     x, y = outcome(here.out)[2], outcome(whole.out)[2]
     assert x.keys() == y.keys()
+    np.testing.assert_array_equal(x.pop("per_user.npz/views"), y.pop("per_user.npz/views"))
     for key in x:
         np.testing.assert_allclose(x[key], y[key], atol=1e-4, err_msg=key)
     assert not (whole.out / "private").exists()
