@@ -38,7 +38,9 @@ def test_upload_is_a_row_per_touched_item_and_what_is_dense():
 
 
 def test_a_simulations_protocol_counts_its_parameters():
-    simulation = worlds.simulation(backbone="fedncf", client_mode="local", negative_pool=9)
+    simulation = worlds.simulation(
+        backbone="fedncf", views="sum,mlp,gate", client_mode="local", negative_pool=9
+    )
     found = protocol_of(simulation, simulation.initial_state(0))
     d, ncf = 8, (16 * 8 + 8) + (8 * 4 + 4) + (4 * 2 + 2) + (10 + 1)
     maps = 3 * (12 * d + 2 * d) + 3 * (10 * d + 2 * d) + 3 * (d * d + 2 * d)

@@ -60,7 +60,7 @@ def test_a_run_from_the_command_line(tmp_path):
         "2",
         "3",
     ]
-    assert "routers: sum" in done.stdout
+    assert "routers: image" in done.stdout
     summary = json.loads((out / "summary.json").read_text())
     assert summary["data"]["clients"] == 30
     assert json.loads((out / "config.json").read_text())["clients"] == 30

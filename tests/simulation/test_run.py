@@ -293,6 +293,7 @@ def test_one_process_at_a_time(tmp_path, data):
     assert second.tried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("private_state", ["device", "host"])
 def test_a_run_goes_on_with_another_layout(tmp_path, data, private_state):
     last = []
