@@ -21,7 +21,7 @@ class Grid:
     """The learning rates that every combination is tried with."""
 
     server: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
-    client: tuple[float, ...] = (1e-2, 1e-1)
+    client: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
 
     def __iter__(self) -> Any:
         """Every pair of rates."""
