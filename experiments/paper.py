@@ -120,9 +120,10 @@ class _Made:
             self.add(name, table)
 
     def add(self, name: str, table: pd.DataFrame) -> None:
-        """Keep a table and write it."""
-        self.tables[name] = table
-        tables.write(table, self._folder, name)
+        """Keep a table and write it, if there is anything in it."""
+        if len(table):
+            self.tables[name] = table
+            tables.write(table, self._folder, name)
 
 
 def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:

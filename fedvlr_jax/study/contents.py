@@ -113,7 +113,7 @@ _LONG = ("reliance", "curves")
 def draw(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """Draw every figure whose table is there into a folder that is there."""
     for name, drawn in _DRAWN.items():
-        if name in tables and len(tables[name]):
+        if name in tables:
             drawn.figure(tables[name], folder / f"{name}.png")
 
 
@@ -121,7 +121,7 @@ def sections(tables: dict[str, pd.DataFrame], folder: Path) -> list[Section]:
     """The report's sections: those whose tables are there, with the figures in `folder`."""
     found = []
     for name, (title, text) in _TEXTS.items():
-        if name not in tables or not len(tables[name]):
+        if name not in tables:
             continue
         drawn = tuple(
             Figure(folder / f"{other}.png", drawn.alternative)

@@ -52,6 +52,7 @@ def test_a_whole_study_trains_again_with_what_changes(tmp_path, capsys):
     )
     assert (code, complaint) == (0, "")
     read = tables_of(out)
+    assert "significance" not in read, "there is nothing to compare with"
     assert read["removal"]["removed"].tolist() == ["nothing", "image", "text", "id"]
     assert read["noise"]["noise"].tolist() == [0, 0.5]
     assert read["newcomers"]["epochs"].tolist()[0] == 0
