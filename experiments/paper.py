@@ -82,7 +82,8 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out)
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    made = _Made(out, {"data": tables.data_table(dataset)})
+    made = _Made(out)
+    made.add("data", tables.data_table(dataset))
     central = kept_references(dataset, out, cli.tell)
     study = Study(settings, dataset, grid, seeds, out, cli.tell)
     found: list[Found] = []
@@ -91,6 +92,8 @@ def main(values: flags.FlagValues) -> None:
         made.add("accuracy", tables.accuracy_table(found, central))
     _compare(made, found, dataset)
     personal = [f for f in found if f.combination.variant == _PERSONAL]
+    if personal:
+        made.add("reliance", tables.reliance_table(personal))
     if personal and values.ablations:
         removed = [part for f in personal for part in ablation.without_modalities(study, f)]
         made.add("removal", tables.changes_table("removed", removed))
@@ -113,11 +116,9 @@ def main(values: flags.FlagValues) -> None:
 class _Made:
     """The tables so far, in memory and on disk."""
 
-    def __init__(self, out: Path, first: dict[str, pd.DataFrame]) -> None:
+    def __init__(self, out: Path) -> None:
         self._folder = out / "tables"
         self.tables: dict[str, pd.DataFrame] = {}
-        for name, table in first.items():
-            self.add(name, table)
 
     def add(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table and write it, if there is anything in it."""
@@ -134,9 +135,6 @@ def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:
     made.add("parameters", tables.parameter_table(found, dataset.name))
     made.add("communication", tables.communication_table(found))
     made.add("curves", tables.curves_table(found))
-    personal = [f for f in found if f.combination.variant == _PERSONAL]
-    if personal:
-        made.add("reliance", tables.reliance_table(personal))
 
 
 def _facts(values: flags.FlagValues, dataset: Dataset) -> dict[str, str]:

@@ -94,10 +94,12 @@ def broadcast(
 
 
 def removals(
-    server: Server, state: ServerState, features: Features
+    server: Server,
+    state: ServerState,
+    features: Features,
+    views: Float[Array, "items views dim"],
 ) -> Float[Array, "modalities items views dim"]:
-    """The views without each of `MODALITIES`; where no view reads one, they are as they were."""
-    views = server.fusion.apply(state.params.fusion, features)
+    """The `views` without each of `MODALITIES`; where no view reads one, they are as they were."""
     read = server.fusion.modalities(features)
     return jnp.stack(
         [

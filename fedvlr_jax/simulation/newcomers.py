@@ -31,7 +31,7 @@ from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.population import NO_CLIENT, Population
 from fedvlr_jax.simulation.private import Resident, initial_private
 from fedvlr_jax.simulation.round import Federation, FederationState, init_server, train_cohort
-from fedvlr_jax.simulation.simulation import Simulation, build
+from fedvlr_jax.simulation.simulation import Simulation, abstract, build
 
 # What decides which parameters a server has.
 _OF_THE_SERVER = ("backbone", "variant", "views", "modalities", "dim", "server_optimizer")
@@ -166,12 +166,8 @@ def _learned(simulation: Simulation, run: Path) -> FederationState:
     """The state of a run's best round, without private states."""
     federation = simulation.federation
     init = functools.partial(init_server, federation)
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=everywhere(federation.mesh)
-        ),
-        jax.eval_shape(init, simulation.features, keys.from_seed(0)),
-    )
+    shapes = jax.eval_shape(init, simulation.features, keys.from_seed(0))
+    like = abstract(shapes, everywhere(federation.mesh))
     best = read_json(run / "summary.json")["best_round"]
     try:
         return Checkpoints(run / "checkpoints").load(best, like)[0]

@@ -69,7 +69,7 @@ def _compile(
         state: FederationState, population: Population, features: Features
     ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        removed = aggregate.removals(federation.server, state.server, features)
+        removed = aggregate.removals(federation.server, state.server, features, sent.views)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         private = Resident(state.private)
         tastes = evaluate.rankings(

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
@@ -282,8 +282,14 @@ def _initialize(federation: Federation, shardings: FederationState) -> Any:
     return jax.jit(initial_state, out_shardings=shardings)
 
 
-def abstract(tree: Any) -> Any:
-    """Shapes and shardings of arrays, a state's for instance, without what is in them."""
+def abstract(tree: Any, sharding: Sharding | None = None) -> Any:
+    """Shapes and shardings of arrays, a state's for instance, without what is in them.
+
+    With a `sharding` every array has that one, and shapes alone will do.
+    """
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding or leaf.sharding
+        ),
+        tree,
     )

@@ -1,8 +1,7 @@
 """Accuracy where little is known: short histories, unpopular items, users who join late; tables."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,8 @@ from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found, Study
 
 _METRICS = ("hr@50", "ndcg@50")
+# A number of every user, from the arrays of a run.
+_Value = Callable[[dict[str, np.ndarray]], Int[np.ndarray, " users"]]
 _ROUNDS = (0, 1, 2, 5, 10)  # after which newcomers are told of
 
 
@@ -34,21 +35,23 @@ def by_item_popularity(found: Sequence[Found], data: Interactions) -> pd.DataFra
     return _by_group(found, groups.POPULARITY_EDGES, lambda users: popularity[users["user"]])
 
 
-def _by_group(found: Sequence[Found], edges: Sequence[int], value: Any) -> pd.DataFrame:
+def _by_group(found: Sequence[Found], edges: Sequence[int], value: _Value) -> pd.DataFrame:
     """Groups of users by a number of theirs; users whose number is negative are left out."""
     rows = []
     for f in found:
         parts = [_grouped(tables.users_of(run), edges, value) for run in f.runs]
         for seeds in zip(*parts, strict=True):
-            row = _names(f) | {"group": seeds[0].name, "users": seeds[0].users}
+            row = tables.names_of(f) | {"group": seeds[0].name, "users": seeds[0].users}
             for metric in _METRICS:
                 row |= tables.spread(metric, [g.metrics[metric] for g in seeds])
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _grouped(users: dict[str, np.ndarray], edges: Sequence[int], value: Any) -> list[groups.Group]:
-    values: Int[np.ndarray, " users"] = value(users)
+def _grouped(
+    users: dict[str, np.ndarray], edges: Sequence[int], value: _Value
+) -> list[groups.Group]:
+    values = value(users)
     ranks = np.where(values >= 0, users["rank"], -1)
     return [g for g in groups.by_value(ranks, users["warm"], values, edges) if g.users]
 
@@ -88,15 +91,8 @@ def newcomers_table(
         ]
         for number in rounds:
             lines = [told[number] for told in seeds]
-            row = _names(f) | {"epochs": lines[0]["epochs"]}
+            row = tables.names_of(f) | {"epochs": lines[0]["epochs"]}
             for metric in _METRICS:
                 row |= tables.spread(metric, [line[f"test/warm/{metric}"] for line in lines])
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _names(found: Found) -> dict[str, str]:
-    return {
-        "recommender": found.combination.backbone,
-        "variant": found.combination.variant,
-    }

@@ -14,8 +14,6 @@ from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found
 
-_CUTOFF = 50
-
 
 def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.DataFrame:
     """A row for all clients, for those with at least 20 train items, and per history length.
@@ -43,8 +41,10 @@ def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.Data
                 for way, reliance in learned.items():
                     found = correlation(preference[chosen], reliance[chosen])
                     row.setdefault(f"spearman {way}", []).append(found)
-                warm = chosen & a["warm"]
-                scores = [_ndcg(x["rank"][warm]) for x in (a, b)]
+                scores = [
+                    metrics.from_ranks(x["rank"][chosen], x["warm"][chosen])["warm/ndcg@50"]
+                    for x in (a, b)
+                ]
                 for found, score in zip((personal, generic), scores, strict=True):
                     row.setdefault(found.combination.variant, []).append(score)
                 gain = None if not scores[1] else 100 * (scores[0] / scores[1] - 1)
@@ -62,10 +62,6 @@ def _groups(lengths: Int[np.ndarray, " clients"]) -> dict[str, Bool[np.ndarray, 
     for name, low, high in groups.ranges(groups.HISTORY_EDGES):
         found[name] = groups.within(lengths, low, high)
     return {name: chosen for name, chosen in found.items() if chosen.any()}
-
-
-def _ndcg(ranks: Int[np.ndarray, " clients"]) -> float | None:
-    return float(100 * metrics.gains(ranks, _CUTOFF).mean()) if len(ranks) else None
 
 
 def _summary(row: dict[str, list[Any]]) -> dict[str, Any]:

@@ -49,8 +49,7 @@ def accuracy_table(found: Sequence[Found], references: Sequence[Reference]) -> p
     """The paper's table 2: test metrics in percent, mean and standard deviation over seeds."""
     rows = [
         {
-            "recommender": f.combination.backbone,
-            "variant": f.combination.variant,
+            **names_of(f),
             "server_lr": f.rates[0],
             "client_lr": f.rates[1],
             "valid warm/ndcg@50": float(
@@ -131,8 +130,7 @@ def changes_table(column: str, parts: Sequence[tuple[str, Found]]) -> pd.DataFra
     """Accuracy of combinations with something changed, named in `column`."""
     rows = [
         {
-            "recommender": f.combination.backbone,
-            "variant": f.combination.variant,
+            **names_of(f),
             column: name,
             **_spread([r.summary["test"] for r in f.runs]),
         }
@@ -146,13 +144,12 @@ def curves_table(found: Sequence[Found]) -> pd.DataFrame:
     rows = []
     for f in found:
         for run in f.runs:
-            seed = json.loads((run.out / "config.json").read_text())["seed"]
+            seed = files.read_json(run.out / "config.json")["seed"]
             for line in (run.out / "metrics.jsonl").read_text().splitlines():
                 measured = json.loads(line)
                 rows.append(
                     {
-                        "recommender": f.combination.backbone,
-                        "variant": f.combination.variant,
+                        **names_of(f),
                         "seed": seed,
                         "round": measured["round"],
                         "warm/ndcg@50": measured["valid/warm/ndcg@50"],
@@ -176,8 +173,7 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
         parts.append(
             pd.DataFrame(
                 {
-                    "recommender": f.combination.backbone,
-                    "variant": f.combination.variant,
+                    **names_of(f),
                     "user": first["user"],
                     "history_length": first["history_length"],
                     **dict(zip(MODALITIES, shares.T, strict=True)),
@@ -186,6 +182,11 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def names_of(found: Found) -> dict[str, str]:
+    """The columns that tell a combination."""
+    return {"recommender": found.combination.backbone, "variant": found.combination.variant}
 
 
 def users_of(run: Result) -> dict[str, np.ndarray]:
@@ -231,7 +232,7 @@ def spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]
 
 def write(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Write `name`.csv and `name`.md into a folder that is there, each in one step."""
-    files.write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    files.write_table(folder / f"{name}.csv", table)
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
     lines += [[_shown(x) for x in row] for row in table.itertuples(index=False)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)

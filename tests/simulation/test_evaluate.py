@@ -28,7 +28,7 @@ def evaluated(simulation, state):
         sent = aggregate.broadcast(server, state.server, features, state.round)
         population, evaluation = simulation.population, simulation.evaluation
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        removed = aggregate.removals(server, state.server, features)
+        removed = aggregate.removals(server, state.server, features, sent.views)
         private = Resident(state.private)
         args = (private, population, chosen)
         return (

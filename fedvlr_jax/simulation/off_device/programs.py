@@ -29,6 +29,7 @@ from fedvlr_jax.simulation.round import (
     server_step,
     train_all,
 )
+from fedvlr_jax.simulation.simulation import abstract
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,9 @@ def compile_programs(
     def remove(
         state: FederationState, features: Features
     ) -> tuple[Float[Array, "modalities items views dim"], Float[Array, "views modalities"]]:
-        removed = aggregate.removals(federation.server, state.server, features)
-        return removed, composition(opened(state, features)[0].views, removed)
+        views = opened(state, features)[0].views
+        removed = aggregate.removals(federation.server, state.server, features, views)
+        return removed, composition(views, removed)
 
     def rankings(
         sent: Broadcast,
@@ -137,9 +139,8 @@ def compile_programs(
     def compiled(function: Any, *arguments: Any, **options: Any) -> Compiled:
         return jax.jit(function, **options).lower(*arguments).compile()
 
-    (sent, sums), (removed, _) = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=alike),
-        (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)),
+    (sent, sums), (removed, _) = abstract(
+        (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)), alike
     )
     return Programs(
         cohort=compiled(cohort, state.key, state.round, rates, out_shardings=alike),
