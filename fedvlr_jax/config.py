@@ -212,7 +212,10 @@ class ExecutionConfig:
         0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO
     )
     buckets: int = setting(
-        4, "History-length buckets at most, each padded to its own width.", AT_LEAST_ONE
+        0,
+        "History-length buckets at most, each padded to its own width; 0 = as many, up to 4, as "
+        "save more time than compiling them takes.",
+        AT_LEAST_ZERO,
     )
     devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
     private_state: str = choice(

@@ -5,14 +5,14 @@ import numpy as np
 from jaxtyping import Int
 
 from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.simulation.population import padded_places
 from fedvlr_jax.simulation.round import Federation, FederationState
 from fedvlr_jax.simulation.simulation import Simulation
 
 
 def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -> float:
     """Share of history places that are padding when every client trains, from 0 to 1."""
-    widths = np.array([b.width for b in federation.buckets])
-    places = widths[np.searchsorted(widths, lengths)].sum()
+    places = padded_places(lengths, tuple(bucket.width for bucket in federation.buckets))
     return float(1 - lengths.sum() / places)
 
 

@@ -22,6 +22,9 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.mesh import split
 
 NO_ITEM = NO_CLIENT = -1
+# A bucket costs seconds of compilation, and a place microseconds of a round: these pay after about
+# a hundred rounds.
+_PLACES_WORTH_A_BUCKET = 10_000
 
 
 class Population(NamedTuple):
@@ -144,6 +147,34 @@ def with_pools(data: ClientData, key: keys.Words, n_items: int, size: int) -> Cl
         return draw_pool(own, data.history, n_items, size)
 
     return data._replace(pool=jax.vmap(pool)(data))
+
+
+def worthwhile_widths(
+    lengths: Int[np.ndarray, " clients"], share: float, most: int = 4
+) -> tuple[int, ...]:
+    """Widths of as many buckets as save a round more padding than compiling them costs.
+
+    Args:
+        lengths: history length of every client, at least 1.
+        share: of the clients that train in a round, above 0 and at most 1.
+        most: how many widths to use at most.
+
+    Returns:
+        See `bucket_widths`.
+    """
+    widths = bucket_widths(lengths, 1)
+    for n_buckets in range(2, most + 1):
+        more = bucket_widths(lengths, n_buckets)
+        saved = padded_places(lengths, widths) - padded_places(lengths, more)
+        if share * saved < _PLACES_WORTH_A_BUCKET:
+            break
+        widths = more
+    return widths
+
+
+def padded_places(lengths: Int[np.ndarray, " clients"], widths: tuple[int, ...]) -> int:
+    """History places of all clients, each history padded to its bucket's width."""
+    return int(np.array(widths)[np.searchsorted(widths, lengths)].sum())
 
 
 def bucket_widths(lengths: Int[np.ndarray, " clients"], n_buckets: int) -> tuple[int, ...]:

@@ -185,7 +185,9 @@ def _added(total: CohortSum, uploads: Upload) -> CohortSum:
     """The sum after the uploads of a chunk of clients."""
     shared = total.shared
     if uploads.shared is not None:
-        shared = jax.tree.map(lambda x, y: x + y.sum(axis=0), shared, uploads.shared)
+        # As a product: XLA's sum over a leading axis is several times slower on a CPU.
+        ones = jnp.ones(len(uploads.weight))
+        shared = jax.tree.map(lambda x, y: x + jnp.tensordot(ones, y, 1), shared, uploads.shared)
     return CohortSum(
         gradient=total.gradient.at[uploads.items].add(uploads.gradient, mode="drop"),
         shared=shared,

@@ -29,6 +29,7 @@ from fedvlr_jax.simulation.population import (
     in_order,
     make_buckets,
     place,
+    worthwhile_widths,
 )
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 
@@ -100,7 +101,7 @@ def build(config: Config, dataset: Dataset) -> Simulation:
     mesh = make_mesh(config.execution.devices)
     part = config.participation
     model = _model(method, views, data, equal=part.clip_norm > 0)
-    widths = bucket_widths(data.lengths, config.execution.buckets)
+    widths = _widths(config, data)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     row = len(views) * method.dim
     # No chunk needs to be larger than all clients of a device.
@@ -166,6 +167,15 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         data,
         features,
         copied(mesh, rates),
+    )
+
+
+def _widths(config: Config, data: Interactions) -> tuple[int, ...]:
+    """Widths that histories are padded to."""
+    if config.execution.buckets:
+        return bucket_widths(data.lengths, config.execution.buckets)
+    return worthwhile_widths(
+        data.lengths, (config.method.cohort or data.n_clients) / data.n_clients
     )
 
 
