@@ -1,12 +1,13 @@
 """What a study's report says: its tables and figures in order, with what to know to read them."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from fedvlr_jax.study import figures
+from fedvlr_jax.study import figures, panels
 from fedvlr_jax.study.report import Figure, Section
 
 _TEXTS: dict[str, tuple[str, str]] = {
@@ -33,17 +34,20 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "history_length": (
         "By history length",
-        "Warm test users by their number of train items.",
+        "Warm test users by their number of train items; mean and standard deviation over seeds. "
+        "Numbers are in tables/history_length.csv.",
     ),
     "item_popularity": (
         "By popularity of the test item",
-        "Test users by how many have their test item in train; 0 is a cold item.",
+        "Test users by how many have their test item in train; 0 is a cold item. Numbers are in "
+        "tables/item_popularity.csv.",
     ),
     "newcomers": (
         "Users who join after training",
         "A share of the users takes no part in training. Afterwards each fits its own router and "
         "head to its history, everything that the server learned held fixed. Accuracy over "
-        "newcomers whose test item is in some member's train items, by rounds of fitting.",
+        "newcomers whose test item is in some member's train items, by local epochs of fitting. "
+        "Numbers are in tables/newcomers.csv.",
     ),
     "parameters": (
         "Parameters of a client (the paper's table 3)",
@@ -79,7 +83,7 @@ class _Drawn(NamedTuple):
     """A figure: the section it stands in, how it is drawn, and what it shows, in words."""
 
     section: str
-    figure: Callable[[pd.DataFrame, Path], None]
+    figure: Callable[..., None]
     alternative: str
 
 
@@ -92,8 +96,25 @@ _DRAWN = {
     ),
     "curves": _Drawn(
         "accuracy",
-        figures.curves,
+        panels.curves,
         "Validation NDCG@50 over rounds, one panel per backbone, one line per variant.",
+    ),
+    "history_length": _Drawn(
+        "history_length",
+        partial(panels.by_group, column="group", label="train items; n: users"),
+        "Test NDCG@50 by history length, one panel per backbone, one line per variant.",
+    ),
+    "item_popularity": _Drawn(
+        "item_popularity",
+        partial(panels.by_group, column="group", label="users who have the item; n: users"),
+        "Test NDCG@50 by popularity of the test item, one panel per backbone, one line per "
+        "variant.",
+    ),
+    "newcomers": _Drawn(
+        "newcomers",
+        partial(panels.by_group, column="epochs", label="local epochs of fitting"),
+        "Test NDCG@50 of newcomers by epochs of fitting, one panel per backbone, one line per "
+        "variant.",
     ),
     "reliance": _Drawn(
         "reliance",
@@ -106,15 +127,15 @@ _DRAWN = {
         "Bars of test NDCG@50 per backbone with nothing, image, text or ID removed.",
     ),
 }
-# Tables with a row per user or round are for figures and for whoever reads the CSV.
-_LONG = ("reliance", "curves")
+# Tables with a row per user, round or group are for figures and for whoever reads the CSV.
+_LONG = ("reliance", "curves", "history_length", "item_popularity", "newcomers")
 
 
 def draw(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """Draw every figure whose table is there into a folder that is there."""
     for name, drawn in _DRAWN.items():
         if name in tables:
-            drawn.figure(tables[name], folder / f"{name}.png")
+            drawn.figure(tables[name], path=folder / f"{name}.png")
 
 
 def sections(tables: dict[str, pd.DataFrame], folder: Path) -> list[Section]:
@@ -128,7 +149,8 @@ def sections(tables: dict[str, pd.DataFrame], folder: Path) -> list[Section]:
             for other, drawn in _DRAWN.items()
             if drawn.section == name and (folder / f"{other}.png").is_file()
         )
-        best = ("warm/hr@50", "warm/ndcg@50") if name == "accuracy" else ()
-        table = None if name in _LONG else tables[name]
-        found.append(Section(title, text, table, drawn, best))
+        table, best, apart = None if name in _LONG else tables[name], (), None
+        if name == "accuracy":
+            best, apart = ("warm/hr@50", "warm/ndcg@50"), table["variant"] == "centralized"
+        found.append(Section(title, text, table, drawn, best, apart))
     return found

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from fedvlr_jax import drawing
@@ -18,10 +17,10 @@ from fedvlr_jax.analysis import groups
 from fedvlr_jax.names import MODALITIES, VARIANTS
 
 _SCORE = "warm/ndcg@50"
-_SCORE_LABEL = "test NDCG@50, warm users (%)"
+SCORE_LABEL = "test NDCG@50, warm users (%)"
 # A thing has one colour in all pictures; variants and modalities never share one.
 _BLUE, _SKY, _RED, _ORANGE, _GREEN, _PINK, _BLACK, _GREY = drawing.COLOURS
-_COLOURS = dict(zip(VARIANTS, (_BLUE, _RED, _GREEN, _PINK), strict=True))
+COLOURS = dict(zip(VARIANTS, (_BLUE, _RED, _GREEN, _PINK), strict=True))
 _MODALITY_COLOURS = dict(zip(MODALITIES, (_ORANGE, _SKY, _GREY), strict=True))
 _REMOVED_COLOURS = {"nothing": _BLUE, **_MODALITY_COLOURS}
 _DASHES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -45,10 +44,10 @@ def accuracy(table: pd.DataFrame, path: Path) -> None:
     bars = table[table["variant"] != "centralized"]
     figure = drawing.empty(max(7.0, 3.2 + 1.5 * bars["recommender"].nunique()), 4.6)
     axis = figure.subplots()
-    _grouped_bars(axis, bars, "variant", _ordered(bars["variant"], VARIANTS), _COLOURS)
+    _grouped_bars(axis, bars, "variant", ordered(bars["variant"], VARIANTS), COLOURS)
     _reference_lines(axis, references)
-    axis.set_ylabel(_SCORE_LABEL)
-    _legend_above(figure, axis)
+    axis.set_ylabel(SCORE_LABEL)
+    legend_above(figure, axis)
     drawing.save(figure, path)
 
 
@@ -60,12 +59,12 @@ def removal(table: pd.DataFrame, path: Path) -> None:
             `warm/ndcg@50 sd`, in percent.
         path: of the PNG, in a folder that is there.
     """
-    removed = _ordered(table["removed"], ("nothing", *MODALITIES))
+    removed = ordered(table["removed"], ("nothing", *MODALITIES))
     figure = drawing.empty(max(7.0, 2.0 + 1.5 * table["recommender"].nunique()), 4.4)
     axis = figure.subplots()
     _grouped_bars(axis, table, "removed", removed, _REMOVED_COLOURS, "{} removed")
-    axis.set_ylabel(_SCORE_LABEL)
-    _legend_above(figure, axis)
+    axis.set_ylabel(SCORE_LABEL)
+    legend_above(figure, axis)
     drawing.save(figure, path)
 
 
@@ -144,47 +143,13 @@ def recovery(table: pd.DataFrame, path: Path) -> None:
     drawing.save(figure, path)
 
 
-def curves(curves: pd.DataFrame, path: Path) -> None:
-    """Validation NDCG@50 of warm users, in percent, over rounds: mean and deviation over seeds.
-
-    A round that not every seed of a variant has reached is left out.
-
-    Args:
-        curves: long: `recommender`, `variant`, `seed`, `round`, `warm/ndcg@50`.
-        path: of the PNG, in a folder that is there.
-    """
-    recommenders = list(dict.fromkeys(curves["recommender"]))
-    variants = _ordered(curves["variant"], VARIANTS)
-    figure, axes = drawing.panels(len(recommenders), (4.0, 3.4), share_y=True)
-    for axis, recommender in zip(axes, recommenders, strict=True):
-        mine = curves[curves["recommender"] == recommender]
-        for number, variant in enumerate(variants):
-            rows = mine[mine["variant"] == variant]
-            values = rows.groupby("round")[_SCORE].agg(["mean", "std", "count"])
-            values = values[values["count"] == rows["seed"].nunique()].astype(float)
-            colour = _COLOURS.get(variant, drawing.COLOURS[number])
-            axis.plot(values.index, values["mean"], ".-", color=colour, label=variant)
-            low, high = (values["mean"] + sign * values["std"] for sign in (-1, 1))
-            axis.fill_between(values.index, low, high, color=colour, alpha=0.18, linewidth=0)
-        axis.set_title(recommender, fontsize="medium")
-        axis.set_xlabel("round")
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axis.grid(alpha=0.3)
-        axis.set_ylim(bottom=0)
-    # Those at the left edge.
-    for axis in axes[::3]:
-        axis.set_ylabel("validation NDCG@50,\nwarm users (%)")
-    _legend_above(figure, axes[0])
-    drawing.save(figure, path)
-
-
-def _ordered(values: Iterable[str], known: Sequence[str]) -> list[str]:
+def ordered(values: Iterable[str], known: Sequence[str]) -> list[str]:
     """The different values, known ones first and in their order."""
     found = list(dict.fromkeys(values))
     return [v for v in known if v in found] + [v for v in found if v not in known]
 
 
-def _numbers(values: pd.Series) -> Float[np.ndarray, " rows"]:
+def numbers(values: pd.Series) -> Float[np.ndarray, " rows"]:
     """As numbers, NaN for what is missing."""
     return pd.to_numeric(values).to_numpy(float)
 
@@ -205,9 +170,9 @@ def _grouped_bars(
         place = [recommenders.index(r) for r in rows["recommender"]]
         axis.bar(
             np.array(place, float) + (number - (len(order) - 1) / 2) * width,
-            _numbers(rows[_SCORE]),
+            numbers(rows[_SCORE]),
             0.92 * width,
-            yerr=_numbers(rows[f"{_SCORE} sd"]),
+            yerr=numbers(rows[f"{_SCORE} sd"]),
             color=colours.get(value, drawing.COLOURS[number % len(drawing.COLOURS)]),
             label=label.format(value),
             error_kw=_ERROR,
@@ -221,7 +186,7 @@ def _grouped_bars(
 
 def _reference_lines(axis: Axes, references: pd.DataFrame) -> None:
     """A line per reference, its name and number at the right edge, clear of the others'."""
-    known = references.assign(score=_numbers(references[_SCORE])).dropna(subset="score")
+    known = references.assign(score=numbers(references[_SCORE])).dropna(subset="score")
     known = known.sort_values("score")
     if known.empty:
         return
@@ -252,7 +217,7 @@ def _apart(values: Float[np.ndarray, " n"], gap: float) -> Float[np.ndarray, " n
     return places
 
 
-def _legend_above(figure: Figure, axis: Axes) -> None:
+def legend_above(figure: Figure, axis: Axes) -> None:
     """One legend for the whole picture, outside of all panels."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
@@ -270,7 +235,7 @@ def _by_activity(table: pd.DataFrame) -> pd.DataFrame:
         lengths = users["history_length"].to_numpy()
         for name, low, high in groups.ranges(groups.HISTORY_EDGES):
             mine = users[groups.within(lengths, low, high)]
-            gain = _numbers(mine["gain"])
+            gain = numbers(mine["gain"])
             gain = gain[np.isfinite(gain)]
             n = len(gain)
             half = np.nan
@@ -295,7 +260,7 @@ def _reliance_boxes(axis: Axes, table: pd.DataFrame, recommenders: Sequence[str]
     """A box per recommender and modality."""
     for number, modality in enumerate(MODALITIES):
         shares = [
-            100 * _numbers(table.loc[table["recommender"] == r, modality].dropna())
+            100 * numbers(table.loc[table["recommender"] == r, modality].dropna())
             for r in recommenders
         ]
         axis.boxplot(
@@ -321,7 +286,7 @@ def _reliance_boxes(axis: Axes, table: pd.DataFrame, recommenders: Sequence[str]
 def _groups(activity: pd.DataFrame) -> list[str]:
     """Names of the groups that somebody is in, ascending."""
     names = [name for name, _, _ in groups.ranges(groups.HISTORY_EDGES)]
-    return _ordered(activity["history"], names)
+    return ordered(activity["history"], names)
 
 
 def _activity_scores(axis: Axes, activity: pd.DataFrame, recommenders: Sequence[str]) -> None:
@@ -343,7 +308,7 @@ def _activity_scores(axis: Axes, activity: pd.DataFrame, recommenders: Sequence[
     axis.set_xticks(range(len(names)), labels)
     axis.set_xlim(-0.5, len(names) - 0.5)
     axis.set_ylim(bottom=0)
-    axis.set_ylabel(f"{_SCORE_LABEL}\nmean and 95 % interval")
+    axis.set_ylabel(f"{SCORE_LABEL}\nmean and 95 % interval")
     axis.set_xlabel("history length (train items); n: users with a warm test item")
     axis.grid(axis="y", alpha=0.3)
     axis.legend(**_ABOVE, ncols=len(recommenders))
@@ -372,8 +337,8 @@ def _line(
     rows = rows.sort_values("concentration")
     axis.errorbar(
         rows["concentration"] * _SHIFT**number,
-        _numbers(rows[column]),
-        _numbers(rows[f"{column} sd"]),
+        numbers(rows[column]),
+        numbers(rows[f"{column} sd"]),
         label=label,
         color=colour,
         linestyle=line,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from PIL import Image
 
 from fedvlr_jax import drawing, pages
@@ -74,6 +75,7 @@ class Section:
         table: a column `X sd` is shown beside the mean `X`, in one cell.
         figures: below the table.
         best: columns whose largest number is in bold.
+        apart: which rows of the table do not compete for that, None for all do.
     """
 
     title: str
@@ -81,6 +83,7 @@ class Section:
     table: pd.DataFrame | None = None
     figures: tuple[Figure, ...] = ()
     best: tuple[str, ...] = ()
+    apart: pd.Series | None = None
 
 
 def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
@@ -149,10 +152,16 @@ def _table(section: Section, table: pd.DataFrame) -> str:
         f'<th scope="col"{kind}>{html.escape(name)}</th>'
         for name, kind in zip(means, kinds, strict=True)
     )
-    columns = [_cells(table, name, name in section.best) for name in means]
+    competing = np.ones(len(table), bool)
+    if section.apart is not None:
+        competing = ~section.apart.to_numpy(bool)
+    columns = [_cells(table, name, competing & (name in section.best)) for name in means]
     rows = "\n".join(_row(cells, kinds) for cells in zip(*columns, strict=True))
     notes = ["mean ± standard deviation"] if len(means) < len(known) else []
-    notes += ["the largest in bold"] if set(section.best) & set(means) else []
+    if set(section.best) & set(means):
+        notes.append(
+            "the largest in bold" + ("" if section.apart is None else ", references aside")
+        )
     name, caption = html.escape(section.title), html.escape("; ".join([section.title, *notes]))
     return f"""<div class="scroll" tabindex="0" role="group" aria-label="{name}">
 <table>
@@ -175,19 +184,19 @@ def _numeric(values: pd.Series) -> bool:
     return all(isinstance(x, Real) and not isinstance(x, bool | np.bool_) for x in values.dropna())
 
 
-def _cells(table: pd.DataFrame, column: str, best: bool) -> list[str]:
-    """A column's cells as HTML."""
+def _cells(table: pd.DataFrame, column: str, competing: Bool[np.ndarray, " rows"]) -> list[str]:
+    """A column's cells as HTML, the largest of the `competing` ones in bold."""
     values = table[column]
     if not _numeric(values):
         return [_NONE if pd.isna(x) else html.escape(str(x)) for x in values]
     beside = table.get(f"{column}{_DEVIATION}")
     deviations = pd.Series([None] * len(table)) if beside is None else beside
     decimals = _decimals(values, measured=beside is not None)
-    largest = pd.to_numeric(values).max()
+    largest = pd.to_numeric(values)[competing].max()
     cells = []
-    for value, deviation in zip(values, deviations, strict=True):
+    for value, deviation, competes in zip(values, deviations, competing, strict=True):
         cell = _shown(value, decimals)
-        if best and value == largest:
+        if competes and value == largest:
             cell = f"<strong>{cell}</strong>"
         if not pd.isna(value) and not pd.isna(deviation):
             cell += f" ± {_shown(float(deviation), decimals)}"

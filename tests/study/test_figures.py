@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fedvlr_jax import drawing
-from fedvlr_jax.study import figures
+from fedvlr_jax.study import figures, panels
 
 BACKBONES = ("fedavg", "fcf", "fedncf", "pfedrec", "fedrap")
 SCORE = "warm/ndcg@50"
@@ -67,12 +67,33 @@ def curves(recommenders, seeds):
     )
 
 
+def grouped(recommenders, seeds):
+    return pd.DataFrame(
+        {
+            "recommender": name,
+            "variant": variant,
+            "group": group,
+            "users": 10 * place,
+            "ndcg@50": 5.0 * place + k,
+            "ndcg@50 sd": 0.5 if seeds > 1 else None,
+        }
+        for name in recommenders
+        for k, variant in enumerate(("fedvlr", "id"))
+        for place, group in enumerate(("0 to 4", "5 to 9", "10 to 19"), 1)
+    )
+
+
+def by_group(table, path):
+    panels.by_group(table, "group", "train items", path)
+
+
 MAKERS = {
     figures.accuracy: accuracy,
     figures.removal: removal,
     figures.reliance: reliance,
     figures.recovery: recovery,
-    figures.curves: curves,
+    panels.curves: curves,
+    by_group: grouped,
 }
 
 
@@ -120,7 +141,22 @@ def test_users_are_grouped_by_history(tmp_path, drawn):
 
 
 def test_curves_end_where_the_first_seed_does(tmp_path, drawn):
-    figures.curves(curves(("fcf",), 3), tmp_path / "x.png")
+    panels.curves(curves(("fcf",), 3), tmp_path / "x.png")
     line = drawn[0].axes[0].lines[0]
     assert line.get_xdata().tolist() == [5, 10, 15, 20]
     assert line.get_ydata().tolist() == [5.5, 10.5, 15.5, 20.5]
+
+
+def test_groups_are_in_order_and_say_how_many_users_they_are(tmp_path, drawn):
+    by_group(grouped(("fcf", "fedavg"), 3), tmp_path / "x.png")
+    axis = drawn[0].axes[1]
+    labels = [t.get_text() for t in axis.get_xticklabels()]
+    assert labels == ["0 to 4\nn=10", "5 to 9\nn=20", "10 to 19\nn=30"]
+    lines = [x for x in axis.lines if x.get_linestyle() == "-"]
+    assert [x.get_ydata().tolist() for x in lines] == [[5, 10, 15], [6, 11, 16]]
+    assert (lines[0].get_xdata() < lines[1].get_xdata()).all(), "side by side"
+
+
+def test_groups_without_a_number_of_users_have_their_name(tmp_path, drawn):
+    by_group(grouped(("fcf",), 1).drop(columns="users"), tmp_path / "x.png")
+    assert drawn[0].axes[0].get_xticklabels()[0].get_text() == "0 to 4"

@@ -44,6 +44,13 @@ def test_tables_show_every_cell():
     assert numbers == ["rate", "users", "ndcg", "p", "cold"]
 
 
+def test_what_stands_apart_is_not_the_best():
+    apart = pd.Series([True, False])
+    text = page("x", {}, [Section("Accuracy", "", TABLE, best=("ndcg",), apart=apart)])
+    assert re.findall("<strong>(.*?)</strong>", text) == ["31.00"]
+    assert "the largest in bold, references aside" in text
+
+
 def test_everything_is_text_and_never_markup():
     bad = "<script>\"'&"
     table = pd.DataFrame({bad: [bad], f"{bad} 2": [1]})
