@@ -38,9 +38,9 @@ def curves(curves: pd.DataFrame, path: Path) -> None:
             axis.fill_between(values.index, low, high, color=colour, alpha=0.18, linewidth=0)
         axis.set_title(recommender, fontsize="medium")
         axis.set_xlabel("round")
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
         axis.grid(alpha=0.3)
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)  # of all panels, when all lines are drawn
     # Those at the left edge.
     for axis in axes[::3]:
         axis.set_ylabel("validation NDCG@50,\nwarm users (%)")
@@ -81,8 +81,8 @@ def by_group(table: pd.DataFrame, column: str, label: str, path: Path) -> None:
         axis.set_xlim(-0.5, len(groups) - 0.5)
         axis.set_xlabel(label)
         axis.grid(axis="y", alpha=0.3)
-        axis.set_ylim(bottom=0)
         axis.tick_params(labelleft=True)
+    axes[0].set_ylim(bottom=0)
     for axis in axes[::3]:
         axis.set_ylabel("test NDCG@50 (%)")
     figures.legend_above(figure, axes[0])

@@ -160,3 +160,14 @@ def test_groups_are_in_order_and_say_how_many_users_they_are(tmp_path, drawn):
 def test_groups_without_a_number_of_users_have_their_name(tmp_path, drawn):
     by_group(grouped(("fcf",), 1).drop(columns="users"), tmp_path / "x.png")
     assert drawn[0].axes[0].get_xticklabels()[0].get_text() == "0 to 4"
+
+
+@pytest.mark.parametrize(("draw", "table"), [(by_group, grouped), (panels.curves, curves)])
+def test_a_later_panel_is_not_cut_off(tmp_path, drawn, draw, table):
+    found = table(("fcf", "fedavg"), 2)
+    column = "ndcg@50" if draw is by_group else SCORE
+    found.loc[found["recommender"] == "fedavg", column] *= 3
+    draw(found, tmp_path / "x.png")
+    for axis in drawn[0].axes:
+        assert axis.get_ylim()[0] == 0
+        assert axis.get_ylim()[1] > max(line.get_ydata().max() for line in axis.lines)
