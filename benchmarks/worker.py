@@ -43,7 +43,7 @@ def scaling(job: Job) -> dict[str, Any]:
     def measure(contender: Project) -> dict[str, Any]:
         cohort = world.simulation.cohort_size
         found = stepping.measure(contender, cohort, job.seconds)
-        trainer = contender.trainer
+        trainer = contender.trainer.runs[0]
         trainer.ranks("valid")
         spent: list[float] = []
         while not spent or (len(spent) < _EVALUATIONS and sum(spent) < job.seconds):

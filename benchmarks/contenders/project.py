@@ -33,15 +33,15 @@ class Project(Contender):
         """One round of everybody."""
         with jax.transfer_guard("disallow"):
             loss = self.trainer.round()
-        return float(jax.device_get(loss))
+        return float(jax.device_get(loss)[0])
 
 
 def measured(world: World, simulation: Simulation, measure: Callable[[Project], Result]) -> Result:
     """Measure the world's trainer for a simulation."""
     with tempfile.TemporaryDirectory() as folder:
-        contender = Project(trainers.create(world.config, simulation, Path(folder)))
+        contender = Project(trainers.create([world.config], simulation, Path(folder)))
         found = measure(contender)
-        contender.trainer.close()
+        contender.trainer.runs[0].close()
     return found
 
 

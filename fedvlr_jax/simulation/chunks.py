@@ -45,7 +45,7 @@ def for_each_chunk(
         chosen = selected & fits
         size = -(-n_rows // bucket.chunk) * bucket.chunk
         order = jnp.nonzero(chosen, size=size, fill_value=n_rows)[0].astype(jnp.int32)
-        n_chunks = -(-chosen.sum() // bucket.chunk)
+        n_chunks = _most(-(-chosen.sum() // bucket.chunk))
 
         def chunk(
             index: Array, carry: Carry, bucket: Bucket = bucket, order: Array = order
@@ -55,3 +55,18 @@ def for_each_chunk(
 
         carry = jax.lax.fori_loop(0, n_chunks, chunk, carry)
     return carry
+
+
+@jax.custom_batching.custom_vmap
+def _most(number: Int[Array, ""]) -> Int[Array, ""]:
+    """The number itself; where several runs train together, the largest, the same for all.
+
+    Batched trip counts would make a loop choose between the old and the new of everything that it
+    carries, all private states, in every iteration. A run's surplus chunks are empty.
+    """
+    return number
+
+
+@_most.def_vmap
+def _most_of_all(_: int, batched: list[bool], number: Array) -> tuple[Array, bool]:
+    return (number.max() if batched[0] else number), False

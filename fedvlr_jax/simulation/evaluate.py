@@ -135,9 +135,11 @@ def held_out_ranks(
     target: Int[Array, " rows"],
 ) -> Int[Array, " rows"]:
     """Every chosen client's rank (0 = first) of its item in `target`; -1 for all others."""
-    ties = keys.stream(key, keys.TIES)
 
-    def one(sent: Broadcast, state: ClientState, data: ClientData, target: Array) -> Array:
+    def one(
+        sent: Broadcast, key: keys.Words, state: ClientState, data: ClientData, target: Array
+    ) -> Array:
+        ties = keys.stream(key, keys.TIES)
         scores, _ = candidate_scores(evaluation.model, sent, state, data)
         return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
 
@@ -155,12 +157,17 @@ def rankings(
     chosen: Bool[Array, " rows"],
 ) -> Tastes:
     """What every chosen client gets to see and what it looks at; for the others -1 and NaN."""
-    model, ties = evaluation.model, keys.stream(key, keys.TIES)
+    model = evaluation.model
 
     def one(
-        shared: tuple[Broadcast, Array], state: ClientState, data: ClientData, _: Array
+        shared: tuple[Broadcast, Array],
+        key: keys.Words,
+        state: ClientState,
+        data: ClientData,
+        _: Array,
     ) -> Tastes:
         sent, removed = shared
+        ties = keys.stream(key, keys.TIES)
         scores, weights = candidate_scores(model, sent, state, data)
         top = top_items(scores, tie_order(ties, data.client, evaluation.n_items))
         relies = reliance(model, sent.network, state, weights, sent.views, removed)
@@ -178,7 +185,7 @@ def rankings(
 
 def _over_clients(
     evaluation: Evaluation,
-    one: Callable[[Shared, ClientState, ClientData, Array], Results],
+    one: Callable[[Shared, keys.Words, ClientState, ClientData, Array], Results],
     key: keys.Words,
     shared: Shared,
     private: Private,
@@ -202,7 +209,8 @@ def _over_clients(
             data = with_pools(data, key, evaluation.n_items, evaluation.model.pool)
             states = private.read(evaluation.model, rows, data)
             extras = extra.at[rows].get(mode="clip")
-            found = jax.vmap(one, in_axes=(None, 0, 0, 0))(shared, states, data, extras)
+            over_clients = jax.vmap(one, in_axes=(None, None, 0, 0, 0))
+            found = over_clients(shared, key, states, data, extras)
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
 
         return for_each_chunk(

@@ -7,23 +7,45 @@ import jax
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import memory
+from fedvlr_jax.simulation.mesh import RUNS
 from fedvlr_jax.simulation.round import Federation
 
 # Gradients and scratch come to about as much as what a chunk holds itself (measured on W).
 _COPIES_OF_A_CHUNK = 2
 _USABLE = 0.9
+_SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
 
 def state_bytes(federation: Federation) -> int:
-    """Bytes of all clients' private states."""
-    return 4 * federation.training.model.private_numbers() * federation.n_clients
+    """Bytes of all clients' private states, in all runs that train together."""
+    numbers = federation.training.model.private_numbers()
+    return 4 * numbers * federation.n_clients * federation.runs
 
 
 def chunk_bytes(federation: Federation) -> int:
-    """Bytes that the largest chunk needs on one device, about."""
-    return max(
-        bucket.chunk * _client_bytes(federation, bucket.width) for bucket in federation.buckets
+    """Bytes that the largest chunk needs on one device, about, in all runs that it has."""
+    return (
+        federation.runs
+        // federation.mesh.shape[RUNS]
+        * max(
+            bucket.chunk * _client_bytes(federation, bucket.width) for bucket in federation.buckets
+        )
     )
+
+
+def runs_together(federation: Federation) -> int:
+    """How many runs like this one the devices can train together to some use, at least 1.
+
+    On a CPU one for each core: more need a longer compilation and gain nothing (docs/sweeps.md).
+
+    Args:
+        federation: of one run.
+    """
+    room = _SHARE_OF_RUNS * memory.devices_bytes(federation.mesh)
+    needed = state_bytes(federation) + chunk_bytes(federation)
+    fitting = max(1, int(room / needed))
+    devices = federation.mesh.devices
+    return min(fitting, devices.size) if devices.flat[0].platform == "cpu" else fitting
 
 
 def check(federation: Federation, resident: bool) -> None:

@@ -1,5 +1,10 @@
-"""Devices: one mesh with the single axis `clients`. Every sharding decision is made here."""
+"""Devices: one mesh, with an axis of clients and one of runs. Every sharding decision is made here.
 
+A run alone has all devices for its clients. Runs that train together have devices of their own
+first, which need not wait for one another, and share what is left between their clients.
+"""
+
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +17,18 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.processes.cores import split_cpu
 
-AXIS = "clients"
+AXIS, RUNS = "clients", "runs"
 BY_CLIENT = PartitionSpec(AXIS)
+BY_RUN = PartitionSpec(RUNS)
 EVERYWHERE = PartitionSpec()
 
 
-def make_mesh(n_devices: int) -> Mesh:
+def make_mesh(n_devices: int, runs: int = 1) -> Mesh:
     """A mesh over the first `n_devices` devices; 0 takes all, those of other processes included.
+
+    Args:
+        n_devices: how many.
+        runs: that train together.
 
     Raises:
         UserError: fewer devices are there, or some of several processes would have none.
@@ -35,18 +45,35 @@ def make_mesh(n_devices: int) -> Mesh:
             f"--devices={n_devices}: expected all {len(available)} devices of the "
             f"{together.count()} processes"
         )
-    return Mesh(np.array(available[: n_devices or None]), (AXIS,))
+    devices = np.array(available[: n_devices or None])
+    groups = math.gcd(len(devices), runs) if together.count() == 1 else 1
+    return Mesh(devices.reshape(groups, -1), (RUNS, AXIS))
 
 
-def own_devices(mesh: Mesh) -> list[int]:
-    """Places in the mesh of the devices that belong to this process."""
+def blocks(mesh: Mesh) -> int:
+    """How many blocks clients are split into."""
+    return mesh.shape[AXIS]
+
+
+def own_blocks(mesh: Mesh) -> list[int]:
+    """Those of the blocks that lie on this process's devices."""
     own = set(mesh.local_devices)
-    return [place for place, device in enumerate(mesh.devices.flat) if device in own]
+    return [place for place, device in enumerate(mesh.devices[0]) if device in own]
 
 
 def by_client(mesh: Mesh) -> NamedSharding:
     """Leading axis split over the devices."""
     return NamedSharding(mesh, BY_CLIENT)
+
+
+def by_run(mesh: Mesh) -> NamedSharding:
+    """Leading axis, of runs, split over the devices."""
+    return NamedSharding(mesh, BY_RUN)
+
+
+def by_run_and_client(mesh: Mesh) -> NamedSharding:
+    """The axis of runs and the next one, of clients, split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(RUNS, AXIS))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
@@ -60,21 +87,24 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
     Args:
         mesh: the devices.
         shape: of one device's block of rows.
-        block: place of a device in the mesh -> its block; asked for this process's devices only.
+        block: number of a block -> its rows; asked for those of this process's devices only.
     """
     sharding = by_client(mesh)
-    whole = (shape[0] * mesh.devices.size, *shape[1:])
-    parts = [jax.device_put(block(k), mesh.devices.flat[k]) for k in own_devices(mesh)]
+    whole = (shape[0] * blocks(mesh), *shape[1:])
+    parts = []
+    for number in own_blocks(mesh):
+        rows = block(number)
+        parts += [jax.device_put(rows, device) for device in mesh.devices[:, number]]
     return jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
 
 def split_evenly(mesh: Mesh, rows: np.ndarray, dtype: Any) -> Array:
     """Rows over the devices as `dtype`, with rows of zeros to make their number fit."""
-    size = -(-len(rows) // mesh.devices.size)
+    size = -(-len(rows) // blocks(mesh))
 
-    def block(device: int) -> np.ndarray:
+    def block(number: int) -> np.ndarray:
         found = np.zeros((size, *rows.shape[1:]), dtype)
-        own = rows[device * size : (device + 1) * size]
+        own = rows[number * size : (number + 1) * size]
         found[: len(own)] = own
         return found
 

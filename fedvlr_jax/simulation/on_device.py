@@ -9,11 +9,11 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Rankings
+from fedvlr_jax.simulation.trainer import Rankings, ranked
 
 
 class OnDevice:
-    """A `Trainer` whose state is a tree of device arrays, donated from round to round."""
+    """A `Trainer` and its only `Run`: device arrays, donated from round to round."""
 
     def __init__(self, simulation: Simulation, seed: int) -> None:
         self._simulation = simulation
@@ -25,45 +25,53 @@ class OnDevice:
         """Bytes of all clients' private states, padding rows included."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.private))
 
+    @property
+    def runs(self) -> tuple["OnDevice"]:
+        """This one."""
+        return (self,)
+
+    @property
+    def diverged(self) -> int:
+        """See `Run`."""
+        return int(jax.device_get(self.state.diverged))
+
     def compile(self) -> None:
         """Compile the round and the two programs of evaluation."""
         self._programs = compiled(self._simulation, self.state)
 
-    def round(self) -> Float[Array, ""]:
+    def round(self) -> Float[Array, " runs"]:
         """One call of the compiled round."""
         simulation = self._simulation
         self.state, loss = self._programs.round(
             self.state, simulation.population, simulation.features, simulation.rates
         )
-        return jax.block_until_ready((self.state, loss))[1]
+        return jax.block_until_ready((self.state, loss))[1][None]
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
-        """See `Trainer`."""
+        """See `Run`."""
         simulation = self._simulation
         target: Array = getattr(simulation.population, split)
         ranks = self._programs.ranks(self.state, simulation.population, simulation.features, target)
         return together.fetched(ranks)[: simulation.n_clients]
 
     def rankings(self) -> Rankings:
-        """See `Trainer`."""
+        """See `Run`."""
         simulation = self._simulation
         found = self._programs.rankings(self.state, simulation.population, simulation.features)
         tastes, made_of = together.fetched(found)
-        # The clients that were evaluated are the ones with view weights, held-out item or not.
-        users = np.flatnonzero(np.isfinite(tastes.weights[: simulation.n_clients]).all(axis=1))
-        return Rankings(users, *(x[users] for x in tastes), made_of)
+        return ranked(tastes, made_of, simulation.n_clients)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """See `Trainer`."""
+        """See `Run`."""
         checkpoints.save(self.state, progress)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """See `Trainer`."""
+        """See `Run`."""
         self.state, progress, complaints = checkpoints.latest(self._let_go())
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
-        """See `Trainer`."""
+        """See `Run`."""
         self.state, _ = checkpoints.load(number, self._let_go())
 
     def close(self) -> None:

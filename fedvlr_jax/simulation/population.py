@@ -22,9 +22,9 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.mesh import split
 
 NO_ITEM = NO_CLIENT = -1
-# A bucket costs seconds of compilation, and a place microseconds of a round: these pay after about
-# a hundred rounds.
-_PLACES_WORTH_A_BUCKET = 10_000
+# A bucket costs seconds of compilation. A place costs microseconds of a round, and a fiftieth of
+# that in an evaluation: so many pay for a bucket within about a hundred rounds.
+TRAINING_PLACES, EVALUATION_PLACES = 10_000, 500_000
 
 
 class Population(NamedTuple):
@@ -150,13 +150,14 @@ def with_pools(data: ClientData, key: keys.Words, n_items: int, size: int) -> Cl
 
 
 def worthwhile_widths(
-    lengths: Int[np.ndarray, " clients"], share: float, most: int = 4
+    lengths: Int[np.ndarray, " clients"], share: float, worth: int, most: int = 4
 ) -> tuple[int, ...]:
-    """Widths of as many buckets as save a round more padding than compiling them costs.
+    """Widths of as many buckets as save more padding than compiling them costs.
 
     Args:
         lengths: history length of every client, at least 1.
-        share: of the clients that train in a round, above 0 and at most 1.
+        share: of the clients that are looked at in a round, above 0 and at most 1.
+        worth: places of padding a round that a bucket has to save.
         most: how many widths to use at most.
 
     Returns:
@@ -166,7 +167,7 @@ def worthwhile_widths(
     for n_buckets in range(2, most + 1):
         more = bucket_widths(lengths, n_buckets)
         saved = padded_places(lengths, widths) - padded_places(lengths, more)
-        if share * saved < _PLACES_WORTH_A_BUCKET:
+        if share * saved < worth:
             break
         widths = more
     return widths

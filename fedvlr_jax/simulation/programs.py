@@ -1,6 +1,7 @@
 """The compiled programs of a run with all private states on the devices."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, round
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import everywhere
+from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Resident
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
@@ -22,11 +23,13 @@ from fedvlr_jax.simulation.simulation import Simulation, abstract
 
 @dataclass(frozen=True)
 class Programs:
-    """The compiled programs of a run.
+    """The compiled programs of a run, or of several that train together.
 
     `round`: state, population, features, rates -> state (donated), loss.
     `ranks`: state, population, features, target -> every client's rank.
     `rankings`: state, population, features -> every client's tastes, and what views are made of.
+
+    Of several runs state and rates are stacked by run, and so is what comes out.
     """
 
     round: Compiled
@@ -78,6 +81,15 @@ def _compile(
         return tastes, composition(sent.views, removed)
 
     after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
+    if federation.runs > 1:
+
+        def together(function: Callable, *stacked: bool) -> Callable:
+            axes = tuple(0 if x else None for x in stacked)
+            return jax.vmap(function, in_axes=axes, spmd_axis_name=RUNS)
+
+        federated_round = together(federated_round, True, False, False, True)
+        ranks = together(ranks, True, False, False, False)
+        rankings = together(rankings, True, False, False)
     step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
     step = step.lower(state, population, features, rates).compile()
     ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()

@@ -87,6 +87,7 @@ class Federation:
         late: whether some clients' uploads arrive a round late.
         buckets: widths and chunk sizes of training.
         mesh: the devices.
+        runs: how many runs train together.
     """
 
     server: Server
@@ -98,6 +99,7 @@ class Federation:
     late: bool
     buckets: tuple[Bucket, ...]
     mesh: Mesh
+    runs: int = 1
 
 
 def train_cohort(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,20 @@ from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import by_client, copied, everywhere, make_mesh, split_evenly
+from fedvlr_jax.simulation.mesh import (
+    RUNS,
+    blocks,
+    by_client,
+    by_run,
+    by_run_and_client,
+    copied,
+    everywhere,
+    make_mesh,
+    split_evenly,
+)
 from fedvlr_jax.simulation.population import (
+    EVALUATION_PLACES,
+    TRAINING_PLACES,
     Chunking,
     Population,
     bucket_widths,
@@ -42,14 +55,14 @@ _POOL = 256  # items of a pool of negatives, where clients keep vectors of them
 
 @dataclass(frozen=True)
 class Simulation:
-    """Everything a run needs but its changing state.
+    """Everything that a run needs, or several that train together, but what changes.
 
     Attributes:
         federation: static part of training.
         evaluation: static part of evaluation.
         interactions: every client's data, on the host.
         features: frozen features, each device with a block of items.
-        rates: learning rates, on every device.
+        rates: learning rates, on every device; of runs that train together, stacked by run.
     """
 
     federation: Federation
@@ -62,7 +75,7 @@ class Simulation:
     def population(self) -> Population:
         """Every client's data, on the devices from the first use on."""
         mesh = self.federation.mesh
-        clients = in_order(self.n_clients, mesh.devices.size)
+        clients = in_order(self.n_clients, blocks(mesh))
         return place(self.interactions, clients, mesh)
 
     @property
@@ -76,36 +89,41 @@ class Simulation:
         return self.federation.cohort or self.n_clients
 
     def initial_state(self, seed: int) -> FederationState:
-        """The state before the first round, on the devices."""
-        shardings = FederationState(
-            key=everywhere(self.federation.mesh),
-            round=everywhere(self.federation.mesh),
-            diverged=everywhere(self.federation.mesh),
-            server=everywhere(self.federation.mesh),
-            private=by_client(self.federation.mesh),
-            late=everywhere(self.federation.mesh),
-        )
+        """The state before the first round of a run alone, on the devices."""
         words = copied(self.federation.mesh, keys.from_seed(seed))
-        return _initialize(self.federation, shardings)(self.features, self.population, words)
+        return _initialize(self.federation)(self.features, self.population, words)
+
+    def initial_states(self, seeds: Sequence[int]) -> FederationState:
+        """The states before the first round of runs that train together, stacked by run."""
+        words = np.stack([jax.device_get(keys.from_seed(seed)) for seed in seeds])
+        words = jax.device_put(words, by_run(self.federation.mesh))
+        return _initialize(self.federation)(self.features, self.population, words)
 
 
-def build(config: Config, dataset: Dataset) -> Simulation:
+def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Simulation:
     """Put a data set on the devices and fix everything static.
+
+    Args:
+        config: of the run.
+        dataset: the data that it names.
+        others: of runs that train together with it, equal to it but for what is traced
+            (`program_of`).
 
     Raises:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
     """
+    runs = 1 + len(others)
     method, data = config.method, dataset.interactions
     catalogue = _catalogue(config.method, dataset)
     views = _views(config.method, dataset.name, catalogue)
-    mesh = make_mesh(config.execution.devices)
+    mesh = make_mesh(config.execution.devices, runs)
     part = config.participation
     model = _model(method, views, data, equal=part.clip_norm > 0)
-    widths = _widths(config, data)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
+    floats = floats * mesh.shape[RUNS] // runs  # what one run may have of a device's
     row = len(views) * method.dim
     # No chunk needs to be larger than all clients of a device.
-    fixed = min(config.execution.chunk, -(-data.n_clients // mesh.devices.size))
+    fixed = min(config.execution.chunk, -(-data.n_clients // blocks(mesh)))
     training_chunks = Chunking(floats, fixed)
     numbers = model.private_numbers()
     server = aggregate.create(
@@ -134,8 +152,13 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         cohort=method.cohort,
         skew=part.availability_skew,
         late=part.late > 0,
-        buckets=make_buckets(widths, training_chunks, *floats_of_a_client),
+        buckets=make_buckets(
+            _widths(config, data, method.cohort, TRAINING_PLACES),
+            training_chunks,
+            *floats_of_a_client,
+        ),
         mesh=mesh,
+        runs=runs,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
     evaluation_chunks = Chunking(4 * floats, fixed)
@@ -144,10 +167,26 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         n_clients=data.n_clients,
         n_items=data.n_items,
         sample=config.schedule.eval_clients,
-        buckets=make_buckets(widths, evaluation_chunks, row, 4 * data.n_items + numbers),
+        buckets=make_buckets(
+            _widths(config, data, config.schedule.eval_clients, EVALUATION_PLACES),
+            evaluation_chunks,
+            row,
+            4 * data.n_items + numbers,
+        ),
         mesh=mesh,
     )
-    rates = Rates(
+    if others:
+        rates = jax.tree.map(lambda *x: np.stack(x), *map(rates_of, (config, *others)))
+        rates = jax.device_put(rates, by_run(mesh))
+    else:
+        rates = copied(mesh, rates_of(config))
+    return Simulation(federation, evaluation, data, features, rates)
+
+
+def rates_of(config: Config) -> Rates:
+    """The learning rates of a run, and what else is traced."""
+    method, part = config.method, config.participation
+    return Rates(
         server=np.float32(method.server_lr),
         client=ClientRates(
             head=np.float32(method.client_lr),
@@ -161,22 +200,38 @@ def build(config: Config, dataset: Dataset) -> Simulation:
         noise=np.float32(part.noise_multiplier),
         gradient_noise=np.float32(part.gradient_noise),
     )
-    return Simulation(
-        federation,
-        evaluation,
-        data,
-        features,
-        copied(mesh, rates),
+
+
+def program_of(config: Config) -> Config:
+    """The configuration with all that is traced set to the same: equal ones can train together.
+
+    What is `rates_of` a run, its seed and how long it goes on may differ; whether uploads are late,
+    clipped or noisy may not.
+    """
+    part = config.participation
+    return dataclasses.replace(
+        config,
+        method=dataclasses.replace(
+            config.method, server_lr=1.0, client_lr=1.0, router_lr=1.0, own_lr=1.0, shared_lr=1.0
+        ),
+        participation=dataclasses.replace(
+            part,
+            dropout=0.0,
+            late=0.5 * (part.late > 0),
+            clip_norm=float(part.clip_norm > 0),
+            noise_multiplier=0.0,
+            delta=0.5,
+            gradient_noise=float(part.gradient_noise > 0),
+        ),
+        schedule=dataclasses.replace(config.schedule, rounds=1, patience=0, seed=0),
     )
 
 
-def _widths(config: Config, data: Interactions) -> tuple[int, ...]:
-    """Widths that histories are padded to."""
+def _widths(config: Config, data: Interactions, clients: int, worth: int) -> tuple[int, ...]:
+    """Widths that histories are padded to, where so many clients are looked at, 0 for all."""
     if config.execution.buckets:
         return bucket_widths(data.lengths, config.execution.buckets)
-    return worthwhile_widths(
-        data.lengths, (config.method.cohort or data.n_clients) / data.n_clients
-    )
+    return worthwhile_widths(data.lengths, (clients or data.n_clients) / data.n_clients, worth)
 
 
 def _catalogue(method: MethodConfig, dataset: Dataset) -> Catalogue:
@@ -283,12 +338,19 @@ def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Featu
 
 
 @functools.lru_cache(maxsize=4)
-def _initialize(federation: Federation, shardings: FederationState) -> Any:
+def _initialize(federation: Federation) -> Any:
+    mesh = federation.mesh
+
     def initial_state(
         features: Features, population: Population, words: keys.Words
     ) -> FederationState:
         return round.init_state(federation, features, population, words)
 
+    shared, private = everywhere(mesh), by_client(mesh)
+    if federation.runs > 1:
+        shared, private = by_run(mesh), by_run_and_client(mesh)
+        initial_state = jax.vmap(initial_state, in_axes=(None, None, 0), spmd_axis_name=RUNS)
+    shardings = FederationState(*[shared] * 4, private=private, late=shared)
     return jax.jit(initial_state, out_shardings=shardings)
 
 

@@ -1,11 +1,16 @@
-"""What a run asks of whoever trains: one round, ranks and rankings, a checkpoint and back."""
+"""What training is asked for: the next round of one or several runs, and what each run has found.
 
+A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and taken up by itself.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.evaluate import Tastes
 from fedvlr_jax.simulation.round import FederationState
 
 
@@ -24,23 +29,30 @@ class Rankings(NamedTuple):
     composition: Float[np.ndarray, "views modalities"]
 
 
+def ranked(
+    tastes: Tastes, composition: Float[np.ndarray, "views modalities"], n_clients: int
+) -> Rankings:
+    """Those of the evaluated ones among `n_clients`, of everybody's tastes on the host."""
+    # The clients that were evaluated are the ones with view weights, held-out item or not.
+    users = np.flatnonzero(np.isfinite(tastes.weights[:n_clients]).all(axis=1))
+    return Rankings(users, *(x[users] for x in tastes), composition)
+
+
 @runtime_checkable
-class Trainer(Protocol):
-    """A federation in training: everything that changes from round to round."""
+class Run(Protocol):
+    """One run in training: everything that changes from round to round."""
 
     @property
     def state(self) -> FederationState:
         """The state now; `private` is None where the devices do not hold it."""
 
     @property
+    def diverged(self) -> int:
+        """The first round whose loss or parameters were not finite, -1 while there is none."""
+
+    @property
     def private_bytes(self) -> int:
         """Bytes of all private states that are held."""
-
-    def compile(self) -> None:
-        """Compile every program of the run."""
-
-    def round(self) -> Float[Array, ""]:
-        """Train the next cohort and step the server; the cohort's mean loss, when it is ready."""
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """Rank of every evaluated client's held-out item of a split, -1 for all others."""
@@ -67,3 +79,18 @@ class Trainer(Protocol):
 
     def close(self) -> None:
         """Let go of what is not needed after the run."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """One run, or several of one program, in training."""
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """The runs, in order."""
+
+    def compile(self) -> None:
+        """Compile every program of the runs."""
+
+    def round(self) -> Float[Array, " runs"]:
+        """Train every run's next cohort and step its server; mean losses, when they are ready."""

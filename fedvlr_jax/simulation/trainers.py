@@ -1,11 +1,13 @@
 """Which trainer a run gets: whether all private states fit into the devices' memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import fit, memory
+from fedvlr_jax.simulation.lanes import Lanes
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.simulation import Simulation
@@ -27,6 +29,8 @@ def place_of_states(config: Config, simulation: Simulation) -> str:
     """
     wanted, federation = config.execution.private_state, simulation.federation
     several = together.count() > 1
+    if federation.runs > 1 and several:
+        raise UserError("several processes train one run at a time, expected one process")
     if wanted == "host" and several:
         raise UserError(
             "--private_state=host: only one process at a time can do that, expected "
@@ -37,17 +41,30 @@ def place_of_states(config: Config, simulation: Simulation) -> str:
     if wanted == "auto":
         fits = fit.state_bytes(federation) <= _room(simulation)
         wanted = "device" if fits else "host"
+    if federation.runs > 1 and wanted == "host":
+        raise UserError(
+            f"--private_state=host: one run at a time can do that, not {federation.runs} together"
+        )
     fit.check(federation, resident=wanted == "device")
     return wanted
 
 
-def create(config: Config, simulation: Simulation, out: Path) -> Trainer:
-    """The trainer for a run in the folder `out`, at the state before the first round.
+def create(configs: Sequence[Config], simulation: Simulation, out: Path) -> Trainer:
+    """The trainer for the runs of a simulation, at the state before the first round.
+
+    Args:
+        configs: of the runs.
+        simulation: of all of them.
+        out: folder of a run alone, where private states go that memory has no room for.
 
     Raises:
         UserError: it needs more memory than the devices have.
     """
+    config = configs[0]
     execution, seed = config.execution, config.schedule.seed
+    if len(configs) > 1:
+        place_of_states(config, simulation)
+        return Lanes(simulation, [config.schedule.seed for config in configs])
     if place_of_states(config, simulation) == "device":
         return OnDevice(simulation, seed)
     row = 4 * simulation.federation.training.model.private_numbers()

@@ -44,11 +44,12 @@ def test_bucket_widths_pad_the_least(lengths, n_buckets):
 
 def test_a_bucket_must_save_more_padding_than_it_costs():
     few, many = np.array([1, 30] * 10), np.array([1, 30] * 1000)
-    assert worthwhile_widths(few, share=1.0) == (30,)
-    assert worthwhile_widths(many, share=1.0) == (1, 30)
-    assert worthwhile_widths(many, share=0.1) == (30,)
+    assert worthwhile_widths(few, share=1.0, worth=1000) == (30,)
+    assert worthwhile_widths(many, share=1.0, worth=1000) == (1, 30)
+    assert worthwhile_widths(many, share=1.0, worth=29_001) == (30,)
+    assert worthwhile_widths(many, share=0.01, worth=1000) == (30,)
     lengths = np.arange(1, 10_001) % 100 + 1
-    assert worthwhile_widths(lengths, share=1.0, most=4) == bucket_widths(lengths, 4)
+    assert worthwhile_widths(lengths, share=1.0, worth=1000) == bucket_widths(lengths, 4)
 
 
 @pytest.mark.parametrize("devices", [1, 3, 8])

@@ -13,7 +13,7 @@ import fedvlr_jax
 from fedvlr_jax.analysis import metrics, popularity
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation import memory, run
+from fedvlr_jax.simulation import course, memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.programs import compiled
 from fedvlr_jax.simulation.simulation import build
@@ -163,7 +163,7 @@ def test_what_is_late_survives_a_kill(tmp_path, data):
 @pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])
 def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, function):
     out = tmp_path / "run"
-    write = getattr(run.files, function)
+    write = getattr(course.files, function)
 
     def dies(path, *args, **kwargs):
         if path.name in ("rankings.npz", "summary.json") or (
@@ -173,7 +173,7 @@ def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, 
             raise Killed
         return write(path, *args, **kwargs)
 
-    monkeypatch.setattr(run.files, function, dies)
+    monkeypatch.setattr(course.files, function, dies)
     with pytest.raises(Killed):
         fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
     monkeypatch.undo()

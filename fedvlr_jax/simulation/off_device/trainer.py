@@ -45,7 +45,7 @@ class _Trained:
 
 
 class OffDevice:
-    """A `Trainer` that keeps private states on the host.
+    """A `Trainer` and its only `Run`, which keeps private states on the host.
 
     Args:
         simulation: everything fixed.
@@ -85,6 +85,16 @@ class OffDevice:
         """Bytes of the states of all clients that have taken part."""
         return self._store.nbytes
 
+    @property
+    def runs(self) -> tuple["OffDevice"]:
+        """This one."""
+        return (self,)
+
+    @property
+    def diverged(self) -> int:
+        """See `Run`."""
+        return int(jax.device_get(self.state.diverged))
+
     def compile(self) -> None:
         """Compile all programs."""
         simulation = self._simulation
@@ -101,7 +111,7 @@ class OffDevice:
             simulation.federation, simulation.evaluation, structure, tuple(leaves)
         )
 
-    def round(self) -> Float[Array, ""]:
+    def round(self) -> Float[Array, " runs"]:
         """One round: every wave of the cohort, then the server's step."""
         simulation, programs = self._simulation, self._programs
         features, rates = simulation.features, simulation.rates
@@ -124,10 +134,10 @@ class OffDevice:
             jax.block_until_ready(states)
         self._ahead = wave
         self.state, loss = programs.close(self.state, features, sums, rates)
-        return jax.block_until_ready((self.state, loss))[1]
+        return jax.block_until_ready((self.state, loss))[1][None]
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
-        """See `Trainer`."""
+        """See `Run`."""
         ranks = np.full(self._data.n_clients, -1, np.int32)
         sent = self._views()
         for wave in self._waves(self._evaluated):
@@ -138,7 +148,7 @@ class OffDevice:
         return ranks
 
     def rankings(self) -> Rankings:
-        """See `Trainer`."""
+        """See `Run`."""
         sent = self._views()
         removed, made_of = self._programs.remove(self.state, self._simulation.features)
         parts = []
@@ -154,18 +164,18 @@ class OffDevice:
         )
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """See `Trainer`."""
+        """See `Run`."""
         self._keep()
         checkpoints.save(self.state, progress, {_STATES: self._store.write})
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """See `Trainer`."""
+        """See `Run`."""
         self.state, progress, complaints = checkpoints.latest(abstract(self.state))
         self._take(checkpoints, progress.round)
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
-        """See `Trainer`."""
+        """See `Run`."""
         self.state, _ = checkpoints.load(number, abstract(self.state))
         self._take(checkpoints, number)
 

@@ -42,7 +42,7 @@ def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, late, 
         before = jax.device_get(here.state.private.head["theta"])
         with jax.transfer_guard("disallow"):
             losses = here.round(), there.round()
-        close(float(losses[0]), float(losses[1]))
+        close(*losses)
         close(here.state.server, there.state.server)
         after = jax.device_get(here.state.private.head["theta"])
         took_part |= set(np.flatnonzero((before != after).any(axis=1)).tolist())

@@ -1,0 +1,144 @@
+"""The course of one run: resume, evaluate, save, stop early, refuse what has diverged."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedvlr_jax import files
+from fedvlr_jax.analysis import metrics
+from fedvlr_jax.config import Config
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.processes import together
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
+from fedvlr_jax.simulation.simulation import Simulation
+from fedvlr_jax.simulation.trainer import Run
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one run goes on from one evaluation to the next, in its folder.
+
+    Attributes:
+        config: of the run.
+        dataset: its data.
+        simulation: of it, and of the runs that train together with it.
+        out: its folder.
+        reporter: told about it.
+        start: when work on it began, of `time.perf_counter`.
+        data_seconds: that reading the data took.
+    """
+
+    config: Config
+    dataset: Dataset
+    simulation: Simulation
+    out: Path
+    reporter: Reporter
+    start: float
+    data_seconds: float
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(self.out / "checkpoints")
+
+    def goes_on(self, progress: Progress) -> bool:
+        """Whether there is a round left to train."""
+        return progress.round < self.config.schedule.rounds and not progress.stopped
+
+    def until_evaluation(self, progress: Progress, done: int) -> int:
+        """Rounds until the next evaluation, `done` ones after the last."""
+        every, rounds = self.config.schedule.eval_every, self.config.schedule.rounds
+        return min(every - progress.round % every, rounds - progress.round) - done
+
+    def resume(self, run: Run) -> Progress:
+        """At the last complete checkpoint, or at the initial state."""
+        checkpoints = self.checkpoints
+        if together.is_first():
+            checkpoints.clean()
+        progress = Progress()
+        if checkpoints.rounds():
+            progress, complaints = run.resume(checkpoints)
+            for complaint in complaints:
+                self.reporter.note(complaint)
+            if together.is_first():
+                checkpoints.point_at_best(progress)
+            self.reporter.note(f"{self.out}: going on after round {progress.round}")
+        self.write(files.write_lines, "metrics.jsonl", progress.lines)
+        return progress
+
+    def save(self, run: Run, progress: Progress) -> None:
+        """Write a checkpoint and the evaluation that came with it."""
+        run.save(self.checkpoints, progress)
+        self.write(files.append_line, "metrics.jsonl", progress.lines[-1])
+        self.reporter.evaluated(progress.lines[-1])
+
+    def go_to_best(self, run: Run, progress: Progress) -> None:
+        """To the state of the best round."""
+        if progress.stopped:
+            self.reporter.note(
+                f"stopped at round {progress.round}: no better validation score in "
+                f"{progress.since_best} evaluations"
+            )
+        # Other runs may have gone on for longer, and this one's state with them.
+        if progress.best_round != progress.round or self.simulation.federation.runs > 1:
+            try:
+                run.go_back(self.checkpoints, progress.best_round)
+            except DamagedError as damage:
+                raise UserError(
+                    f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
+                ) from None
+
+    def write(self, write: Callable[..., None], name: str, *content: Any, **arrays: Any) -> None:
+        """Write a file of the run's folder, in one process."""
+        if together.is_first():
+            write(self.out / name, *content, **arrays)
+
+    def refuse_divergence(self, run: Run, progress: Progress) -> None:
+        """Raise where a round since the last evaluation was not finite.
+
+        Raises:
+            DivergedError: that round, and what would help.
+        """
+        bad = run.diverged
+        if bad >= 0:
+            kept = f"round {progress.round}" if progress.round else "none, it was too early"
+            raise DivergedError(
+                f"round {bad}: the loss or a parameter is not finite, expected smaller learning "
+                f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
+            )
+
+    def evaluated(
+        self, run: Run, progress: Progress, loss: float, seconds: list[float]
+    ) -> Progress:
+        """Progress after evaluating the validation split."""
+        begun = time.perf_counter()
+        found = metrics.from_ranks(run.ranks("valid"), self.dataset.interactions.warm("valid"))
+        eval_seconds = time.perf_counter() - begun
+        number = progress.round + len(seconds)
+        score = metrics.selection_score(found)
+        better = score > progress.best_score
+        since_best = 0 if better else progress.since_best + 1
+        patience = self.config.schedule.patience
+        round_seconds = progress.round_seconds + seconds
+        line = {
+            "round": number,
+            "train_loss": loss,
+            "seconds": round(sum(round_seconds), 6),
+            **{f"valid/{name}": value for name, value in found.items()},
+        }
+        return dataclasses.replace(
+            progress,
+            round=number,
+            best_round=number if better else progress.best_round,
+            best_score=score if better else progress.best_score,
+            since_best=since_best,
+            stopped=bool(patience) and since_best >= patience,
+            lines=[*progress.lines, line],
+            round_seconds=round_seconds,
+            eval_seconds=[*progress.eval_seconds, eval_seconds],
+        )

@@ -1,0 +1,153 @@
+"""What a finished run leaves: rankings, per-client results, and the summary."""
+
+import dataclasses
+import statistics
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from fedvlr_jax import files
+from fedvlr_jax.analysis import metrics, popularity, privacy, routers
+from fedvlr_jax.names import MODALITIES
+from fedvlr_jax.processes import together
+from fedvlr_jax.simulation import memory
+from fedvlr_jax.simulation.accounting import padded_share, parameter_counts, protocol_of
+from fedvlr_jax.simulation.checkpoint import Progress
+from fedvlr_jax.simulation.course import Course
+from fedvlr_jax.simulation.trainer import Run
+from fedvlr_jax.version import __version__
+
+
+def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
+    """Test the best round and write rankings, per-client results and the summary.
+
+    Args:
+        course: of the run.
+        run: at its best round.
+        progress: where it has ended.
+
+    Returns:
+        The content of summary.json (docs/outputs.md).
+    """
+    data = course.dataset.interactions
+    ranks, warm = run.ranks("test"), data.warm("test")
+    found = run.rankings()
+    users, weights = found.users, found.weights
+    course.write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
+    course.write(
+        files.write_arrays,
+        "per_user.npz",
+        user=users,
+        rank=ranks[users],
+        history_length=data.lengths[users],
+        warm=warm[users],
+        views=np.array(course.simulation.federation.server.fusion.views),
+        view_weights=weights,
+        reliance=found.reliance,
+    )
+    summary = _summary(course, run, progress, metrics.from_ranks(ranks, warm), users)
+    summary["composition"] = {
+        view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
+        for view, shares in zip(
+            course.simulation.federation.server.fusion.views, found.composition, strict=True
+        )
+    }
+    if course.config.method.variant == "fedvlr":
+        router = routers.summarize(tuple(summary["composition"]), weights)
+        course.reporter.note(router.sentence())
+        summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
+    run.close()
+    course.write(files.write_json, "summary.json", summary)
+    return summary
+
+
+def _summary(
+    course: Course,
+    run: Run,
+    progress: Progress,
+    test: dict[str, float | None],
+    users: Int[np.ndarray, " evaluated"],
+) -> dict[str, Any]:
+    data, federation = course.dataset.interactions, course.simulation.federation
+    protocol = protocol_of(course.simulation, run.state)
+    best = next(line for line in progress.lines if line["round"] == progress.best_round)
+    prefix = "valid/"
+    return {
+        "version": __version__,
+        "data": {
+            "name": course.dataset.name,
+            "clients": data.n_clients,
+            "items": data.n_items,
+            "train_interactions": int(data.lengths.sum()),
+            "padded_share": padded_share(federation, data.lengths),
+        },
+        "best_round": progress.best_round,
+        "rounds_done": progress.round,
+        "stopped_early": progress.stopped,
+        "valid": {
+            name.removeprefix(prefix): value
+            for name, value in best.items()
+            if name.startswith(prefix)
+        },
+        "test": test,
+        "popularity": {split: _popularity(course, split, users) for split in ("valid", "test")},
+        "timing": _timing(course, progress),
+        "memory": {
+            "peak_rss_bytes": memory.peak_bytes(),
+            "client_state_bytes": run.private_bytes,
+        },
+        "communication": {
+            "download_bytes_per_client_round": protocol.download_bytes(),
+            "upload_bytes_per_client_round": float(protocol.upload_bytes(data.lengths).mean()),
+            "protocol": dataclasses.asdict(protocol),
+        },
+        "privacy": _privacy(course, progress),
+        "parameters": parameter_counts(course.simulation, run.state),
+        "devices": federation.mesh.devices.size,
+        "processes": together.count(),
+    }
+
+
+def _privacy(course: Course, progress: Progress) -> dict[str, float] | None:
+    """The budget that the rounds done have spent, None without noise on clipped uploads."""
+    part, simulation = course.config.participation, course.simulation
+    if not part.noise_multiplier:
+        return None
+    spent = privacy.epsilon(
+        part.noise_multiplier,
+        progress.round,
+        simulation.cohort_size,
+        simulation.n_clients,
+        part.delta,
+    )
+    course.reporter.note(
+        f"privacy: ({spent:.2f}, {part.delta:g})-differential privacy of a user after "
+        f"{progress.round} rounds"
+    )
+    return {"epsilon": spent, "delta": part.delta}
+
+
+def _popularity(
+    course: Course, split: str, users: Int[np.ndarray, " evaluated"]
+) -> dict[str, float | None]:
+    """Metrics of ranking by popularity, over the same clients as the run's."""
+    data = course.dataset.interactions
+    ranks = popularity.held_out_ranks(data, getattr(data, split), course.config.schedule.seed)
+    return metrics.from_ranks(ranks[users], data.warm(split)[users])
+
+
+def _timing(course: Course, progress: Progress) -> dict[str, float | None]:
+    # The first round of a run is left out, as it may still warm up caches.
+    steady, runs = progress.round_seconds[1:], course.simulation.federation.runs
+    return {
+        "data_seconds": course.data_seconds,
+        "compile_seconds": progress.compile_seconds,
+        "round_seconds_median": statistics.median(steady) if steady else None,
+        "client_rounds_per_second": (
+            runs * course.simulation.cohort_size * len(steady) / sum(steady) if steady else None
+        ),
+        "eval_seconds_median": statistics.median(progress.eval_seconds),
+        "total_seconds": progress.total_seconds,
+        "runs_together": runs,
+    }
