@@ -76,6 +76,7 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
 def _attempt(main: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
     """The exit code, after telling what was wrong."""
     try:
+        _check_given_once(values, sys.argv[1:])
         rest = values(sys.argv)
         if len(rest) > 1:
             raise UserError(f"{rest[1]}: unexpected argument, expected flags like --rounds=20")
@@ -100,6 +101,18 @@ def _attempt(main: Callable[[flags.FlagValues], None], values: flags.FlagValues)
         print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_given_once(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Refuse a flag that stands twice, of which absl would take the last."""
+    seen = set()
+    for argument in arguments:
+        name = argument.removeprefix("--").split("=")[0]
+        if not argument.startswith("--") or name not in values:
+            continue
+        if name in seen and not isinstance(values[name], flags.MultiFlag):
+            raise UserError(f"{argument}: --{name} is given twice, expected once")
+        seen.add(name)
 
 
 def _told(sentence: str) -> int:

@@ -1,177 +1,161 @@
-"""Study scaling: python -m experiments.sweep --clients 100,1000,10000"""
+"""Study scaling, or anything else: python -m experiments.sweep --clients=100,1000,10000"""
 
-import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from absl import flags
 
-import fedvlr_jax
 from experiments import cli, lists
 from experiments.reporting import Progress
-from fedvlr_jax import drawing, files
-from fedvlr_jax.config import leaves
+from fedvlr_jax import files
+from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.names import VARIANTS
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.sweep import declare, execute, tables
+from fedvlr_jax.sweep.store import FAILED, Row
 
 USAGE = """
-    usage: python -m experiments.sweep [--clients=100,1000,10000] [--variants=fedvlr,mlp,id]
-                                       [--seeds=N] [--rounds=N] [--out=DIR] ...
+    usage: python -m experiments.sweep [--sweep=SETTING=VALUES ...] [--seeds=N] [--config=FILE]
+                                       [--clients=N,N,...] [--rounds=N] [--out=DIR] ...
 
-    Trains one federation for every combination of clients, variants and seeds, and writes
-    results.csv (a row per run), scaling.png and every run's own folder into --out. Run the same
-    command again to go on after an interruption.
+    Trains a federation for every combination of values, and writes results.csv (a row per run),
+    scaling.png and every run's own folder into --out. VALUES are a list (clients=100,1000), or
+    points between two numbers, log:1e-4:1e-1:4 or lin:0:0.5:6. Every other flag holds for all runs.
+    Run the same command again to go on after an interruption, or at the same time to share the
+    work.
 """
 
-_SWEPT = ("clients", "variant", "seed")
-_DEFAULT_ROUNDS = 30
+_DEFAULTS = {"rounds": 30}
 _DEFAULT_CLIENTS = "100,1000,10000"
+# What a file may say beside settings and what is swept.
+_IN_FILES = ("seeds", "out")
 
 
 def define_flags(into: flags.FlagValues) -> None:
-    """Define the sweep's flags: every setting that is not swept, and what to sweep over."""
-    cli.define_settings(into, leaves(), without=_SWEPT)
-    into.set_default("rounds", _DEFAULT_ROUNDS)
+    """Define a flag for every setting, and the sweep's own."""
+    cli.define_settings(into, leaves(), without=("clients",))
+    for name, value in _DEFAULTS.items():
+        into.set_default(name, value)
     flags.DEFINE_string(
         "clients",
         None,
-        f"Numbers of clients to simulate, comma-separated; default {_DEFAULT_CLIENTS}. A folder "
-        "given as --data brings its own.",
+        f"Numbers of clients, short for --sweep=clients=...; default {_DEFAULT_CLIENTS} where "
+        "nothing else is swept and data are synthetic.",
         flag_values=into,
+    )
+    flags.DEFINE_multi_string(
+        "sweep",
+        [],
+        "A setting and its values, like server_lr=log:1e-4:1e-1:4 or variant=fedvlr,mlp; give it "
+        "once for every setting.",
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "seeds", None, "Seeds per combination, counted from 0; default 1.", flag_values=into
     )
     flags.DEFINE_string(
-        "variants",
-        "fedvlr",
-        f"Variants to train, comma-separated, from {', '.join(VARIANTS)}.",
+        "config", None, "YAML file with settings and `sweep`; flags come first.", flag_values=into
+    )
+    flags.DEFINE_integer(
+        "together",
+        0,
+        "Runs trained in one program at most; 0 = as many as memory allows.",
+        lower_bound=0,
         flag_values=into,
     )
-    flags.DEFINE_integer("seeds", 1, "Seeds per combination, counted from 0.", flag_values=into)
+    flags.DEFINE_boolean("dry_run", False, "Print the runs and do nothing.", flag_values=into)
+    flags.DEFINE_boolean(
+        "retry_failed", False, "Try runs once more that have failed.", flag_values=into
+    )
     flags.DEFINE_string("out", "runs/sweep", "Folder of the sweep.", flag_values=into)
 
 
 FLAGS = flags.FlagValues()
 define_flags(FLAGS)
 
-# Columns of the printed table, with the heads they get there.
-_TABLE = {
-    "clients": "clients",
-    "variant": "variant",
-    "seed": "seed",
-    "best_round": "best round",
-    "test/warm/hr@50": "warm HR@50 %",
-    "test/warm/ndcg@50": "warm NDCG@50 %",
-    "popularity/test/warm/ndcg@50": "popularity's %",
-    "timing/round_seconds_median": "round s",
-    "timing/client_rounds_per_second": "updates/s",
-    "memory/peak_rss_gb": "peak GB",
-}
-
-
-def runs(values: flags.FlagValues) -> list[fedvlr_jax.Config]:
-    """The configuration of every run, in the order they are trained, smallest first.
-
-    Raises:
-        UserError: an empty or malformed list, a repeated value, or a bad setting.
-    """
-    synthetic = values.data == "synthetic"
-    if not synthetic and values.clients is not None:
-        raise UserError(f"--clients={values.clients}: --data={values.data} brings its own clients")
-    swept = _DEFAULT_CLIENTS if values.clients is None else values.clients
-    clients = _numbers("clients", swept) if synthetic else [None]
-    variants = lists.distinct("variants", values.variants, values.variants.split(","))
-    seeds = lists.seeds(values.seeds)
-    settings = {"rounds": _DEFAULT_ROUNDS} | cli.given_settings(values, leaves(), without=_SWEPT)
-    return [
-        fedvlr_jax.Config.of(**settings, clients=n, variant=variant, seed=seed)
-        for n, variant, seed in itertools.product(sorted(clients), variants, seeds)
-    ]
-
 
 def main(values: flags.FlagValues) -> None:
-    """Train every run and write the table and the picture after each."""
-    configs = runs(values)
-    out = Path(values.out)
-    rows = []
-    for number, config in enumerate(configs, start=1):
-        name = run_name(config)
-        print(f"[{number}/{len(configs)}] {name}", flush=True)
-        result = fedvlr_jax.train(config, out / "runs" / name, Progress(config.method.variant))
-        rows.append(row(config, result.summary))
-        table = pd.DataFrame(rows)
-        files.write_table(out / "results.csv", table)
-        plot(table, out / "scaling.png")
-    shown = table.assign(**{"memory/peak_rss_gb": table["memory/peak_rss_bytes"] / 1e9})
-    shown = shown[list(_TABLE)].rename(columns=_TABLE)
-    print(shown.to_string(index=False, float_format=lambda x: f"{x:,.3f}", na_rep="--"))
+    """Do what is left of the sweep, and renew the table and the picture after every run."""
+    runs, axes, out = declared(values)
+    if values.dry_run:
+        print("\n".join(runs))
+        print(f"{len(runs)} runs; nothing was done, as --dry_run says")
+        return
+    told = _Told(list(runs), axes, out)
+    rows = execute.execute(runs, out, told, values.together, values.retry_failed)
+    print(tables.shown(tables.results(rows), axes))
+    failed = [name for name, row in rows.items() if row.status == FAILED]
+    for name in failed:
+        print(f"failed: {name}: {rows[name].content['reason']}")
     print(f"written to {out}: results.csv, scaling.png, runs/")
 
 
-def run_name(config: fedvlr_jax.Config) -> str:
-    """The name of a run's folder, unique within a sweep."""
-    clients = config.data.clients
-    size = f"clients{clients}-" if clients is not None else ""
-    return f"{size}{config.method.variant}-seed{config.schedule.seed}"
+def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes, Path]:
+    """The runs by name, what they differ in, and the folder.
+
+    Raises:
+        UserError: a bad setting, axis or file.
+    """
+    file = declare.Declared({}, {}, {})
+    if values.config is not None:
+        file = declare.read(Path(values.config), _IN_FILES)
+    given = cli.given_settings(values, leaves(), without=("clients",))
+    axes = _axes(values)
+    for name in axes:
+        if name in given:
+            raise UserError(f"--{name}={given[name]}: is swept as well, expected one of the two")
+    # What stands on the command line comes before what stands in the file.
+    settings = {k: v for k, v in file.settings.items() if k not in axes} | given
+    axes = {k: v for k, v in file.axes.items() if k not in given} | axes
+    seeds = values.seeds if values.seeds is not None else file.others.get("seeds")
+    if seeds is not None:
+        if "seed" in axes or "seed" in settings:
+            raise UserError(f"--seeds={seeds}: seeds are given as well, expected one of the two")
+        if not isinstance(seeds, int):
+            raise UserError(f"--config={values.config}: seeds: expected a whole number, like 3")
+        axes["seed"] = tuple(lists.seeds(seeds))
+    settings = _DEFAULTS | settings
+    synthetic = settings.get("data", "synthetic") == "synthetic"
+    if not set(axes) - {"seed"} and "clients" not in settings and synthetic:
+        axes = declare.axes([f"clients={_DEFAULT_CLIENTS}"]) | axes
+    axes.setdefault("seed", (settings.pop("seed", 0),))
+    configs = declare.configs(settings, axes)
+    out = values.out if values["out"].present else file.others.get("out", values.out)
+    return {declare.run_name(config, axes): config for config in configs}, axes, Path(out)
 
 
-def row(config: fedvlr_jax.Config, summary: dict[str, Any]) -> dict[str, Any]:
-    """One row of results.csv: the run's settings, then its summary with nested names joined."""
-    flat = {**config.flat(), **flattened(summary)}
-    flat["clients"] = summary["data"]["clients"]
-    return flat
-
-
-def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dictionary as one level, keys joined by '/'."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{prefix}{key}/")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def plot(table: pd.DataFrame, path: Path) -> None:
-    """Draw round time, throughput, peak memory and accuracy against the number of clients."""
-    panels = (
-        ("timing/round_seconds_median", "round time (s, median)", 1.0, True),
-        ("timing/client_rounds_per_second", "client updates per second", 1.0, True),
-        ("memory/peak_rss_bytes", "peak memory (GB)", 1e-9, False),
-        ("test/warm/ndcg@50", "test NDCG@50, warm clients (%)", 1.0, False),
-    )
-    figure = drawing.empty(9, 6.5)
-    axes = figure.subplots(2, 2)
-    for axis, (column, label, factor, log) in zip(axes.flat, panels, strict=True):
-        for variant, group in table.groupby("variant", sort=False):
-            values = group.groupby("clients")[column].agg(["mean", "std"]) * factor
-            axis.errorbar(
-                values.index, values["mean"], values["std"].fillna(0), marker="o", label=variant
+def _axes(values: flags.FlagValues) -> declare.Axes:
+    lines = list(values.sweep)
+    if values.clients is not None:
+        if values["data"].present and values.data != "synthetic":
+            raise UserError(
+                f"--clients={values.clients}: --data={values.data} brings its own clients"
             )
-        axis.set_xlabel("clients")
-        axis.set_ylabel(label)
-        axis.set_xscale("log")
-        if log:
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    popularity = table.groupby("clients")["popularity/test/warm/ndcg@50"].mean()
-    axes.flat[-1].plot(popularity.index, popularity, "k--", marker=".", label="popularity")
-    axes.flat[-1].set_ylim(bottom=0)
-    axes.flat[0].legend()
-    axes.flat[-1].legend()
-    drawing.save(figure, path)
+        lines.insert(0, f"clients={values.clients}")
+    return declare.axes(lines)
 
 
-def _numbers(name: str, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(
-            f"--{name}={text}: expected whole numbers, comma-separated, like 100,1000"
-        ) from None
-    return lists.distinct(name, text, numbers)
+class _Told:
+    """Prints where a sweep stands, and keeps its table and picture up to date."""
+
+    def __init__(self, names: list[str], axes: declare.Axes, out: Path) -> None:
+        self._names, self._axes, self._out = names, axes, out
+
+    def reporter(self, run: str) -> Reporter:
+        """A reporter that puts the run's name before its lines."""
+        print(f"[{self._names.index(run) + 1}/{len(self._names)}] {run}", flush=True)
+        return Progress(run)
+
+    def ended(self, run: str, row: Row) -> None:
+        """Say so if it has failed."""
+        if row.status == FAILED:
+            print(f"failed: {run}: {row.content['reason']}", flush=True)
+
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """Write results.csv and scaling.png anew."""
+        table = tables.results(rows)
+        files.write_table(self._out / "results.csv", table)
+        tables.plot(table, self._axes, self._out / "scaling.png")
 
 
 if __name__ == "__main__":

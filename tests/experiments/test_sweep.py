@@ -1,4 +1,9 @@
+import os
+import random
+import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.image
 import pandas as pd
@@ -6,6 +11,7 @@ import pytest
 from absl import flags
 
 from experiments import cli, sweep
+from fedvlr_jax.sweep import tables
 from tests.experiments import programs
 
 SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds=2")
@@ -15,7 +21,7 @@ SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds
 def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     out = tmp_path / "sweep"
     command = (
-        *("experiments.sweep", "--clients=20,10", "--variants=id", "--seeds=2"),
+        *("experiments.sweep", "--clients=10,20", "--sweep=variant=id,mlp", "--seeds=2"),
         *(*SMALL, f"--out={out}"),
     )
     done = programs.run(*command)
@@ -23,8 +29,9 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     assert done.stderr == ""
     table = pd.read_csv(out / "results.csv")
     assert table[["clients", "variant", "seed"]].to_numpy().tolist() == [
-        [n, v, s] for n in (10, 20) for v in ("id",) for s in (0, 1)
+        [n, v, s] for n in (10, 20) for v in ("id", "mlp") for s in (0, 1)
     ]
+    assert set(table["status"]) == {"finished"}
     for column in (
         "test/warm/ndcg@50",
         "valid/hr@10",
@@ -38,24 +45,26 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
         assert table[column].notna().all(), column
     assert matplotlib.image.imread(out / "scaling.png").shape[0] > 500
     assert "updates/s" in done.stdout
-    # Again: every run is finished, and the table is the same.
+    # Again: nothing is done, and the table is the same.
     again = programs.run(*command)
-    assert again.stdout.count("finished, nothing to do") == 4
+    assert "[1/" not in again.stdout
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), table)
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--clients=", "--clients="),
-        ("--clients=10,x", "--clients=10,x: expected whole numbers"),
+        ("--clients=", "--sweep=clients=: has no values, expected --sweep=clients=100,1000"),
+        ("--clients=10,x", "--sweep=clients=10,x: expected whole numbers"),
         ("--clients=10,10", "named twice"),
         ("--clients=0", "--clients=0"),
-        ("--variants=all", "--variant=all"),
-        ("--variants=id,id", "named twice"),
+        ("--sweep=variant=all", "--variant=all: expected one of"),
+        ("--sweep=colour=red", "unknown setting colour"),
+        ("--sweep=server_lr=log:1:0.1:3", "goes backwards, expected --sweep=server_lr=log:0.1:1:3"),
         ("--seeds=0", "--seeds=0"),
         ("--seeds=two", "--seeds=two: expected a whole number"),
-        ("--variant=id", "variant"),
+        ("--variants=id", "variants"),
+        ("--config=none.yaml", "--config=none.yaml: cannot be read"),
     ],
 )
 def test_bad_sweeps_are_refused_before_anything_is_written(
@@ -74,8 +83,108 @@ def test_bad_sweeps_are_refused_before_anything_is_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--clients=10", "--sweep=clients=20"], "clients is swept twice"),
+        (["--sweep=seed=1,2", "--seeds=3"], "--seeds=3: seeds are given as well"),
+        (["--rounds=3", "--sweep=rounds=3,4"], "--rounds=3: is swept as well"),
+        (["--rounds=3", "--rounds=4"], "--rounds=4: --rounds is given twice"),
+        (["--clients=10", "--data=data/KU"], "brings its own clients"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, capsys, arguments, words):
+    code, _, complaint = programs.in_process(
+        sweep, capsys, *arguments, f"--out={tmp_path / 'sweep'}"
+    )
+    assert code == 2
+    assert words in complaint
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_dry_run_prints_the_runs_and_does_nothing(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "rounds: 7\nseeds: 2\nout: elsewhere\nsweep:\n  clients: [10, 20]\n  variant: [id, mlp]"
+    )
+    out = tmp_path / "sweep"
+    code, said, _ = programs.in_process(
+        sweep, capsys, f"--config={file}", "--variant=id", "--seeds=1", "--dry_run", f"--out={out}"
+    )
+    assert code == 0
+    assert said.splitlines()[:-1] == ["clients=10,seed=0", "clients=20,seed=0"]
+    assert "2 runs" in said
+    assert not out.exists()
+
+
+def test_what_is_swept_by_default(capsys):
+    _, said, _ = programs.in_process(sweep, capsys, "--dry_run")
+    assert said.splitlines()[:-1] == [f"clients={n},seed=0" for n in (100, 1000, 10000)]
+    _, said, _ = programs.in_process(sweep, capsys, "--dry_run", "--sweep=dim=8,16", "--seed=4")
+    assert said.splitlines()[:-1] == [f"dim={n},seed=4" for n in (8, 16)]
+
+
+def table_of(out):
+    """results.csv without what is measured on the machine."""
+    table = pd.read_csv(out / "results.csv", dtype=str)
+    return table[[c for c in table if not c.startswith(tables.MEASURED)]]
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_again_and_again_ends_the_same(tmp_path):
+    command = [
+        *("--clients=12,30", "--sweep=server_lr=log:1e-3:1e-1:3", "--sweep=variant=fedvlr,mlp"),
+        *("--seeds=2", *SMALL[:-1], "--eval_every=1", "--rounds=6", "--together=3"),
+    ]
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    done = programs.run("experiments.sweep", *command, f"--out={calm}")
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(calm / "results.csv")) == 24
+    rng = random.Random(0)
+    kills = 0
+    while kills < KILLS:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.sweep", *command, f"--out={wild}"],
+            cwd=programs.ROOT,
+            env=programs.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(rng.uniform(3, 12))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:  # done already: the rest of the kills would hit nothing
+            break
+    assert kills >= 5, "the sweep is too short to be killed"
+    again = programs.run("experiments.sweep", *command, f"--out={wild}")
+    assert again.returncode == 0, again.stderr
+    pd.testing.assert_frame_equal(table_of(wild), table_of(calm))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sweep(tmp_path):
+    command = (
+        *("experiments.sweep", "--clients=12,20,30", "--sweep=variant=fedvlr,mlp", *SMALL),
+        *("--together=1", f"--out={tmp_path}"),
+    )
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: programs.run(*command), range(2)))
+    assert [done.returncode for done in both] == [0, 0], both
+    started = [
+        line.split()[1] for done in both for line in done.stdout.splitlines() if line[:1] == "["
+    ]
+    assert sorted(started) == sorted(set(started))
+    assert len(pd.read_csv(tmp_path / "results.csv")) == len(started) == 6
+
+
 def test_help():
     done = programs.run("experiments.sweep", "--help")
     assert done.returncode == 0
-    for name in ("clients", "variants", "rounds", "seeds", "out"):
+    for name in ("clients", "sweep", "rounds", "seeds", "config", "out"):
         assert f"--{name}: " in done.stdout

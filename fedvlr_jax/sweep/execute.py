@@ -1,0 +1,186 @@
+"""Doing a sweep: every run once, together where they can be, whatever happens in between."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fedvlr_jax import data as data_sets
+from fedvlr_jax.config import LAYOUT, Config, DataConfig
+from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.simulation import fit
+from fedvlr_jax.simulation.run import Result, train_together
+from fedvlr_jax.simulation.simulation import build, program_of
+from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
+
+_SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
+_RUNS_FOLDER = "runs"
+
+
+@runtime_checkable
+class Told(Protocol):
+    """Hears how a sweep goes on."""
+
+    def reporter(self, run: str) -> Reporter:
+        """Who is told about a run that begins."""
+
+    def ended(self, run: str, row: Row) -> None:
+        """A run is finished or has failed."""
+
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """What is known of all runs, after some have ended."""
+
+
+def execute(
+    runs: Mapping[str, Config], out: Path, told: Told, most: int = 0, retry_failed: bool = False
+) -> dict[str, Row]:
+    """Do what is left of a sweep, alone or beside other processes that were told the same.
+
+    Args:
+        runs: configurations by name.
+        out: folder of the sweep.
+        told: hears of every run that this process does.
+        most: runs trained in one program, 0 for as many as memory allows.
+        retry_failed: whether runs that failed are tried once more.
+
+    Returns:
+        How every run ended, by name, in order.
+
+    Raises:
+        UserError: the folder cannot be used, holds another sweep, or data cannot be read.
+    """
+    store = Store(out)
+    _check_same(runs, store.rows(), out)
+    tried: set[str] = set()
+
+    def is_left(name: str, row: Row | None) -> bool:
+        if row is None:
+            return True
+        if row.status == FAILED:
+            return retry_failed and name not in tried
+        return row.content["rounds"] < runs[name].schedule.rounds
+
+    def left() -> list[str]:
+        rows = store.rows()
+        return [name for name in runs if is_left(name, rows.get(name))]
+
+    kept = _Kept()
+    while names := left():
+        _write_groups(store, runs, names, kept, most)
+        done_any = False
+        for group in store.groups():
+            if not set(group) & set(names):
+                continue
+            with contextlib.ExitStack() as claims:
+                # A group is done by the process that has all of it.
+                if not all(claims.enter_context(store.claimed(run)) for run in group):
+                    continue
+                # Another process may have done some of them since they were listed.
+                wanted = [name for name in group if name in left()]
+                if not wanted:
+                    continue
+                done_any = True
+                tried.update(wanted)
+                for name, row in _done(store, runs, group, out, kept, told):
+                    if name in wanted:
+                        store.add(name, row.status, row.content)
+                        told.ended(name, row)
+                told.known(_of(runs, store))
+        if not done_any:  # others have what is left
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    rows = _of(runs, store)
+    told.known(rows)  # another process may have written what it knew after this one
+    return rows
+
+
+def _of(runs: Mapping[str, Config], store: Store) -> dict[str, Row]:
+    """Rows of those runs that have one; a folder may hold others."""
+    rows = store.rows()
+    return {name: rows[name] for name in runs if name in rows}
+
+
+class _Kept:
+    """The data set that was used last; the next group often has the same."""
+
+    def __init__(self) -> None:
+        self._config: DataConfig | None = None
+        self._dataset: Dataset | None = None
+
+    def load(self, config: Config) -> Dataset:
+        """The data of a configuration."""
+        if self._config != config.data:
+            self._dataset = None  # lets go of it before the next one comes
+            self._dataset = data_sets.load(config)
+            self._config = config.data
+        return self._dataset
+
+
+def _write_groups(
+    store: Store, runs: Mapping[str, Config], names: Sequence[str], kept: _Kept, most: int
+) -> None:
+    """Find runs that one program can train, for all that are in no group yet."""
+    placed = {run for group in store.groups() for run in group}
+    by_program: dict[Config, list[str]] = {}
+    for name in names:
+        if name not in placed:
+            by_program.setdefault(program_of(runs[name]), []).append(name)
+    for members in by_program.values():
+        config = runs[members[0]]
+        size = (len(members) > 1 and (most or _fitting(config, kept.load(config)))) or 1
+        # As equal as can be: groups of one size share their program.
+        size = -(-len(members) // -(-len(members) // size))
+        store.add_groups([members[k : k + size] for k in range(0, len(members), size)])
+
+
+def _fitting(config: Config, dataset: Dataset) -> int:
+    if config.execution.private_state == "host":
+        return 1
+    return fit.runs_together(build(config, dataset).federation)
+
+
+def _done(
+    store: Store,
+    runs: Mapping[str, Config],
+    group: Sequence[str],
+    out: Path,
+    kept: _Kept,
+    told: Told,
+) -> Iterator[tuple[str, Row]]:
+    """Train a group; every run with how it ended."""
+    configs = [runs[name] for name in group]
+    folders = [out / _RUNS_FOLDER / name for name in group]
+    try:
+        found = train_together(
+            configs, folders, [told.reporter(name) for name in group], kept.load(configs[0])
+        )
+    except (UserError, MemoryError) as reason:
+        if len(group) > 1:  # one of them may be to blame, or their number
+            store.part(group)
+            for name in group:
+                yield from _done(store, runs, [name], out, kept, told)
+            return
+        found = [reason]
+    for name, config, result in zip(group, configs, found, strict=True):
+        if isinstance(result, Result):
+            yield name, Row(FINISHED, config.flat() | result.summary)
+        else:
+            words = str(result) or type(result).__name__
+            yield name, Row(FAILED, config.flat() | {"reason": words})
+
+
+def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) -> None:
+    """Refuse a folder in which a run of this name had other settings."""
+    for name, config in runs.items():
+        row, wanted = rows.get(name), json.loads(json.dumps(config.flat()))
+        for setting, value in wanted.items() if row else ():
+            grown = setting == "rounds" and value >= row.content[setting]
+            if row.content[setting] != value and not grown and setting not in LAYOUT:
+                raise UserError(
+                    f"--out={out}: holds another sweep, whose run {name} has --{setting}="
+                    f"{row.content[setting]}, now {value}; expected the same settings or another "
+                    "folder"
+                )

@@ -1,0 +1,165 @@
+"""What is done, by whom and how often; training itself is a stand-in here."""
+
+import threading
+
+import pytest
+
+from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.report import Silent
+from fedvlr_jax.simulation.run import Result
+from fedvlr_jax.sweep import declare, execute
+from fedvlr_jax.sweep.store import FAILED, FINISHED, Store
+
+AXES = {"variant": ("fedvlr", "mlp"), "seed": (0, 1, 2)}
+
+
+class Told:
+    def __init__(self):
+        self.ends, self.tables = [], []
+
+    def reporter(self, _):
+        return Silent()
+
+    def ended(self, run, row):
+        self.ends.append((run, row.status))
+
+    def known(self, rows):
+        self.tables.append(list(rows))
+
+
+def sweep(**settings):
+    configs = declare.configs({"clients": 20, "rounds": 2} | settings, AXES)
+    return {declare.run_name(config, AXES): config for config in configs}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Groups that were asked for; `fail` takes names of folders and raises, or gives a result."""
+    groups = []
+
+    def train_together(configs, outs, *_):
+        groups.append([out.name for out in outs])
+        found = [train_together.fail(out.name, configs) for out in outs]
+        return [
+            bad or Result({"rounds_done": config.schedule.rounds, "nested": {"x": 1}}, out)
+            for bad, config, out in zip(found, configs, outs, strict=True)
+        ]
+
+    train_together.fail = lambda *_: None
+    train_together.groups = groups
+    monkeypatch.setattr(execute, "train_together", train_together)
+    return train_together
+
+
+def test_runs_that_share_a_program_train_together(tmp_path, trained):
+    told = Told()
+    rows = execute.execute(sweep(), tmp_path, told, most=2)
+    assert list(rows) == list(sweep())
+    # Of three seeds two and one: groups are as equal as can be.
+    assert sorted(map(len, trained.groups)) == [1, 1, 2, 2]
+    assert all(len({name.split(",")[0] for name in group}) == 1 for group in trained.groups)
+    assert sorted(name for group in trained.groups for name in group) == sorted(sweep())
+    assert dict(told.ends) == dict.fromkeys(sweep(), FINISHED)
+    assert rows["variant=mlp,seed=1"].content["nested"] == {"x": 1}
+    assert rows["variant=mlp,seed=1"].content["variant"] == "mlp"
+    assert told.tables[-1] == list(sweep())
+
+
+@pytest.mark.parametrize(("fitting", "sizes"), [(1, [1] * 6), (2, [1, 1, 2, 2]), (9, [3, 3])])
+def test_what_fits_decides_where_nobody_else_does(tmp_path, trained, monkeypatch, fitting, sizes):
+    monkeypatch.setattr(execute.fit, "runs_together", lambda _: fitting)
+    execute.execute(sweep(), tmp_path, Told())
+    assert sorted(map(len, trained.groups)) == sizes
+
+
+def test_what_is_done_is_not_done_again(tmp_path, trained):
+    execute.execute(sweep(), tmp_path, Told())
+    before = len(trained.groups)
+    execute.execute(sweep(), tmp_path, Told())
+    assert len(trained.groups) == before
+    # More rounds go on from where it ended.
+    rows = execute.execute(sweep(rounds=5), tmp_path, Told())
+    assert len(trained.groups) == 2 * before
+    assert {row.content["rounds_done"] for row in rows.values()} == {5}
+
+
+def test_an_interrupted_group_goes_on_in_its_program(tmp_path, trained):
+    class Killed(BaseException):
+        pass
+
+    def add_two_and_die(*_):
+        if len(Store(tmp_path).rows()) == 2:
+            raise Killed
+
+    told = Told()
+    told.ended = add_two_and_die
+    with pytest.raises(Killed):
+        execute.execute(sweep(), tmp_path, told, most=3)
+    execute.execute(sweep(), tmp_path, Told(), most=2)
+    assert trained.groups[0] == trained.groups[1]
+    assert len(trained.groups) == 3
+
+
+def test_a_run_that_fails_leaves_the_others_alone(tmp_path, trained):
+    def fail(name, _):
+        return DivergedError("round 1: not finite") if name == "variant=mlp,seed=1" else None
+
+    trained.fail = fail
+    rows = execute.execute(sweep(), tmp_path, Told())
+    bad = rows.pop("variant=mlp,seed=1")
+    assert bad.status == FAILED
+    assert bad.content["reason"] == "round 1: not finite"
+    assert {row.status for row in rows.values()} == {FINISHED}
+    # It stays so until it is asked for.
+    before = len(trained.groups)
+    execute.execute(sweep(), tmp_path, Told())
+    assert len(trained.groups) == before
+    trained.fail = lambda *_: None
+    again = execute.execute(sweep(), tmp_path, Told(), retry_failed=True)
+    assert {row.status for row in again.values()} == {FINISHED}
+
+
+def test_retrying_ends(tmp_path, trained):
+    trained.fail = lambda *_: DivergedError("always")
+    for retry in (False, True):
+        rows = execute.execute(sweep(), tmp_path, Told(), retry_failed=retry)
+        assert {row.status for row in rows.values()} == {FAILED}
+
+
+@pytest.mark.parametrize("reason", [UserError("out of device memory"), MemoryError()])
+def test_what_does_not_fit_together_is_done_alone(tmp_path, trained, reason):
+    def fail(name, configs):
+        if len(configs) > 1 or name == "variant=mlp,seed=2":
+            raise reason
+
+    trained.fail = fail
+    rows = execute.execute(sweep(), tmp_path, Told())
+    assert [name for name, row in rows.items() if row.status == FAILED] == ["variant=mlp,seed=2"]
+    assert rows["variant=mlp,seed=2"].content["reason"] == (str(reason) or "MemoryError")
+    assert [len(group) for group in Store(tmp_path).groups()] == [1] * 6
+
+
+def test_two_at_once_do_every_run_once(tmp_path, trained):
+    meeting = threading.Barrier(2, timeout=60)
+    trained.fail = lambda *_: meeting.wait() and None  # each waits for the other one's group
+
+    def work():
+        execute.execute(sweep(), tmp_path, Told(), most=3)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(name for group in trained.groups for name in group) == sorted(sweep())
+    assert len(Store(tmp_path).rows()) == 6
+
+
+@pytest.mark.usefixtures("trained")
+def test_another_sweeps_folder_is_refused(tmp_path):
+    execute.execute(sweep(), tmp_path, Told())
+    with pytest.raises(UserError, match=r"holds another sweep, whose run .* has --dim=64, now 32"):
+        execute.execute(sweep(dim=32), tmp_path, Told())
+    with pytest.raises(UserError, match="--rounds=2, now 1"):
+        execute.execute(sweep(rounds=1), tmp_path, Told())
+    execute.execute(sweep(chunk=3), tmp_path, Told())
