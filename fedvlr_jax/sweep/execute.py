@@ -89,18 +89,19 @@ def execute(
                     if name in wanted:
                         store.add(name, row.status, row.content)
                         told.ended(name, row)
-                told.known(_of(runs, store))
+                _tell(told, runs, store)
         if not done_any:  # others have what is left
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-    rows = _of(runs, store)
-    told.known(rows)  # another process may have written what it knew after this one
-    return rows
+    return _tell(told, runs, store)
 
 
-def _of(runs: Mapping[str, Config], store: Store) -> dict[str, Row]:
-    """Rows of those runs that have one; a folder may hold others."""
-    rows = store.rows()
-    return {name: rows[name] for name in runs if name in rows}
+def _tell(told: Told, runs: Mapping[str, Config], store: Store) -> dict[str, Row]:
+    """Tell what is known of these runs; a folder may hold others."""
+    with store.alone():  # so that no older rows are written over newer ones
+        rows = store.rows()
+        known = {name: rows[name] for name in runs if name in rows}
+        told.known(known)
+    return known
 
 
 class _Kept:

@@ -52,6 +52,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._claims = folder / "runs.sqlite", folder / "claims"
+        self._table = folder / ".table.lock"
         try:
             self._claims.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -108,6 +109,13 @@ class Store:
                 yield False
                 return
             yield True
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process writes what is made of the rows, and keep them from it."""
+        with open(self._table, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
