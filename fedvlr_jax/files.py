@@ -30,15 +30,22 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     while True:
         with open(path, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"--out={folder}: another process is working in it") from None
+            if not take_lock(lock):
+                raise UserError(f"--out={folder}: another process is working in it")
             # Between opening and locking, its last owner may have removed the file.
             if not _is(path, lock.fileno()):
                 continue
             yield
             return
+
+
+def take_lock(file: IO) -> bool:
+    """Lock a file for this process until it is closed; False where another one has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -15,15 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
-from fedvlr_jax.simulation.mesh import by_client, everywhere
 from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
-from fedvlr_jax.simulation.simulation import Simulation, abstract
+from fedvlr_jax.simulation.simulation import Simulation, abstract, state_shardings
 from fedvlr_jax.simulation.trainer import Rankings, ranked
 
 
 class Lanes:
-    """A `Trainer` of several runs; their states are stacked on the devices."""
+    """A `Trainer` of several runs; their states are stacked on the devices.
+
+    `alone` are the shapes of one run's state.
+    """
 
     def __init__(self, simulation: Simulation, seeds: Sequence[int]) -> None:
         self._simulation = simulation
@@ -31,6 +33,7 @@ class Lanes:
         self._stacked = simulation.initial_states(seeds)
         self._take, self._put = _moves(simulation, self._stacked)
         self._found: dict[str, Any] = {}
+        self.alone = abstract(self._take(self._stacked, np.int32(0)))
         self.runs = tuple(_Lane(self, np.int32(k)) for k in range(len(seeds)))
 
     def compile(self) -> None:
@@ -129,13 +132,13 @@ class _Lane:
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
         """See `Run`."""
-        state, progress, complaints = checkpoints.latest(abstract(self.state))
+        state, progress, complaints = checkpoints.latest(self._lanes.alone)
         self._lanes.set_state(self._number, state)
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
         """See `Run`."""
-        state, _ = checkpoints.load(number, abstract(self.state))
+        state, _ = checkpoints.load(number, self._lanes.alone)
         self._lanes.set_state(self._number, state)
 
     def close(self) -> None:
@@ -144,11 +147,8 @@ class _Lane:
 
 def _moves(simulation: Simulation, stacked: FederationState) -> tuple[Any, Any]:
     """Programs that take a run's state out of the stacked ones, and that put one in."""
-    mesh = simulation.federation.mesh
-    shared, private = everywhere(mesh), by_client(mesh)
-    alone = FederationState(*[shared] * 4, private=private, late=shared)
 
-    @functools.partial(jax.jit, out_shardings=alone)
+    @functools.partial(jax.jit, out_shardings=state_shardings(simulation.federation.mesh))
     def take(stacked: FederationState, lane: Int[Array, ""]) -> FederationState:
         return jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, lane, keepdims=False), stacked

@@ -9,10 +9,10 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Rankings, ranked
+from fedvlr_jax.simulation.trainer import Alone, Rankings, ranked
 
 
-class OnDevice:
+class OnDevice(Alone):
     """A `Trainer` and its only `Run`: device arrays, donated from round to round."""
 
     def __init__(self, simulation: Simulation, seed: int) -> None:
@@ -24,16 +24,6 @@ class OnDevice:
     def private_bytes(self) -> int:
         """Bytes of all clients' private states, padding rows included."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.private))
-
-    @property
-    def runs(self) -> tuple["OnDevice"]:
-        """This one."""
-        return (self,)
-
-    @property
-    def diverged(self) -> int:
-        """See `Run`."""
-        return int(jax.device_get(self.state.diverged))
 
     def compile(self) -> None:
         """Compile the round and the two programs of evaluation."""

@@ -70,7 +70,8 @@ def _summary(
     users: Int[np.ndarray, " evaluated"],
 ) -> dict[str, Any]:
     data, federation = course.dataset.interactions, course.simulation.federation
-    protocol = protocol_of(course.simulation, run.state)
+    state = run.state  # of a run among others, a copy
+    protocol = protocol_of(course.simulation, state)
     best = next(line for line in progress.lines if line["round"] == progress.best_round)
     prefix = "valid/"
     return {
@@ -103,7 +104,7 @@ def _summary(
             "protocol": dataclasses.asdict(protocol),
         },
         "privacy": _privacy(course, progress),
-        "parameters": parameter_counts(course.simulation, run.state),
+        "parameters": parameter_counts(course.simulation, state),
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }

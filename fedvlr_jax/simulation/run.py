@@ -108,7 +108,9 @@ def train_together(
     for note in dataset.notes:
         reporters[0].note(note)
     data_seconds = time.perf_counter() - start
-    simulation = _built(configs, dataset)
+    simulation = build(configs[0], dataset, configs[1:])
+    for config in configs:
+        _check_sample(config, dataset, simulation)
     where = {
         "devices": simulation.federation.mesh.devices.size,
         "private_state": trainers.place_of_states(configs[0], simulation),
@@ -132,13 +134,6 @@ def train_together(
             with fit.explained(simulation.federation, resident):
                 found |= _trained(runs, set(found))
     return [found[k] for k in range(len(configs))]
-
-
-def _built(configs: Sequence[Config], dataset: Dataset) -> Simulation:
-    simulation = build(configs[0], dataset, configs[1:])
-    for config in configs:
-        _check_sample(config, dataset, simulation)
-    return simulation
 
 
 def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:

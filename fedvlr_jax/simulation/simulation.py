@@ -346,12 +346,17 @@ def _initialize(federation: Federation) -> Any:
     ) -> FederationState:
         return round.init_state(federation, features, population, words)
 
-    shared, private = everywhere(mesh), by_client(mesh)
     if federation.runs > 1:
-        shared, private = by_run(mesh), by_run_and_client(mesh)
         initial_state = jax.vmap(initial_state, in_axes=(None, None, 0), spmd_axis_name=RUNS)
-    shardings = FederationState(*[shared] * 4, private=private, late=shared)
-    return jax.jit(initial_state, out_shardings=shardings)
+    return jax.jit(initial_state, out_shardings=state_shardings(mesh, federation.runs > 1))
+
+
+def state_shardings(mesh: Mesh, stacked: bool = False) -> FederationState:
+    """How a run's state lies on the devices, or states `stacked` by run."""
+    shared, private = everywhere(mesh), by_client(mesh)
+    if stacked:
+        shared, private = by_run(mesh), by_run_and_client(mesh)
+    return FederationState(*[shared] * 4, private=private, late=shared)
 
 
 def abstract(tree: Any, sharding: Sharding | None = None) -> Any:

@@ -6,6 +6,7 @@ A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and ta
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -79,6 +80,22 @@ class Run(Protocol):
 
     def close(self) -> None:
         """Let go of what is not needed after the run."""
+
+
+class Alone:
+    """What a trainer has that is its only run itself."""
+
+    state: FederationState
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """This one."""
+        return (self,)
+
+    @property
+    def diverged(self) -> int:
+        """See `Run`."""
+        return int(jax.device_get(self.state.diverged))
 
 
 @runtime_checkable

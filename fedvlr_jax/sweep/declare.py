@@ -21,7 +21,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import setting_type
 
 Axes = dict[str, tuple[Any, ...]]
-_EXAMPLES = {str: "variant=fedvlr,mlp", int: "clients=100,1000", float: "server_lr=0.01,0.1"}
+_EXAMPLES = {str: "fedvlr,mlp", int: "100,1000", float: "0.01,0.1"}
 _RANGES = ("lin", "log")
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
 
@@ -161,8 +161,7 @@ def _right(name: str) -> str:
     _, expected = leaf.metadata["check"]
     if expected.startswith("one of "):
         return f"--sweep={name}={','.join(expected.removeprefix('one of ').split(', ')[:2])}"
-    example = _EXAMPLES[setting_type(leaf)].partition("=")[2]
-    return f"--sweep={name}={example}"
+    return f"--sweep={name}={_EXAMPLES[setting_type(leaf)]}"
 
 
 def _listed(where: str, name: str, values: Any) -> tuple[Any, ...]:
@@ -218,13 +217,12 @@ def _points(where: str, name: str, kind: type, text: str) -> tuple[Any, ...]:
         raise UserError(
             f"{where}: expected {scale}:first:last:number with at least 2 points, like {right}"
         )
-    if first >= last:
+    if first > last:
+        forwards = f"--sweep={name}={scale}:{parts[1]}:{parts[0]}:{number}"
+        raise UserError(f"{where}: goes backwards, expected {forwards}")
+    if first == last:
         raise UserError(
-            f"{where}: goes backwards, expected "
-            f"--sweep={name}={scale}:{min(parts[:2], key=float)}:{max(parts[:2], key=float)}:"
-            f"{number}"
-            if first > last
-            else f"{where}: goes nowhere, expected a first point below the last, like {right}"
+            f"{where}: goes nowhere, expected a first point below the last, like {right}"
         )
     if scale == "log" and first <= 0:
         raise UserError(f"{where}: expected numbers above 0 on a log scale, like {right}")

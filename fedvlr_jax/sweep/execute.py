@@ -80,7 +80,8 @@ def execute(
                 if not all(claims.enter_context(store.claimed(run)) for run in group):
                     continue
                 # Another process may have done some of them since they were listed.
-                wanted = [name for name in group if name in left()]
+                now = left()
+                wanted = [name for name in group if name in now]
                 if not wanted:
                     continue
                 done_any = True

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
 
 FINISHED, FAILED = "finished", "failed"
@@ -103,12 +104,7 @@ class Store:
     def claimed(self, run: str) -> Iterator[bool]:
         """Whether the run is this process's to do, inside; False where another one has it."""
         with open(self._claims / run, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield files.take_lock(file)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

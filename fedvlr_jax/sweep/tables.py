@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedvlr_jax import drawing
 from fedvlr_jax.sweep.declare import Axes
-from fedvlr_jax.sweep.store import Row
+from fedvlr_jax.sweep.store import FINISHED, Row
 
 # Columns of the printed table, with the heads they get there.
 _SHOWN = {
@@ -69,7 +69,7 @@ def plot(table: pd.DataFrame, axes: Axes, path: Path) -> None:
         axes: what was swept.
         path: of the PNG, in a folder that is there.
     """
-    table = table[table["status"] == "finished"]
+    table = table[table["status"] == FINISHED]
     if table.empty:
         return
     x = _along(axes)

@@ -30,7 +30,7 @@ from fedvlr_jax.simulation.off_device.waves import (
 )
 from fedvlr_jax.simulation.private import Slab
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Rankings
+from fedvlr_jax.simulation.trainer import Alone, Rankings
 
 _STATES = "private"  # folder below the run's and below a checkpoint's
 
@@ -44,7 +44,7 @@ class _Trained:
     kept: bool
 
 
-class OffDevice:
+class OffDevice(Alone):
     """A `Trainer` and its only `Run`, which keeps private states on the host.
 
     Args:
@@ -84,16 +84,6 @@ class OffDevice:
     def private_bytes(self) -> int:
         """Bytes of the states of all clients that have taken part."""
         return self._store.nbytes
-
-    @property
-    def runs(self) -> tuple["OffDevice"]:
-        """This one."""
-        return (self,)
-
-    @property
-    def diverged(self) -> int:
-        """See `Run`."""
-        return int(jax.device_get(self.state.diverged))
 
     def compile(self) -> None:
         """Compile all programs."""
