@@ -125,6 +125,10 @@ def _write_groups(
     store: Store, runs: Mapping[str, Config], names: Sequence[str], kept: _Kept, most: int
 ) -> None:
     """Find runs that one program can train, for all that are in no group yet."""
+    for group in store.groups():
+        # Fewer runs are asked for than when it was written: those that are left train alone.
+        if set(group) & set(names) and not set(group) <= set(runs):
+            store.part(group)
     placed = {run for group in store.groups() for run in group}
     by_program: dict[Config, list[str]] = {}
     for name in names:

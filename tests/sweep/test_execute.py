@@ -100,6 +100,13 @@ def test_an_interrupted_group_goes_on_in_its_program(tmp_path, trained):
     assert len(trained.groups) == 3
 
 
+def test_fewer_runs_may_be_asked_for_after_an_interruption(tmp_path, trained):
+    Store(tmp_path).add_groups([[f"variant=mlp,seed={seed}" for seed in range(3)]])
+    fewer = {name: config for name, config in sweep().items() if "seed=2" not in name}
+    assert list(execute.execute(fewer, tmp_path, Told(), most=3)) == list(fewer)
+    assert sorted(name for group in trained.groups for name in group) == sorted(fewer)
+
+
 def test_a_run_that_fails_leaves_the_others_alone(tmp_path, trained):
     def fail(name, _):
         return DivergedError("round 1: not finite") if name == "variant=mlp,seed=1" else None
