@@ -30,14 +30,15 @@ USAGE = """
 """
 
 _SET_HERE = ("backbone", "variant", *grids.SET_HERE)
-_DEFAULT_ROUNDS = 60
+_DEFAULTS = {"rounds": 100, "patience": 5}
 _PERSONAL, _GENERIC = "fedvlr", "mlp"
 
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting that the study does not set, and its own."""
     cli.define_settings(into, leaves(), without=_SET_HERE)
-    into.set_default("rounds", _DEFAULT_ROUNDS)
+    for name, value in _DEFAULTS.items():
+        into.set_default(name, value)
     for name, known in (("backbones", names.BACKBONES), ("variants", names.VARIANTS)):
         flags.DEFINE_string(
             name, ",".join(known), f"{name.capitalize()}, comma-separated.", flag_values=into
@@ -76,7 +77,7 @@ def main(values: flags.FlagValues) -> None:
     ]
     grid, seeds = grids.grid(values), lists.seeds(values.seeds)
     noises = lists.positive_numbers("noises", values.noises) if values.noises else ()
-    settings = {"rounds": _DEFAULT_ROUNDS}
+    settings = dict(_DEFAULTS)
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
     dataset = data.load(Config.of(**settings))
     out = Path(values.out)
@@ -101,7 +102,8 @@ def main(values: flags.FlagValues) -> None:
         noisy = [part for f in personal for part in ablation.with_noise(study, f, noises)]
         made.add("noise", tables.changes_table("noise", noisy))
     if values.newcomers:
-        joined = cold_start.newcomers_table(study, found, values.newcomers)
+        compared = [f for f in found if f.combination.variant in (_PERSONAL, _GENERIC)]
+        joined = cold_start.newcomers_table(study, compared or found, values.newcomers)
         made.add("newcomers", joined)
     contents.draw(made.tables, out / "figures")
     page = report.page(

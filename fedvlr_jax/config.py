@@ -117,6 +117,11 @@ class MethodConfig:
         0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
     )
     server_lr: float = setting(3e-2, "Learning rate of the server's step.", NOT_NEGATIVE)
+    network_lr: float = setting(
+        3e-3,
+        "Learning rate of the server's step of the scoring network (fedncf).",
+        NOT_NEGATIVE,
+    )
     client_lr: float = setting(3e-2, "Learning rate of a client's head.", NOT_NEGATIVE)
     router_lr: float = setting(3e-3, "Learning rate of a client's router.", NOT_NEGATIVE)
     own_lr: float = setting(

@@ -45,6 +45,7 @@ def config(**settings: Any) -> Config:
         "local_epochs": 3,
         "negatives": 2,
         "server_lr": 0.1,
+        "network_lr": 0.05,
         "client_lr": 0.5,
         "router_lr": 0.5,
         "own_lr": 0.1,

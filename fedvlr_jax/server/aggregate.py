@@ -35,6 +35,13 @@ class ServerState(NamedTuple):
     optimizer: optax.OptState
 
 
+class ServerRates(NamedTuple):
+    """Learning rates of D and gamma, and of the backbone's network."""
+
+    fusion: Float[Array, ""]
+    network: Float[Array, ""]
+
+
 class Server(NamedTuple):
     """The server's fixed half.
 
@@ -157,7 +164,7 @@ def step(
     state: ServerState,
     found: Gathered,
     number: Int[Array, ""],
-    learning_rate: Float[Array, ""],
+    rates: ServerRates,
     noise: Noise,
 ) -> ServerState:
     """One optimizer step on the mean of what the cohort uploaded (METHOD: one round, 3)."""
@@ -169,5 +176,7 @@ def step(
         penalized = jax.tree.map(jnp.add, mean.fusion, slope(state.params.fusion))
         mean = mean._replace(fusion=penalized)
     updates, optimizer = server.optimizer.update(mean, state.optimizer, state.params)
-    updates = jax.tree.map(lambda u: learning_rate * u, updates)
+    fusion = jax.tree.map(lambda u: rates.fusion * u, updates.fusion)
+    network = jax.tree.map(lambda u: rates.network * u, updates.network)
+    updates = Shared(fusion, network)
     return ServerState(optax.apply_updates(state.params, updates), optimizer)

@@ -20,7 +20,7 @@ from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.server.aggregate import Gathered, Server, ServerState
+from fedvlr_jax.server.aggregate import Gathered, Server, ServerRates, ServerState
 from fedvlr_jax.server.privacy import noised
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
@@ -38,7 +38,7 @@ class Rates(NamedTuple):
     sum of clipped uploads, in clip norms, `gradient_noise` that on the mean gradient.
     """
 
-    server: Float[Array, ""]
+    server: ServerRates
     client: ClientRates
     dropout: Float[Array, ""]
     late: Float[Array, ""]

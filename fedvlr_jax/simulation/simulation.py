@@ -183,11 +183,16 @@ def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Si
     return Simulation(federation, evaluation, data, features, rates)
 
 
+_TRACED_RATES = ("server_lr", "network_lr", "client_lr", "router_lr", "own_lr", "shared_lr")
+
+
 def rates_of(config: Config) -> Rates:
     """The learning rates of a run, and what else is traced."""
     method, part = config.method, config.participation
     return Rates(
-        server=np.float32(method.server_lr),
+        server=aggregate.ServerRates(
+            fusion=np.float32(method.server_lr), network=np.float32(method.network_lr)
+        ),
         client=ClientRates(
             head=np.float32(method.client_lr),
             router=np.float32(method.router_lr),
@@ -211,9 +216,7 @@ def program_of(config: Config) -> Config:
     part = config.participation
     return dataclasses.replace(
         config,
-        method=dataclasses.replace(
-            config.method, server_lr=1.0, client_lr=1.0, router_lr=1.0, own_lr=1.0, shared_lr=1.0
-        ),
+        method=dataclasses.replace(config.method, **dict.fromkeys(_TRACED_RATES, 1.0)),
         participation=dataclasses.replace(
             part,
             dropout=0.0,

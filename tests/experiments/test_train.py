@@ -32,6 +32,7 @@ CONTRACT = [
     "negatives",
     "cohort",
     "server_lr",
+    "network_lr",
     "client_lr",
     "router_lr",
     "patience",

@@ -14,12 +14,16 @@ N_ITEMS, DIM = 11, 4
 NO_NOISE = aggregate.Noise(jax.random.key(0), jnp.float32(0))
 
 
-def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd"):
+def at_rate(rate, network=0.0):
+    return aggregate.ServerRates(jnp.float32(rate), jnp.float32(network))
+
+
+def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone="fedavg"):
     rng = np.random.default_rng(0)
     features = Features(
         *(jnp.asarray(rng.standard_normal((N_ITEMS, w)), jnp.float32) for w in (6, 5))
     )
-    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer, backbones.get("fedavg"), DIM)
+    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer, backbones.get(backbone), DIM)
     return server, features, aggregate.init(server, features, jax.random.key(1))
 
 
@@ -61,7 +65,7 @@ def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
     total = CohortSum(jnp.ones_like(views) * 2, None, jnp.float32(4), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
     mean = aggregate.mean_gradient(found)
-    after = aggregate.step(server, state, found, jnp.int32(0), jnp.float32(0.5), NO_NOISE)
+    after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.5), NO_NOISE)
     for x, y, g in zip(
         *(jax.tree.leaves(t) for t in (state.params, after.params, mean)), strict=True
     ):
@@ -73,7 +77,7 @@ def test_adams_rate_scales_its_step():
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(jnp.ones_like(views), None, jnp.float32(1), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
-    after = aggregate.step(server, state, found, jnp.int32(0), jnp.float32(0.03), NO_NOISE)
+    after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.03), NO_NOISE)
     mean = aggregate.mean_gradient(found)
     plain = optax.adam(0.03)
     updates, _ = plain.update(mean, plain.init(state.params), state.params)
@@ -82,13 +86,29 @@ def test_adams_rate_scales_its_step():
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 
+def test_a_network_steps_at_a_rate_of_its_own():
+    server, features, state = server_and_features(backbone="fedncf")
+    views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
+    shared = jax.tree.map(jnp.ones_like, state.params.network)
+    total = CohortSum(jnp.ones_like(views), shared, jnp.float32(2), jnp.float32(0))
+    found = aggregate.gathered(server, state, features, total)
+    after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.5, 0.02), NO_NOISE)
+    mean = aggregate.mean_gradient(found)
+    for part, rate in (("fusion", 0.5), ("network", 0.02)):
+        before, now, slope = (
+            jax.tree.leaves(getattr(p, part)) for p in (state.params, after.params, mean)
+        )
+        for x, y, g in zip(before, now, slope, strict=True):
+            np.testing.assert_allclose(y, x - rate * g, atol=1e-6)
+
+
 def test_fedraps_step_adds_the_slope_of_its_penalty():
     server, features, state = server_and_features()
     server = server._replace(backbone=backbones.get("fedrap"))
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(jnp.zeros_like(views), None, jnp.float32(1), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
-    after = aggregate.step(server, state, found, jnp.int32(7), jnp.float32(1), NO_NOISE)
+    after = aggregate.step(server, state, found, jnp.int32(7), at_rate(1), NO_NOISE)
     before, now = (s.params.fusion["params"]["item_embedding"] for s in (state, after))
     # b L1(D) with b = 0.01 tanh(round/10), the mean over D's entries.
     expected = 0.01 * np.tanh(0.7) * np.sign(before) / before.size
