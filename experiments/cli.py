@@ -46,8 +46,15 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
-def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usage: str) -> None:
+def run(
+    main: Callable[..., None],
+    values: flags.FlagValues,
+    usage: str,
+    arguments: Sequence[str] = (),
+) -> None:
     """Parse the command line and run `main`, and part from other processes if it joined them.
+
+    `main` takes the flags, and what stands on the command line for each of `arguments`.
 
     A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
     from the library, a file that the system refuses, too little memory) ends in one sentence on
@@ -60,7 +67,7 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
         print(_help(values, usage))
         sys.exit(0)
     try:
-        code = _attempt(main, values)
+        code = _attempt(main, values, arguments)
     except Exception:
         # With a traceback, as it is a bug; without waiting for other processes.
         if start.has_joined():
@@ -73,14 +80,19 @@ def run(main: Callable[[flags.FlagValues], None], values: flags.FlagValues, usag
         sys.exit(code)
 
 
-def _attempt(main: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
+def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The exit code, after telling what was wrong."""
     try:
         _check_given_once(values, sys.argv[1:])
-        rest = values(sys.argv)
-        if len(rest) > 1:
-            raise UserError(f"{rest[1]}: unexpected argument, expected flags like --rounds=20")
-        main(values)
+        _, *rest = values(sys.argv)
+        if len(rest) > len(arguments):
+            flag = next((name for name in ("rounds", "out") if name in values), "help")
+            raise UserError(
+                f"{rest[len(arguments)]}: unexpected argument, expected flags like --{flag}=..."
+            )
+        if len(rest) < len(arguments):
+            raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
+        main(values, *rest)
         start.part()
     except flags.IllegalFlagValueError as error:
         # absl's own words for "--rounds=x" speak of literals; name the type instead.

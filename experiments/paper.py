@@ -1,22 +1,21 @@
 """The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
 
-import platform
 import shlex
 import sys
 from pathlib import Path
 
-import jax
 import pandas as pd
 from absl import flags
 
 from experiments import cli, grids, lists
+from experiments.reporting import versions
 from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.study import ablation, cold_start, contents, report, tables
+from fedvlr_jax.pages import sections
+from fedvlr_jax.study import ablation, cold_start, contents, tables
 from fedvlr_jax.study.central import kept_references
 from fedvlr_jax.study.search import Combination, Found, Study
-from fedvlr_jax.version import __version__
 
 USAGE = """
     usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
@@ -106,7 +105,7 @@ def main(values: flags.FlagValues) -> None:
         joined = cold_start.newcomers_table(study, compared or found, values.newcomers)
         made.add("newcomers", joined)
     contents.draw(made.tables, out / "figures")
-    page = report.page(
+    page = sections.page(
         f"FedVLR on {dataset.name}",
         _facts(values, dataset),
         contents.sections(made.tables, out / "figures"),
@@ -145,10 +144,7 @@ def _facts(values: flags.FlagValues, dataset: Dataset) -> dict[str, str]:
         "command": shlex.join(["python", "-m", "experiments.paper", *sys.argv[1:]]),
         "data set": f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
         "seeds": f"0 to {values.seeds - 1}",
-        "versions": (
-            f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
-            f"{jax.devices()[0].device_kind}"
-        ),
+        "versions": versions(),
     }
 
 

@@ -1,11 +1,15 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere."""
 
 import dataclasses
+import platform
 import sys
 import time
 from dataclasses import dataclass
 
+import jax
 from tqdm import tqdm
+
+from fedvlr_jax.version import __version__
 
 _SECONDS_BETWEEN = 20.0  # of lines where there is no terminal
 
@@ -76,6 +80,14 @@ class Progress:
             self._bar.write(self._label + text)
         else:
             print(self._label + text, flush=True)
+
+
+def versions() -> str:
+    """What made the numbers: this package, jax, Python, and the devices."""
+    return (
+        f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
+        f"{jax.devices()[0].device_kind}"
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -1,32 +1,39 @@
 """Study scaling, or anything else: python -m experiments.sweep --clients=100,1000,10000"""
 
+import math
+import shlex
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 from absl import flags
 
 from experiments import cli, lists
-from experiments.reporting import Progress
+from experiments.reporting import Progress, versions
 from fedvlr_jax import files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.pages import sections
 from fedvlr_jax.report import Reporter
-from fedvlr_jax.sweep import declare, execute, tables
-from fedvlr_jax.sweep.store import FAILED, Row
+from fedvlr_jax.sweep import declare, execute, page, tables
+from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
 
 USAGE = """
     usage: python -m experiments.sweep [--sweep=SETTING=VALUES ...] [--seeds=N] [--config=FILE]
                                        [--clients=N,N,...] [--rounds=N] [--out=DIR] ...
 
-    Trains a federation for every combination of values, and writes results.csv (a row per run),
-    scaling.png and every run's own folder into --out. VALUES are a list (clients=100,1000), or
-    points between two numbers, log:1e-4:1e-1:4 or lin:0:0.5:6. Every other flag holds for all runs.
-    Run the same command again to go on after an interruption, or at the same time to share the
-    work.
+    Trains a federation for every combination of values, and writes report.html (open it in a
+    browser), results.csv (a row per run), scaling.png and every run's own folder into --out. VALUES
+    are a list (clients=100,1000), or points between two numbers, log:1e-4:1e-1:4 or lin:0:0.5:6.
+    Every other flag holds for all runs. Run the same command again to go on after an interruption,
+    or at the same time to share the work.
 """
 
 _DEFAULTS = {"rounds": 30}
 _DEFAULT_CLIENTS = "100,1000,10000"
+_SECONDS_BETWEEN_REPORTS = 60.0
 # What a file may say beside settings and what is swept.
 _IN_FILES = ("seeds", "out")
 
@@ -82,13 +89,13 @@ def main(values: flags.FlagValues) -> None:
         print("\n".join(runs))
         print(f"{len(runs)} runs; nothing was done, as --dry_run says")
         return
-    told = _Told(list(runs), axes, out)
+    told = _Told(runs, axes, out)
     rows = execute.execute(runs, out, told, values.together, values.retry_failed)
     print(tables.shown(tables.results(rows), axes))
     failed = [name for name, row in rows.items() if row.status == FAILED]
     for name in failed:
         print(f"failed: {name}: {rows[name].content['reason']}")
-    print(f"written to {out}: results.csv, scaling.png, runs/")
+    print(f"written to {out}: report.html, results.csv, scaling.png, runs/")
 
 
 def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes, Path]:
@@ -137,10 +144,12 @@ def _axes(values: flags.FlagValues) -> declare.Axes:
 
 
 class _Told:
-    """Prints where a sweep stands, and keeps its table and picture up to date."""
+    """Prints where a sweep stands, and keeps its table, picture and report up to date."""
 
-    def __init__(self, names: list[str], axes: declare.Axes, out: Path) -> None:
-        self._names, self._axes, self._out = names, axes, out
+    def __init__(self, runs: Mapping[str, Config], axes: declare.Axes, out: Path) -> None:
+        self._runs, self._axes, self._out = runs, axes, out
+        self._names = list(runs)
+        self._reported = -math.inf  # when, of time.monotonic
 
     def reporter(self, run: str) -> Reporter:
         """A reporter that puts the run's name before its lines."""
@@ -157,6 +166,25 @@ class _Told:
         table = tables.results(rows)
         files.write_table(self._out / "results.csv", table)
         tables.plot(table, self._axes, self._out / "scaling.png")
+        # The report reads every run's learning curve: seldom while there are runs to come.
+        whole = len(rows) == len(self._names)
+        if whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
+            self._reported = time.monotonic()
+            self._report(table)
+
+    def _report(self, table: pd.DataFrame) -> None:
+        ended = table["status"].value_counts()
+        facts = {
+            "command": shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]),
+            "runs": f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
+            f"{len(self._names)}",
+            "data": ", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
+            "made with": versions(),
+        }
+        parts = page.sections(table, self._runs, self._axes, self._out)
+        files.write_text(
+            self._out / "report.html", sections.page(f"Sweep {self._out.name}", facts, parts)
+        )
 
 
 if __name__ == "__main__":

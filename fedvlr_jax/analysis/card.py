@@ -3,9 +3,9 @@
 import html
 import io
 
-from fedvlr_jax import pages
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
+from fedvlr_jax.pages import shell
 
 _SIDE = 240  # pixels of a picture on the page, at most
 _HISTORY = 12  # items of the history with a picture
@@ -65,7 +65,7 @@ def card(shown: Recommendation) -> str:
 <p style="margin-bottom:.75rem">{len(shown.history)} train items, the newest first\
 {f"; {more} older ones are left out" if more else ""}</p>
 <ol>{past}</ol>"""
-    return pages.page(f"{name}: recommendations", _STYLE, body)
+    return shell.page(f"{name}: recommendations", _STYLE, body)
 
 
 def outcome(shown: Recommendation) -> str:
@@ -107,6 +107,6 @@ def _picture(item: Shown, folder: PictureFolder | None) -> str:
     picture.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
-    address = pages.data_uri("image/jpeg", file.getvalue())
+    address = shell.data_uri("image/jpeg", file.getvalue())
     alternative = html.escape(item.title, quote=True)
     return f'<img class="picture" alt="{alternative}" src="{address}">'

@@ -53,6 +53,7 @@ def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
             course.simulation.federation.server.fusion.views, found.composition, strict=True
         )
     }
+    summary["reliance"] = dataclasses.asdict(routers.summarize(MODALITIES, found.reliance))
     if course.config.method.variant == "fedvlr":
         router = routers.summarize(tuple(summary["composition"]), weights)
         course.reporter.note(router.sentence())

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fedvlr_jax.pages.sections import Figure, Section
 from fedvlr_jax.study import figures, panels
-from fedvlr_jax.study.report import Figure, Section
 
 _TEXTS: dict[str, tuple[str, str]] = {
     "data": (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fedvlr_jax.study.report import Figure, Section, page
+from fedvlr_jax.pages.sections import Figure, Section, page
 
 NONE = "\N{EN DASH}"
 TABLE = pd.DataFrame(
@@ -74,7 +74,7 @@ def test_pictures_are_inside_and_nothing_is_outside(tmp_path):
     links = re.findall(r'(?:src|href)="(.*?)"', text)
     assert [link for link in links if not link.startswith("data:")] == ["#part-1", "#part-2"]
     assert all(f'id="{link[1:]}"' in text for link in links if link.startswith("#"))
-    assert not re.search("http|url|import", text.replace("data:image", ""))
+    assert not re.search("http|url|@import", text.replace("data:image", ""))
     assert "<p>a</p>\n<p>b</p>" in text
     assert "<dt>command</dt><dd>python -m experiments.paper --data=data/KU</dd>" in text
 

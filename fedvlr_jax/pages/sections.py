@@ -1,4 +1,4 @@
-"""A study as one HTML page that needs nothing else: facts, tables, pictures; light and dark."""
+"""Results as one HTML page that needs nothing else: facts, tables, pictures, charts."""
 
 import html
 from collections.abc import Sequence
@@ -12,10 +12,16 @@ import pandas as pd
 from jaxtyping import Bool
 from PIL import Image
 
-from fedvlr_jax import drawing, pages
+from fedvlr_jax import drawing
+from fedvlr_jax.pages import shell
+from fedvlr_jax.pages.charts import STYLE, Chart, fragment, library
 
 _INCH = 96  # pixels of CSS
-_DEVIATION = " sd"  # ends the name of a column that holds another one's standard deviation
+# What ends the name of a column that is shown beside another one, and what the two are.
+_BESIDE = {
+    " sd": "mean ± standard deviation",
+    " ci": "mean ± half the width of the 95 % interval (Student's t)",
+}
 _NONE = "\N{EN DASH}"
 _FEW_DIGITS = 3  # that a setting or a count has, significant ones
 _MOST_DECIMALS = 4
@@ -72,8 +78,10 @@ class Section:
     Attributes:
         title: one line.
         text: plain text; blank lines part paragraphs.
-        table: a column `X sd` is shown beside the mean `X`, in one cell.
+        table: a column `X sd` or `X ci`, a standard deviation or half an interval, is shown
+            beside the mean `X`, in one cell.
         figures: below the table.
+        charts: below the figures.
         best: columns whose largest number is in bold.
         apart: which rows of the table do not compete for that, None for all do.
     """
@@ -82,6 +90,7 @@ class Section:
     text: str
     table: pd.DataFrame | None = None
     figures: tuple[Figure, ...] = ()
+    charts: tuple[Chart, ...] = ()
     best: tuple[str, ...] = ()
     apart: pd.Series | None = None
 
@@ -107,6 +116,8 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
         for number, section in named
     )
     parts = "\n".join(_section(number, section) for number, section in named)
+    if any(section.charts for section in sections):
+        parts += f"\n{library()}"
     body = f"""<h1>{html.escape(title)}</h1>
 <dl>
 {rows}
@@ -115,18 +126,20 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
 {contents}
 </ol></nav>
 {parts}"""
-    return pages.page(title, _STYLE, body)
+    return shell.page(title, _STYLE + STYLE, body)
 
 
 def _section(number: int, section: Section) -> str:
     text = "\n".join(f"<p>{html.escape(part)}</p>" for part in section.text.split("\n\n") if part)
     table = "" if section.table is None else _table(section, section.table)
     pictures = "\n".join(_figure(figure) for figure in section.figures)
+    drawn = "\n".join(map(fragment, section.charts))
     return f"""<section id="part-{number}">
 <h2>{html.escape(section.title)}</h2>
 {text}
 {table}
 {pictures}
+{f'<div class="charts">{drawn}</div>' if drawn else ""}
 </section>"""
 
 
@@ -137,7 +150,7 @@ def _figure(figure: Figure) -> str:
     alternative = html.escape(figure.alternative)
     return f"""<div class="scroll" tabindex="0" role="group" aria-label="{alternative}"><figure>
 <img alt="{alternative}" width="{width}" height="{height}" style="--width:{width}px" \
-src="{pages.data_uri("image/png", figure.path.read_bytes())}">
+src="{shell.data_uri("image/png", figure.path.read_bytes())}">
 </figure></div>"""
 
 
@@ -146,7 +159,8 @@ def _table(section: Section, table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>There is nothing to show.</p>"
     known = set(table.columns)
-    means = [c for c in table.columns if c.removesuffix(_DEVIATION) not in known - {c}]
+    beside = {c: end for c in known for end in _BESIDE if c.removesuffix(end) in known - {c}}
+    means = [c for c in table.columns if c not in beside]
     kinds = [' class="number"' if _numeric(table[c]) else "" for c in means]
     heads = "".join(
         f'<th scope="col"{kind}>{html.escape(name)}</th>'
@@ -157,7 +171,7 @@ def _table(section: Section, table: pd.DataFrame) -> str:
         competing = ~section.apart.to_numpy(bool)
     columns = [_cells(table, name, competing & (name in section.best)) for name in means]
     rows = "\n".join(_row(cells, kinds) for cells in zip(*columns, strict=True))
-    notes = ["mean ± standard deviation"] if len(means) < len(known) else []
+    notes = [text for end, text in _BESIDE.items() if end in beside.values()]
     if set(section.best) & set(means):
         notes.append(
             "the largest in bold" + ("" if section.apart is None else ", references aside")
@@ -189,7 +203,7 @@ def _cells(table: pd.DataFrame, column: str, competing: Bool[np.ndarray, " rows"
     values = table[column]
     if not _numeric(values):
         return [_NONE if pd.isna(x) else html.escape(str(x)) for x in values]
-    beside = table.get(f"{column}{_DEVIATION}")
+    beside = next((table[column + end] for end in _BESIDE if column + end in table), None)
     deviations = pd.Series([None] * len(table)) if beside is None else beside
     decimals = _decimals(values, measured=beside is not None)
     largest = pd.to_numeric(values)[competing].max()

@@ -1,0 +1,54 @@
+import re
+
+from fedvlr_jax.pages.charts import Axis, Line, of_lines, of_shares
+from fedvlr_jax.pages.sections import Section, page
+from tests.pages import browser
+
+BAD = "</script><b>\"'&"
+LINES = [
+    Line("one", [1, 10, 100], [3.0, 2.0, 1.0], [0.5, 0.2, 0.1], 0),
+    Line("two", [1, 10, 100], [1.0, 1.5, 2.0], None, 1, dashed=True),
+]
+
+
+def drawn(text):
+    """Titles and legends that stand in the drawn charts of a document."""
+    return re.findall(r"<text[^>]*>(?:<tspan[^>]*>)?([^<]+)<", text)
+
+
+def test_charts_are_drawn(tmp_path):
+    charts = (
+        of_lines("Time.", Axis("clients", log=True), Axis("time (s)", log=True), LINES),
+        of_lines("Curves.", Axis("round"), Axis("loss (nats)", zero=True), LINES, bands=True),
+        of_shares("Shares.", Axis("share"), ["a", "b"], {"image": [0.4, 0.3], "id": [0.6, 0.7]}),
+    )
+    path = tmp_path / "page.html"
+    path.write_text(page("Charts", {}, [Section("One", "", charts=charts)]), encoding="utf-8")
+    text, console = browser.opened(path, tmp_path / "browser")
+    assert console == []
+    assert text.count('class="trace scatter') == 2 + 3  # two lines; two lines and a band
+    assert text.count('class="trace bars"') == 2
+    shown = drawn(text)
+    for label in ("clients", "time (s)", "round", "loss (nats)", "share", "one", "two", "image"):
+        assert label in shown, label
+    # Intervals of the first chart: one for each point of one line.
+    assert text.count('class="yerror"') == 3
+    assert text.count('role="img" aria-label="Time."') == 1
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    chart = of_lines("x", Axis("x"), Axis("y"), LINES)
+    text = page("Charts", {}, [Section("One", "", charts=(chart,))])
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?http", text)
+    assert text.count("plotly.js v") == 1
+    assert "plotly.js v" not in page("No charts", {}, [Section("One", "")])
+
+
+def test_names_are_text_and_end_no_script(tmp_path):
+    lines = [Line(BAD, [1, 2], [1.0, 2.0])]
+    chart = of_lines(BAD, Axis("x"), Axis("y"), lines)
+    path = tmp_path / "page.html"
+    path.write_text(page("Charts", {}, [Section("One", "", charts=(chart,))]), encoding="utf-8")
+    text, console = browser.opened(path, tmp_path / "browser")
+    assert console == []
+    assert text.count('class="trace scatter') == 1

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+
+from fedvlr_jax.config import Config
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.sweep import compare
+
+USERS = 40
+
+
+def run(folder, score, seed, fingerprint="x", **settings):
+    """A finished run on disk, as far as it is compared; half of its users gain with the score."""
+    folder.mkdir(parents=True)
+    flat = Config.of(seed=seed, **settings).flat() | {"data_fingerprint": fingerprint}
+    (folder / "config.json").write_text(json.dumps(flat))
+    test = {"warm/ndcg@50": score, "warm/hr@50": 2 * score}
+    summary = {"test": test, "timing": {"round_seconds_median": score / 10}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    rank = np.full(USERS, 70)  # beyond what counts
+    rank[: USERS // 2] = 0 if score > 50 else 5
+    np.savez(
+        folder / "per_user.npz", user=np.arange(USERS), rank=rank, warm=np.arange(USERS) % 2 == 0
+    )
+
+
+def sweep(folder, variant, gain, clients=(100, 1000), fingerprint="x"):
+    for c in clients:
+        for seed in (0, 1, 2):
+            name = f"clients={c},seed={seed}"
+            score = 40.0 + gain + seed + c / 1000
+            run(folder / "runs" / name, score, seed, fingerprint, clients=c, variant=variant)
+    return compare.held(folder)
+
+
+def test_combinations_that_differ_in_one_setting(tmp_path):
+    first = sweep(tmp_path / "a", "mlp", 0.0)
+    second = sweep(tmp_path / "b", "fedvlr", 15.0)
+    found = compare.compared(first, second)
+    assert found.settings.to_dict("records") == [{"setting": "variant", "A": "mlp", "B": "fedvlr"}]
+    assert found.varied == ("clients",)
+    assert found.table["clients"].tolist() == [100, 1000]
+    assert found.table["runs of A"].tolist() == [3, 3]
+    np.testing.assert_allclose(found.table["B - A"], 15.0)
+    # Scores s, s + 1, s + 2 on both sides: a standard error of sqrt(2/3), t(0.975, 4) = 2.7764.
+    np.testing.assert_allclose(found.table["B - A ci"], np.sqrt(2 / 3) * 2.77645, rtol=1e-5)
+    np.testing.assert_allclose(found.table["round time, B / A"], [56.1 / 41.1, 57 / 42])
+    assert found.alone == (0, 0)
+    # A's users had rank 5, B's rank 0: 1 - 1/log2(7) = 0.6438 of NDCG for half of the warm ones.
+    assert found.table["over users"].str.startswith("+32.19 (").all()
+    assert found.table["over users"].str.contains("p = 0.00").all()
+
+
+def test_what_only_one_has_is_counted(tmp_path):
+    first = sweep(tmp_path / "a", "mlp", 0.0, (100, 1000))
+    second = sweep(tmp_path / "b", "fedvlr", 15.0, (1000, 5000, 7000))
+    found = compare.compared(first, second)
+    assert found.table["clients"].tolist() == [1000]
+    assert found.alone == (3, 6)
+
+
+def test_users_are_not_paired_across_populations(tmp_path):
+    first = sweep(tmp_path / "a", "mlp", 0.0)
+    second = sweep(tmp_path / "b", "fedvlr", 15.0, fingerprint="y")
+    assert compare.compared(first, second).table["over users"].isna().all()
+
+
+def test_two_runs_of_one_seed(tmp_path):
+    run(tmp_path / "a", 40.0, 0, variant="mlp")
+    run(tmp_path / "b", 42.0, 0, variant="fedvlr")
+    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab"))
+    assert found.varied == ()
+    assert found.table["B - A"].tolist() == [2.0]
+    assert found.table["B - A ci"].isna().all()
+    assert compare.chart(found) is None
+
+
+def test_the_chart_has_both(tmp_path):
+    found = compare.compared(sweep(tmp_path / "a", "mlp", 0.0), sweep(tmp_path / "b", "id", 5.0))
+    names = [trace.name for trace in compare.chart(found).figure.data]
+    assert names == ["A", "B"]
+
+
+def test_layouts_do_not_part_runs(tmp_path):
+    run(tmp_path / "a", 40.0, 0, chunk=3)
+    run(tmp_path / "b", 42.0, 0, chunk=4)
+    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab"))
+    assert found.settings.empty
+    assert len(found.table) == 1
+
+
+def test_what_holds_no_runs_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: holds no finished run, expected the folder"):
+        compare.held(tmp_path / "nowhere")
+
+
+def test_nothing_in_common_is_refused(tmp_path):
+    first = sweep(tmp_path / "a", "mlp", 0.0, (100, 200))
+    second = sweep(tmp_path / "b", "mlp", 0.0, (300, 400))
+    with pytest.raises(UserError, match="no combination of settings in common"):
+        compare.compared(first, second)
