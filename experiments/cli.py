@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from fedvlr_jax.config import LISTS
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.processes import start
 from fedvlr_jax.settings import setting_type
 
@@ -28,6 +28,13 @@ def define_settings(
         if name not in without:
             default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
             _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
+
+
+def define_quiet(into: flags.FlagValues) -> None:
+    """Define --quiet."""
+    flags.DEFINE_boolean(
+        "quiet", False, "Print nothing but the result, and what went wrong.", flag_values=into
+    )
 
 
 def given_settings(
@@ -109,7 +116,7 @@ def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Seq
         return _told(f"{error.filename}: {error.strerror or error}")
     except MemoryError as error:
         return _told(f"not enough memory for these settings ({error})")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
         return 130
     return 0

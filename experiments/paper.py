@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import cli, grids, lists
-from experiments.reporting import versions
+from experiments import cli, grids, interrupts, lists
+from experiments.reporting import Quiet, versions
 from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
@@ -85,7 +85,8 @@ def main(values: flags.FlagValues) -> None:
     made = _Made(out)
     made.add("data", tables.data_table(dataset))
     central = kept_references(dataset, out, cli.tell)
-    study = Study(settings, dataset, grid, seeds, out, cli.tell)
+    interrupts.defer()
+    study = Study(settings, dataset, grid, seeds, out, cli.tell, Quiet())
     found: list[Found] = []
     for combination in combinations:
         found.append(study.search(combination))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import cli, grids, lists
+from experiments import cli, grids, interrupts, lists
+from experiments.reporting import Quiet
 from fedvlr_jax import data
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.study import figures, tables
@@ -56,12 +57,13 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out)
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
+    interrupts.defer()
     parts, accuracy = [], []
     for concentration in concentrations:
         here = settings | {"preference_concentration": concentration}
         dataset = data.load(Config.of(**here))
         place = out / f"concentration{concentration:g}"
-        study = Study(here, dataset, grid, seeds, place, cli.tell)
+        study = Study(here, dataset, grid, seeds, place, cli.tell, Quiet())
         found = [study.search(Combination(backbone, variant)) for variant in _VARIANTS]
         added = {"concentration": concentration}
         parts.append(recovery_table(dataset.planted, *found).assign(**added))

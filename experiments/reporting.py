@@ -4,11 +4,16 @@ import dataclasses
 import platform
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 from tqdm import tqdm
 
+from experiments import interrupts
+from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.sweep.store import FAILED, Row
 from fedvlr_jax.version import __version__
 
 _SECONDS_BETWEEN = 20.0  # of lines where there is no terminal
@@ -30,7 +35,59 @@ class _Line:
         return f"{self.unit} {number:,} of {self.total:,}, {rate:,.1f} a second"
 
 
-class Progress:
+class Display(Protocol):
+    """Shows how the runs of a sweep go on."""
+
+    def reporter(self, run: str, rounds: int) -> Reporter:
+        """Who is told about a run of so many rounds that begins."""
+
+    def ended(self, run: str, row: Row) -> None:
+        """A run has ended, in this process."""
+
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """All that have ended, in whatever process."""
+
+
+class Nothing:
+    """A display that shows nothing."""
+
+    def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
+        """One that only stops after Ctrl-C."""
+        return Quiet()
+
+    def ended(self, run: str, row: Row) -> None:
+        """Ignore."""
+
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """Ignore."""
+
+
+class Lines(Nothing):
+    """A display of plain lines, each with its run's name before it."""
+
+    def __init__(self, runs: Iterable[str]) -> None:
+        self._names = list(runs)
+
+    def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
+        """Say which of all it is."""
+        print(f"[{self._names.index(run) + 1}/{len(self._names)}] {run}", flush=True)
+        return Progress(run)
+
+    def ended(self, run: str, row: Row) -> None:
+        """Say so if it has failed."""
+        if row.status == FAILED:
+            print(f"failed: {run}: {row.content['reason']}", flush=True)
+
+
+class Quiet(Silent):
+    """Says nothing, and stops after Ctrl-C."""
+
+    def wants_stop(self) -> bool:
+        """After Ctrl-C."""
+        return interrupts.asked()
+
+
+class Progress(Quiet):
     """A `fedvlr_jax` reporter that prints; `label` stands before every line."""
 
     def __init__(self, label: str = "") -> None:

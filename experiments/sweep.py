@@ -1,5 +1,6 @@
 """Study scaling, or anything else: python -m experiments.sweep --clients=100,1000,10000"""
 
+import contextlib
 import math
 import shlex
 import sys
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 from absl import flags
+from rich.console import Console
 
-from experiments import cli, lists
-from experiments.reporting import Progress, versions
+from experiments import cli, interrupts, lists, live, reporting
+from experiments.reporting import Display, versions
 from fedvlr_jax import files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.sweep import declare, execute, page, tables
@@ -72,6 +75,7 @@ def define_flags(into: flags.FlagValues) -> None:
         flag_values=into,
     )
     flags.DEFINE_boolean("dry_run", False, "Print the runs and do nothing.", flag_values=into)
+    cli.define_quiet(into)
     flags.DEFINE_boolean(
         "retry_failed", False, "Try runs once more that have failed.", flag_values=into
     )
@@ -89,13 +93,24 @@ def main(values: flags.FlagValues) -> None:
         print("\n".join(runs))
         print(f"{len(runs)} runs; nothing was done, as --dry_run says")
         return
-    told = _Told(runs, axes, out)
-    rows = execute.execute(runs, out, told, values.together, values.retry_failed)
+    interrupts.defer()
+    with contextlib.ExitStack() as shown:
+        told = _Told(runs, axes, out, _display(runs, values.quiet, shown))
+        rows = execute.execute(runs, out, told, values.together, values.retry_failed)
     print(tables.shown(tables.results(rows), axes))
     failed = [name for name, row in rows.items() if row.status == FAILED]
     for name in failed:
         print(f"failed: {name}: {rows[name].content['reason']}")
     print(f"written to {out}: report.html, results.csv, scaling.png, runs/")
+
+
+def _display(runs: Mapping[str, Config], quiet: bool, shown: contextlib.ExitStack) -> Display:
+    """Where to tell how runs go on: nowhere, a table that moves on a terminal, or plain lines."""
+    if quiet:
+        return reporting.Nothing()
+    if sys.stdout.isatty():
+        return shown.enter_context(live.Board(runs, Console()))
+    return reporting.Lines(runs)
 
 
 def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes, Path]:
@@ -144,30 +159,31 @@ def _axes(values: flags.FlagValues) -> declare.Axes:
 
 
 class _Told:
-    """Prints where a sweep stands, and keeps its table, picture and report up to date."""
+    """Shows where a sweep stands, and keeps its table, picture and report up to date."""
 
-    def __init__(self, runs: Mapping[str, Config], axes: declare.Axes, out: Path) -> None:
-        self._runs, self._axes, self._out = runs, axes, out
-        self._names = list(runs)
+    def __init__(
+        self, runs: Mapping[str, Config], axes: declare.Axes, out: Path, display: Display
+    ) -> None:
+        self._runs, self._axes, self._out, self._display = runs, axes, out, display
         self._reported = -math.inf  # when, of time.monotonic
 
     def reporter(self, run: str) -> Reporter:
-        """A reporter that puts the run's name before its lines."""
-        print(f"[{self._names.index(run) + 1}/{len(self._names)}] {run}", flush=True)
-        return Progress(run)
+        """What shows a run, and writes its events for TensorBoard."""
+        rounds = self._runs[run].schedule.rounds
+        return WithEvents(self._display.reporter(run, rounds), self._out / "runs" / run)
 
     def ended(self, run: str, row: Row) -> None:
-        """Say so if it has failed."""
-        if row.status == FAILED:
-            print(f"failed: {run}: {row.content['reason']}", flush=True)
+        """Show it."""
+        self._display.ended(run, row)
 
     def known(self, rows: Mapping[str, Row]) -> None:
         """Write results.csv and scaling.png anew."""
+        self._display.known(rows)
         table = tables.results(rows)
         files.write_table(self._out / "results.csv", table)
         tables.plot(table, self._axes, self._out / "scaling.png")
         # The report reads every run's learning curve: seldom while there are runs to come.
-        whole = len(rows) == len(self._names)
+        whole = len(rows) == len(self._runs)
         if whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = time.monotonic()
             self._report(table)
@@ -177,7 +193,7 @@ class _Told:
         facts = {
             "command": shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]),
             "runs": f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
-            f"{len(self._names)}",
+            f"{len(self._runs)}",
             "data": ", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
             "made with": versions(),
         }

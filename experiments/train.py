@@ -1,19 +1,24 @@
 """Train one federation: python -m experiments.train --data=data/KU --out=runs/ku"""
 
+from pathlib import Path
+
 from absl import flags
 
 import fedvlr_jax
-from experiments import cli
-from experiments.reporting import Progress
+from experiments import cli, interrupts
+from experiments.reporting import Progress, Quiet
 from fedvlr_jax.config import leaves
+from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import start, together
+from fedvlr_jax.simulation.run import default_out
 
 USAGE = """
     usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|id] [--out=DIR] ...
 
     Trains a federation of recommenders and writes config.json, metrics.jsonl, summary.json,
-    rankings.npz, per_user.npz and checkpoints/ into --out. Run the same command again to go on
-    after an interruption; give a larger --rounds to go on after the end.
+    rankings.npz, per_user.npz, checkpoints/ and events/ (for TensorBoard) into --out. Run the same
+    command again to go on after an interruption; Ctrl-C stops after the round. Give a larger
+    --rounds to go on after the end.
 
     Several processes, on one host or many, train together: the same command in each, with
     --coordinator, --num_processes and --process_id, or srun and nothing else (docs/scaling.md).
@@ -29,6 +34,7 @@ def define_flags(into: flags.FlagValues) -> None:
         "Folder of the run; by default one below runs/ that is named after the settings.",
         flag_values=into,
     )
+    cli.define_quiet(into)
     flags.DEFINE_string(
         "coordinator",
         None,
@@ -49,7 +55,10 @@ def main(values: flags.FlagValues) -> None:
     """Train with the flags' settings and print the result."""
     config = fedvlr_jax.Config.of(**cli.given_settings(values, leaves()))
     start.join_if_told(values.coordinator, values.num_processes, values.process_id)
-    result = fedvlr_jax.train(config, values.out, Progress())
+    interrupts.defer()
+    out = Path(values.out) if values.out else default_out(config)
+    reporter = WithEvents(Quiet() if values.quiet else Progress(), out)
+    result = fedvlr_jax.train(config, out, reporter)
     if together.is_first():
         _show(result)
 

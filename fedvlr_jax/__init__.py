@@ -6,8 +6,8 @@ print(result.summary["test"]["warm/ndcg@50"])
 """
 
 from fedvlr_jax.config import Config
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.simulation.run import Result, train
 from fedvlr_jax.version import __version__
 
-__all__ = ["Config", "Result", "UserError", "__version__", "train"]
+__all__ = ["Config", "Result", "Stopped", "UserError", "__version__", "train"]

@@ -1,4 +1,4 @@
-"""The one exception type that a user's mistake raises."""
+"""What a user's mistake raises, and what a user's wish to stop does."""
 
 
 class UserError(ValueError):
@@ -11,3 +11,7 @@ class UserError(ValueError):
 
 class DivergedError(UserError):
     """Training whose loss or parameters stopped being finite; smaller learning rates may help."""
+
+
+class Stopped(Exception):  # noqa: N818 -- not an error
+    """Training was stopped, as its reporter wanted, and saved; the same call goes on from there."""

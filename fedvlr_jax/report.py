@@ -22,6 +22,9 @@ class Reporter(Protocol):
     def end(self) -> None:
         """The work is over."""
 
+    def wants_stop(self) -> bool:
+        """Whether training is to stop after the round that was told last, and be saved."""
+
 
 class Silent:
     """Says nothing."""
@@ -40,3 +43,7 @@ class Silent:
 
     def end(self) -> None:
         """Ignore."""
+
+    def wants_stop(self) -> bool:
+        """Never."""
+        return False

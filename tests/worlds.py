@@ -7,6 +7,7 @@ import numpy as np
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Catalogue, Dataset, from_pairs
+from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 N_ITEMS = 40
@@ -67,3 +68,16 @@ def histories(data: Dataset) -> list[np.ndarray]:
     """Every client's train items, unpadded."""
     offsets = data.interactions.offsets
     return [data.interactions.items[a:b] for a, b in itertools.pairwise(offsets)]
+
+
+class StopAfter(Silent):
+    """A reporter that wants to stop after some rounds."""
+
+    def __init__(self, rounds):
+        self.left = rounds
+
+    def advance(self, _):
+        self.left -= 1
+
+    def wants_stop(self):
+        return self.left <= 0

@@ -77,6 +77,24 @@ class Course:
         self.write(files.append_line, "metrics.jsonl", progress.lines[-1])
         self.reporter.evaluated(progress.lines[-1])
 
+    def pause(self, run: Run, progress: Progress, seconds: list[float], total: float) -> None:
+        """Write a checkpoint between evaluations, unless what there is has diverged.
+
+        Args:
+            run: at the round it is to go on from.
+            progress: at the last evaluation.
+            seconds: of each round since.
+            total: seconds of the whole run so far.
+        """
+        if seconds and run.diverged < 0:
+            progress = dataclasses.replace(
+                progress,
+                round=progress.round + len(seconds),
+                round_seconds=progress.round_seconds + seconds,
+                total_seconds=total,
+            )
+            run.save(self.checkpoints, progress)
+
     def go_to_best(self, run: Run, progress: Progress) -> None:
         """To the state of the best round."""
         if progress.stopped:

@@ -17,7 +17,7 @@ import numpy as np
 from fedvlr_jax import data as data_sets
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
@@ -69,6 +69,7 @@ def train(
     Raises:
         UserError: bad settings, data or folder, processes that differ in them, or training that
             diverged.
+        Stopped: the reporter wanted to stop.
     """
     out = default_out(config) if out is None else Path(out)
     (found,) = train_together([config], [out], [reporter or Silent()], dataset)
@@ -97,6 +98,7 @@ def train_together(
     Raises:
         UserError: as in `train`, but for training that diverged; several runs of which one keeps
             private states on the host, or in several processes.
+        Stopped: the first reporter wanted to stop.
     """
     start = time.perf_counter()
     memory.reset_peak()
@@ -175,6 +177,13 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     shown = min(progress)  # the run whose rounds are told
     reporter.begin(progress[shown].round, runs[shown].config.schedule.rounds, "round")
     since: dict[int, list[float]] = {k: [] for k in progress}  # seconds of rounds since evaluation
+
+    def end() -> None:
+        for run in runs:
+            run.reporter.end()
+
+    # What one of several processes wants, the others do not know.
+    stops = (lambda: reporter.wants_stop()) if together.count() == 1 else (lambda: False)
     while ahead := active():
         left = min(runs[k].until_evaluation(progress[k], len(since[k])) for k in ahead)
         # Up to the next evaluation nothing moves between host and device unless it is meant.
@@ -186,6 +195,8 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
                 for k in ahead:
                     since[k].append(took)
                 reporter.advance(progress[shown].round + len(since[shown]))
+                if stops():
+                    break
         losses = jax.device_get(losses)
         for k in ahead:
             run = runs[k]
@@ -201,7 +212,13 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
             progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
             since[k] = []
             run.save(states[k], progress[k])
-    reporter.end()
+        if stops():
+            for k in set(active()) & set(ahead):
+                elapsed = before[k] + time.perf_counter() - runs[k].start
+                runs[k].pause(states[k], progress[k], since[k], elapsed)
+            end()
+            raise Stopped(f"stopped after round {progress[shown].round + len(since[shown])}")
+    end()
     ended = [k for k in progress if k not in diverged]
     for k in ended:
         runs[k].go_to_best(states[k], progress[k])

@@ -11,6 +11,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation.run import Result, train
 
 Rates = tuple[float, float]  # of the server and of the client's head
@@ -63,6 +64,7 @@ class Study:
         seeds: of the runs, at least one; the search takes the first.
         out: folder; runs are in `out/runs/<combination>/`.
         tell: takes a line for every run.
+        reporter: of every run.
     """
 
     settings: dict[str, Any]
@@ -71,6 +73,7 @@ class Study:
     seeds: Sequence[int]
     out: Path
     tell: Callable[[str], None]
+    reporter: Reporter = Silent()  # noqa: RUF009 -- has no state
 
     def search(self, combination: Combination) -> Found:
         """Search rates with the first seed, then train the others at the best ones.
@@ -119,7 +122,8 @@ class Study:
         self, combination: Combination, place: str, rates: Rates, seed: int, **changed: Any
     ) -> Result:
         config = self.config(combination, rates, seed, **changed)
-        result = train(config, self.out / "runs" / place / _name(rates, seed), dataset=self.dataset)
+        out = self.out / "runs" / place / _name(rates, seed)
+        result = train(config, out, self.reporter, self.dataset)
         self.tell(f"{place} {_name(rates, seed)}: valid {metrics.SELECTION} {_score(result):.2f}")
         return result
 

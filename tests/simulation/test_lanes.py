@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedvlr_jax.errors import DivergedError
+from fedvlr_jax.errors import DivergedError, Stopped
 from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.run import train, train_together
@@ -90,6 +90,17 @@ def test_runs_go_on_apart_and_together_again(tmp_path):
         assert found.summary["rounds_done"] == 6
         # Seed 1 was evaluated once more, after its third round.
         assert found.summary["valid"] == pytest.approx(alone.summary["valid"], rel=1e-4)
+
+
+def test_runs_that_are_stopped_go_on(tmp_path):
+    configs = [worlds.config(seed=seed) for seed in (0, 1)]
+    outs = [tmp_path / str(k) for k in range(2)]
+    with pytest.raises(Stopped, match="after round 3"):
+        train_together(configs, outs, [worlds.StopAfter(3), Silent()], DATA)
+    assert [Checkpoints(out / "checkpoints").rounds()[-1] for out in outs] == [3, 3]
+    whole = together(configs, tmp_path / "whole")
+    for config, found, expected in zip(configs, together(configs, tmp_path), whole, strict=True):
+        check_equal(found, expected, config)
 
 
 def test_a_finished_run_is_not_done_again(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import fedvlr_jax
 from fedvlr_jax.analysis import metrics, popularity
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.simulation import course, memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.programs import compiled
@@ -50,6 +50,9 @@ class KillAfter:
 
     def end(self):
         self._count()
+
+    def wants_stop(self):
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +161,21 @@ def test_what_is_late_survives_a_kill(tmp_path, data):
         fedvlr_jax.train(config, tmp_path / "killed", KillAfter(6), data)
     fedvlr_jax.train(config, tmp_path / "killed", dataset=data)
     assert_same_outcome(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 4, 6])
+def test_a_run_that_is_stopped_goes_on_from_that_round(tmp_path, data, whole, rounds):
+    out, config = tmp_path / "run", worlds.config(**SETTINGS)
+    with pytest.raises(Stopped, match=f"stopped after round {rounds}"):
+        fedvlr_jax.train(config, out, worlds.StopAfter(rounds), data)
+    checkpoints = Checkpoints(out / "checkpoints")
+    assert checkpoints.rounds()[-1] == rounds
+    assert not (out / "summary.json").exists()
+    again = KillAfter(0)
+    fedvlr_jax.train(config, out, again, data)
+    assert f"{out}: going on after round {rounds}" in again.notes
+    assert_same_outcome(out, whole.out)
+    assert again.left == -(6 - rounds) - (6 - rounds + 1) // 2 - 2  # rounds, evaluations, both ends
 
 
 @pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])

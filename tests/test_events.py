@@ -1,0 +1,73 @@
+import struct
+
+from tensorboardX.proto import event_pb2
+
+from fedvlr_jax.events import WithEvents
+from tests.worlds import StopAfter
+
+
+class Heard(StopAfter):
+    def __init__(self):
+        super().__init__(1)
+        self.lines = []
+
+    def evaluated(self, line):
+        self.lines.append(line)
+
+
+def events(folder):
+    """Every event of every file, oldest file first (TFRecord: length, checksum, data, checksum)."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            found.append(event_pb2.Event.FromString(content[12 : 12 + size]))
+            content = content[16 + size :]
+    return found
+
+
+def scalars(folder):
+    return [
+        (event.step, value.tag, value.simple_value)
+        for event in events(folder)
+        for value in event.summary.value
+    ]
+
+
+def line(number, score):
+    return {"round": number, "train_loss": 0.5, "valid/ndcg@50": score, "valid/cold/hr@10": None}
+
+
+def test_every_evaluation_is_written_at_its_round(tmp_path):
+    heard = Heard()
+    reporter = WithEvents(heard, tmp_path)
+    reporter.begin(0, 4, "round")
+    lines = [line(2, 10.0), line(4, 12.0)]
+    for one in lines:
+        reporter.evaluated(one)
+    assert len(scalars(tmp_path / "events")) == 4  # at once, for those who look while it trains
+    reporter.end()
+    assert scalars(tmp_path / "events") == [
+        (2, "train_loss", 0.5),
+        (2, "valid/ndcg@50", 10.0),
+        (4, "train_loss", 0.5),
+        (4, "valid/ndcg@50", 12.0),
+    ]
+    assert heard.lines == lines
+    reporter.advance(1)
+    assert reporter.wants_stop()
+
+
+def test_going_on_hides_later_rounds_of_an_earlier_file(tmp_path):
+    for first in (2, 4):
+        reporter = WithEvents(Heard(), tmp_path)
+        reporter.evaluated(line(first, 1.0))
+        reporter.end()
+    starts = [e for e in events(tmp_path / "events") if e.session_log.status == 1]
+    assert [e.step for e in starts] == [2, 4]
+
+
+def test_nothing_evaluated_nothing_written(tmp_path):
+    WithEvents(Heard(), tmp_path).end()
+    assert not (tmp_path / "events").exists()
