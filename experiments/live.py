@@ -116,7 +116,7 @@ class Board:
                 ProgressBar(total=going.total, completed=going.done, width=16),
                 f"{going.done}/{going.total}",
                 _percent(going.score),
-                _duration(going.seconds_left()),
+                duration(going.seconds_left()),
             )
         return Group(table, Text(self._whole(), style="dim"))
 
@@ -131,7 +131,7 @@ class Board:
         all_work = sum(self._work.values()) - before
         if 0 < done < all_work:
             elapsed = time.monotonic() - self._begun
-            text += f"; about {_duration(elapsed / done * (all_work - done))} left"
+            text += f"; about {duration(elapsed / done * (all_work - done))} left"
         if interrupts.asked():
             text += "; stopping after this round"
         return text
@@ -183,7 +183,8 @@ def _percent(value: float | None) -> str:
     return "--" if value is None else f"{value:.2f}"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds, as much of them as there is."""
     if seconds is None:
         return "--"
     minutes, seconds = divmod(round(seconds), 60)

@@ -20,7 +20,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
 from fedvlr_jax.report import Reporter
-from fedvlr_jax.sweep import declare, execute, page, tables
+from fedvlr_jax.sweep import declare, estimate, execute, page, tables
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
 
 USAGE = """
@@ -74,7 +74,16 @@ def define_flags(into: flags.FlagValues) -> None:
         lower_bound=0,
         flag_values=into,
     )
-    flags.DEFINE_boolean("dry_run", False, "Print the runs and do nothing.", flag_values=into)
+    flags.DEFINE_boolean(
+        "dry_run", False, "Print the runs and what they will take.", flag_values=into
+    )
+    flags.DEFINE_float(
+        "max_memory",
+        0.0,
+        "Refuse the sweep if a run would take more memory than this, in GB; 0 = do not look.",
+        lower_bound=0.0,
+        flag_values=into,
+    )
     cli.define_quiet(into)
     flags.DEFINE_boolean(
         "retry_failed", False, "Try runs once more that have failed.", flag_values=into
@@ -90,9 +99,10 @@ def main(values: flags.FlagValues) -> None:
     """Do what is left of the sweep, and renew the table and the picture after every run."""
     runs, axes, out = declared(values)
     if values.dry_run:
-        print("\n".join(runs))
-        print(f"{len(runs)} runs; nothing was done, as --dry_run says")
+        _foretell(runs)
         return
+    if values.max_memory:
+        estimate.refuse_what_cannot_fit(runs, values.max_memory)
     interrupts.defer()
     with contextlib.ExitStack() as shown:
         told = _Told(runs, axes, out, _display(runs, values.quiet, shown))
@@ -102,6 +112,26 @@ def main(values: flags.FlagValues) -> None:
     for name in failed:
         print(f"failed: {name}: {rows[name].content['reason']}")
     print(f"written to {out}: report.html, results.csv, scaling.png, runs/")
+
+
+def _foretell(runs: Mapping[str, Config]) -> None:
+    """Print the runs with what they will take."""
+    print("\n".join(runs))
+    print(f"{len(runs)} runs; nothing is trained, as --dry_run says", flush=True)
+    found = estimate.estimates(runs, cli.tell)
+    table = pd.DataFrame(
+        {
+            "run": list(runs),
+            "memory, GB": [f"{found[name].bytes / 1e9:.1f}" for name in runs],
+            "time": [live.duration(found[name].seconds) for name in runs],
+        }
+    )
+    print(table.to_string(index=False))
+    total = live.duration(sum(one.seconds for one in found.values()))
+    print(
+        f"about {total} (hours:minutes:seconds or minutes:seconds) one after the other on this "
+        "machine, less where runs stop early or train together"
+    )
 
 
 def _display(runs: Mapping[str, Config], quiet: bool, shown: contextlib.ExitStack) -> Display:

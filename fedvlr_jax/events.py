@@ -1,9 +1,13 @@
 """TensorBoard event files of a run's evaluations, beside metrics.jsonl."""
 
 import math
+import time
 from pathlib import Path
+from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from fedvlr_jax.report import Reporter
 
@@ -22,7 +26,8 @@ class WithEvents:
 
     def __init__(self, reporter: Reporter, out: Path) -> None:
         self._reporter, self._folder = reporter, out / FOLDER
-        self._writer: SummaryWriter | None = None
+        # Not the package's SummaryWriter, which writes some time later in a thread of its own.
+        self._writer: EventsWriter | None = None
 
     def note(self, sentence: str) -> None:
         """Pass on."""
@@ -40,10 +45,13 @@ class WithEvents:
         """Write the numbers at their round, and pass on."""
         number = line["round"]
         if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=number)
+            self._folder.mkdir(exist_ok=True)
+            # Files are named by the second; a suffix keeps those apart that begin in the same one.
+            self._writer = EventsWriter(str(self._folder / "events"), f".round{number}")
+            self._write(step=number, session_log=SessionLog(status=SessionLog.START))
         for name, value in line.items():
             if name != "round" and value is not None and math.isfinite(value):
-                self._writer.add_scalar(name, value, number)
+                self._write(step=number, summary=scalar(name, value))
         self._writer.flush()
         self._reporter.evaluated(line)
 
@@ -57,3 +65,6 @@ class WithEvents:
     def wants_stop(self) -> bool:
         """What the other one wants."""
         return self._reporter.wants_stop()
+
+    def _write(self, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), **content))

@@ -1,18 +1,29 @@
 """Whether a run fits into the devices' memory, and what would."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import memory
 from fedvlr_jax.simulation.mesh import RUNS
 from fedvlr_jax.simulation.round import Federation
+from fedvlr_jax.simulation.simulation import Simulation
 
 # Gradients and scratch come to about as much as what a chunk holds itself (measured on W).
 _COPIES_OF_A_CHUNK = 2
 _USABLE = 0.9
+# Of a whole process (measured on W against the peak of its resident size, docs/sweeps.md).
+_PROGRAM = 800_000_000  # Python, its libraries, and compiled programs
+_COPIES_OF_STATES = 2  # when a checkpoint is read
+_COPIES_OF_DATA = 4
+_COPIES_OF_SHARED = 6  # gradients, the optimizer's state, and what is being changed
+_COPIES_OF_SCORES = 4
+_RANKED = 200  # numbers of a client's ranking
 _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
 
@@ -30,6 +41,42 @@ def chunk_bytes(federation: Federation) -> int:
         * max(
             bucket.chunk * _client_bytes(federation, bucket.width) for bucket in federation.buckets
         )
+    )
+
+
+def run_bytes(simulation: Simulation, resident: bool, clients: int | None = None) -> int:
+    """Bytes of memory of the whole process at the peak of a run, about.
+
+    Args:
+        simulation: of the run, or of one like it with fewer clients.
+        resident: whether the devices hold all private states.
+        clients: how many there really are, None for as many as the simulation has.
+    """
+    federation, data = simulation.federation, simulation.interactions
+    clients = clients or federation.n_clients
+    whole = dataclasses.replace(federation, n_clients=clients)
+    devices = federation.mesh.devices.size
+    model = federation.training.model
+    rows = data.n_items * model.n_views * model.dim
+    numbers = sum(
+        leaf.size
+        for leaf in jax.tree.leaves(
+            jax.eval_shape(
+                partial(aggregate.init, federation.server), simulation.features, jax.random.key(0)
+            ).params
+        )
+    )
+    features = sum(leaf.nbytes for leaf in jax.tree.leaves(simulation.features))
+    # A client's train items on host and devices, and as many numbers for what it is ranked.
+    of_a_client = 4 * (_COPIES_OF_DATA * data.lengths.mean() + _RANKED)
+    scores = max(bucket.chunk for bucket in simulation.evaluation.buckets) * data.n_items
+    return int(
+        _PROGRAM
+        + resident * _COPIES_OF_STATES * state_bytes(whole)
+        + devices * (chunk_bytes(federation) + 4 * _COPIES_OF_SCORES * scores)
+        + 4 * _COPIES_OF_SHARED * (rows + numbers)
+        + 2 * features
+        + clients * of_a_client
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 from absl import flags
 
 from experiments import cli, sweep
-from fedvlr_jax.sweep import tables
+from fedvlr_jax.sweep import estimate, tables
 from tests.experiments import programs
+from tests.pages import browser
 
 SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds=2")
 
@@ -45,6 +46,21 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
         assert table[column].notna().all(), column
     assert matplotlib.image.imread(out / "scaling.png").shape[0] > 500
     assert "updates/s" in done.stdout
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for title in (
+        "Results",
+        "Over clients",
+        "Learning curves",
+        "What clients rely on",
+        "Every run",
+    ):
+        assert f"{title}</h2>" in page, title
+    text, console = browser.opened(out / "report.html", tmp_path / "browser")
+    assert console == []
+    # Time, throughput, memory, accuracy; two kinds of curves; reliance.
+    assert text.count('class="main-svg" xmlns') == text.count('class="plot"')
+    assert text.count('class="plot js-plotly-plot"') == 7
+    assert list((out / "runs").glob("*/events/events.out.tfevents.*"))
     # Again: nothing is done, and the table is the same.
     again = programs.run(*command)
     assert "[1/" not in again.stdout
@@ -102,6 +118,23 @@ def test_contradictions_are_refused(tmp_path, capsys, arguments, words):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.fixture
+def untimed(monkeypatch):
+    """Estimates that nobody waits for."""
+    monkeypatch.setattr(
+        estimate,
+        "estimates",
+        lambda runs, _: {name: estimate.Estimate(3700.0, 2_340_000_000) for name in runs},
+    )
+
+
+def listed(said):
+    """The runs at the beginning of what a dry run prints."""
+    lines = said.splitlines()
+    return lines[: next(k for k, line in enumerate(lines) if "nothing is trained" in line)]
+
+
+@pytest.mark.usefixtures("untimed")
 def test_a_dry_run_prints_the_runs_and_does_nothing(tmp_path, capsys):
     file = tmp_path / "sweep.yaml"
     file.write_text(
@@ -112,16 +145,29 @@ def test_a_dry_run_prints_the_runs_and_does_nothing(tmp_path, capsys):
         sweep, capsys, f"--config={file}", "--variant=id", "--seeds=1", "--dry_run", f"--out={out}"
     )
     assert code == 0
-    assert said.splitlines()[:-1] == ["clients=10,seed=0", "clients=20,seed=0"]
+    assert listed(said) == ["clients=10,seed=0", "clients=20,seed=0"]
     assert "2 runs" in said
+    assert "clients=20,seed=0        2.3 1:01:40" in said
+    assert "about 2:03:20" in said
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("untimed")
 def test_what_is_swept_by_default(capsys):
     _, said, _ = programs.in_process(sweep, capsys, "--dry_run")
-    assert said.splitlines()[:-1] == [f"clients={n},seed=0" for n in (100, 1000, 10000)]
+    assert listed(said) == [f"clients={n},seed=0" for n in (100, 1000, 10000)]
     _, said, _ = programs.in_process(sweep, capsys, "--dry_run", "--sweep=dim=8,16", "--seed=4")
-    assert said.splitlines()[:-1] == [f"dim={n},seed=4" for n in (8, 16)]
+    assert listed(said) == [f"dim={n},seed=4" for n in (8, 16)]
+
+
+def test_what_cannot_fit_is_refused_before_it_starts(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    arguments = ("--clients=50,3000000", *SMALL, "--max_memory=3", f"--out={out}")
+    code, _, complaint = programs.in_process(sweep, capsys, *arguments)
+    assert code == 2
+    assert "--max_memory=3: clients=3000000,seed=0 takes about" in complaint
+    assert complaint.count("\n") == 1
+    assert not out.exists()
 
 
 def table_of(out):
@@ -139,32 +185,39 @@ def test_a_sweep_that_is_killed_again_and_again_ends_the_same(tmp_path):
         *("--clients=12,30", "--sweep=server_lr=log:1e-3:1e-1:3", "--sweep=variant=fedvlr,mlp"),
         *("--seeds=2", *SMALL[:-1], "--eval_every=1", "--rounds=20", "--together=3"),
     ]
-    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    calm = tmp_path / "calm"
     done = programs.run("experiments.sweep", *command, f"--out={calm}")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(calm / "results.csv")) == 24
     rng = random.Random(0)
-    kills = 0
+    kills, sweeps = 0, 0
     while kills < KILLS:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.sweep", *command, f"--out={wild}"],
-            cwd=programs.ROOT,
-            env=programs.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(rng.uniform(2, 7))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        else:  # done already: the rest of the kills would hit nothing
-            break
-    assert kills >= 5, "the sweep is too short to be killed"
-    again = programs.run("experiments.sweep", *command, f"--out={wild}")
-    assert again.returncode == 0, again.stderr
-    pd.testing.assert_frame_equal(table_of(wild), table_of(calm))
+        wild, killed = tmp_path / f"wild{sweeps}", 0
+        while kills < KILLS and _is_killed(command, wild, rng.uniform(3, 15)):
+            kills, killed = kills + 1, killed + 1
+        sweeps += 1
+        assert killed > 2, "the sweep is too short to be killed"
+        again = programs.run("experiments.sweep", *command, f"--out={wild}")
+        assert again.returncode == 0, again.stderr
+        pd.testing.assert_frame_equal(table_of(wild), table_of(calm))
+
+
+def _is_killed(command, out, seconds):
+    """Whether a sweep was killed after some seconds, and not done before."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep", *command, f"--out={out}"],
+        cwd=programs.ROOT,
+        env=programs.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.wait(seconds) == 0
+        return False
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
 
 
 @pytest.mark.slow

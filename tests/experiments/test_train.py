@@ -67,6 +67,40 @@ def test_a_run_from_the_command_line(tmp_path):
     assert json.loads((out / "config.json").read_text())["clients"] == 30
 
 
+def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
+    command = [
+        *(sys.executable, "-m", "experiments.train", *SMALL, "--rounds=150", "--eval_every=1"),
+        f"--out={tmp_path / 'run'}",
+    ]
+    options = {"cwd": programs.ROOT, "env": programs.environment(), "text": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    for line in process.stdout:
+        if line.startswith("round"):
+            break
+    process.send_signal(signal.SIGINT)
+    said, complaint = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "stopping after this round; Ctrl-C again stops at once" in complaint
+    assert "the same command goes on" in complaint
+    assert "Traceback" not in complaint
+    rounds = [line.split()[1] for line in (line + said).splitlines() if line[:5] == "round"]
+    again = subprocess.run(command, capture_output=True, timeout=300, **options)
+    assert again.returncode == 0, again.stderr
+    assert f"going on after round {rounds[-1]}" in again.stdout
+    told = [line.split()[1] for line in again.stdout.splitlines() if line[:5] == "round"]
+    assert told[0] == str(int(rounds[-1]) + 1)
+
+
+def test_quiet_prints_the_result_only(tmp_path, capsys):
+    code, printed, complaint = programs.in_process(
+        train, capsys, *SMALL, "--rounds=2", "--quiet", f"--out={tmp_path / 'run'}"
+    )
+    assert code == 0
+    assert complaint == ""
+    assert printed.startswith("best round ")
+    assert (tmp_path / "run" / "events").is_dir()
+
+
 BAD_FLAGS = [
     ("--clients=0", "--clients=0"),
     ("--clients=ten", "--clients=ten: expected a whole number"),
