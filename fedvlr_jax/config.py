@@ -241,6 +241,12 @@ class ExecutionConfig:
         "0 = a quarter of the memory there is.",
         NOT_NEGATIVE,
     )
+    checkpoint_seconds: float = setting(
+        10.0,
+        "Seconds of work that a kill may cost where private states are small (100 MB); 0 = a "
+        "checkpoint at every evaluation.",
+        NOT_NEGATIVE,
+    )
 
 
 LISTS = {"views": names.VIEWS, "modalities": names.MODALITIES}

@@ -55,6 +55,7 @@ def config(**settings: Any) -> Config:
         "rounds": 4,
         "eval_every": 2,
         "buckets": 2,
+        "checkpoint_seconds": 0,
     }
     return Config.of(**(small | settings))
 

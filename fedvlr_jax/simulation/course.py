@@ -71,29 +71,10 @@ class Course:
         self.write(files.write_lines, "metrics.jsonl", progress.lines)
         return progress
 
-    def save(self, run: Run, progress: Progress) -> None:
-        """Write a checkpoint and the evaluation that came with it."""
-        run.save(self.checkpoints, progress)
+    def tell(self, progress: Progress) -> None:
+        """Write down the last evaluation, and tell of it."""
         self.write(files.append_line, "metrics.jsonl", progress.lines[-1])
         self.reporter.evaluated(progress.lines[-1])
-
-    def pause(self, run: Run, progress: Progress, seconds: list[float], total: float) -> None:
-        """Write a checkpoint between evaluations, unless what there is has diverged.
-
-        Args:
-            run: at the round it is to go on from.
-            progress: at the last evaluation.
-            seconds: of each round since.
-            total: seconds of the whole run so far.
-        """
-        if seconds and run.diverged < 0:
-            progress = dataclasses.replace(
-                progress,
-                round=progress.round + len(seconds),
-                round_seconds=progress.round_seconds + seconds,
-                total_seconds=total,
-            )
-            run.save(self.checkpoints, progress)
 
     def go_to_best(self, run: Run, progress: Progress) -> None:
         """To the state of the best round."""
@@ -116,19 +97,14 @@ class Course:
         if together.is_first():
             write(self.out / name, *content, **arrays)
 
-    def refuse_divergence(self, run: Run, progress: Progress) -> None:
-        """Raise where a round since the last evaluation was not finite.
-
-        Raises:
-            DivergedError: that round, and what would help.
-        """
-        bad = run.diverged
-        if bad >= 0:
-            kept = f"round {progress.round}" if progress.round else "none, it was too early"
-            raise DivergedError(
-                f"round {bad}: the loss or a parameter is not finite, expected smaller learning "
-                f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
-            )
+    def divergence(self, number: int) -> DivergedError:
+        """What to say of a run whose round `number` was not finite."""
+        rounds = self.checkpoints.rounds()
+        kept = f"round {rounds[-1]}" if rounds else "none, it was too early"
+        return DivergedError(
+            f"round {number}: the loss or a parameter is not finite, expected smaller learning "
+            f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
+        )
 
     def evaluated(
         self, run: Run, progress: Progress, loss: float, seconds: list[float]

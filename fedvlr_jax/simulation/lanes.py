@@ -18,7 +18,7 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, abstract, state_shardings
-from fedvlr_jax.simulation.trainer import Rankings, ranked
+from fedvlr_jax.simulation.trainer import SMALL, Rankings, ranked
 
 
 class Lanes:
@@ -125,6 +125,15 @@ class _Lane:
         """See `Run`."""
         tastes, made_of = jax.tree.map(lambda x: x[self._number], self._lanes.rankings())
         return ranked(tastes, made_of, self._lanes.n_clients)
+
+    @property
+    def fits_twice(self) -> bool:
+        """See `Run`; every other run has a copy, too."""
+        return len(self._lanes.runs) * self.private_bytes <= SMALL
+
+    def copy(self) -> FederationState:
+        """See `Run`."""
+        return self.state
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Run`."""

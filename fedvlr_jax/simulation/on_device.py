@@ -1,6 +1,7 @@
 """Training with every client's private state in the devices' memory: a round is one program."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -9,7 +10,7 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Alone, Rankings, ranked
+from fedvlr_jax.simulation.trainer import SMALL, Alone, Rankings, ranked
 
 
 class OnDevice(Alone):
@@ -50,6 +51,15 @@ class OnDevice(Alone):
         found = self._programs.rankings(self.state, simulation.population, simulation.features)
         tastes, made_of = together.fetched(found)
         return ranked(tastes, made_of, simulation.n_clients)
+
+    @property
+    def fits_twice(self) -> bool:
+        """See `Run`."""
+        return self.private_bytes <= SMALL
+
+    def copy(self) -> FederationState:
+        """See `Run`."""
+        return jax.tree.map(jnp.copy, self.state)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Run`."""

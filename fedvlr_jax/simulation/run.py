@@ -23,6 +23,7 @@ from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.course import Course
 from fedvlr_jax.simulation.evaluate import evaluated_clients
+from fedvlr_jax.simulation.saving import Saver
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 
@@ -174,6 +175,8 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     for k in active():
         seconds = progress[k].compile_seconds + compile_seconds
         progress[k] = dataclasses.replace(progress[k], compile_seconds=seconds)
+    seconds = runs[0].config.execution.checkpoint_seconds
+    savers = {k: Saver(states[k], runs[k].checkpoints, seconds) for k in progress}
     shown = min(progress)  # the run whose rounds are told
     reporter.begin(progress[shown].round, runs[shown].config.schedule.rounds, "round")
     since: dict[int, list[float]] = {k: [] for k in progress}  # seconds of rounds since evaluation
@@ -202,20 +205,20 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
             run = runs[k]
             if run.until_evaluation(progress[k], len(since[k])):
                 continue
-            try:
-                run.refuse_divergence(states[k], progress[k])
-            except DivergedError as reason:
-                diverged[k] = reason
+            if (bad := states[k].diverged) >= 0:
+                savers[k].rescue()
+                diverged[k] = run.divergence(bad)
                 continue
             found = run.evaluated(states[k], progress[k], float(losses[k]), since[k])
             elapsed = time.perf_counter() - run.start
             progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
             since[k] = []
-            run.save(states[k], progress[k])
+            savers[k].evaluated(progress[k], last=not run.goes_on(progress[k]))
+            run.tell(progress[k])
         if stops():
             for k in set(active()) & set(ahead):
                 elapsed = before[k] + time.perf_counter() - runs[k].start
-                runs[k].pause(states[k], progress[k], since[k], elapsed)
+                savers[k].pause(progress[k], since[k], elapsed)
             end()
             raise Stopped(f"stopped after round {progress[shown].round + len(since[shown])}")
     end()

@@ -14,6 +14,9 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import Tastes
 from fedvlr_jax.simulation.round import FederationState
 
+# Bytes of private states that memory may hold twice.
+SMALL = 100_000_000
+
 
 class Rankings(NamedTuple):
     """The evaluated clients with what each gets to see and looks at, and what views are made of.
@@ -54,6 +57,13 @@ class Run(Protocol):
     @property
     def private_bytes(self) -> int:
         """Bytes of all private states that are held."""
+
+    @property
+    def fits_twice(self) -> bool:
+        """Whether memory may well hold a `copy`."""
+
+    def copy(self) -> FederationState:
+        """The state now, which training does not change."""
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """Rank of every evaluated client's held-out item of a split, -1 for all others."""

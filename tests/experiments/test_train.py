@@ -69,7 +69,7 @@ def test_a_run_from_the_command_line(tmp_path):
 
 def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
     command = [
-        *(sys.executable, "-m", "experiments.train", *SMALL, "--rounds=150", "--eval_every=1"),
+        *(sys.executable, "-m", "experiments.train", *SMALL, "--rounds=1000", "--eval_every=1"),
         f"--out={tmp_path / 'run'}",
     ]
     options = {"cwd": programs.ROOT, "env": programs.environment(), "text": True}
@@ -157,6 +157,7 @@ def test_killed_processes_end_like_one_that_was_not(tmp_path):
     command = [
         *(sys.executable, "-m", "experiments.train", *SMALL),
         *("--rounds=80", "--eval_every=2", "--cohort=20", "--variant=id"),
+        "--checkpoint_seconds=0",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = {"cwd": programs.ROOT, "env": programs.environment(), "stdout": subprocess.DEVNULL}

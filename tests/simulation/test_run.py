@@ -178,6 +178,52 @@ def test_a_run_that_is_stopped_goes_on_from_that_round(tmp_path, data, whole, ro
     assert again.left == -(6 - rounds) - (6 - rounds + 1) // 2 - 2  # rounds, evaluations, both ends
 
 
+SELDOM = {**SETTINGS, "checkpoint_seconds": 1e9}
+
+
+def saved(monkeypatch):
+    """Rounds that are saved from now on."""
+    rounds, save = [], Checkpoints.save
+
+    def noted(self, state, progress, *parts):
+        rounds.append(progress.round)
+        save(self, state, progress, *parts)
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    return rounds
+
+
+def test_small_states_are_saved_at_the_end_only(tmp_path, data, whole, monkeypatch):
+    rounds = saved(monkeypatch)
+    found = fedvlr_jax.train(worlds.config(**SELDOM), tmp_path / "run", dataset=data)
+    best = found.summary["best_round"]
+    assert rounds == sorted({best, 6})
+    assert (tmp_path / "run" / "checkpoints" / "best").readlink().name == f"{best:06d}"
+    assert_same_outcome(found.out, whole.out)
+
+
+def test_a_kill_between_checkpoints_costs_time_only(tmp_path, data, whole):
+    with pytest.raises(Killed):
+        fedvlr_jax.train(worlds.config(**SELDOM), tmp_path / "run", KillAfter(7), data)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert Checkpoints(tmp_path / "run" / "checkpoints").rounds() == []
+    fedvlr_jax.train(worlds.config(**SELDOM), tmp_path / "run", dataset=data)
+    assert_same_outcome(tmp_path / "run", whole.out)
+
+
+@pytest.mark.parametrize("rounds", [4, 5])
+def test_what_is_best_is_saved_where_a_run_is_stopped(tmp_path, data, whole, rounds, monkeypatch):
+    written = saved(monkeypatch)
+    config = worlds.config(**SELDOM)
+    with pytest.raises(Stopped):
+        fedvlr_jax.train(config, tmp_path / "run", worlds.StopAfter(rounds), data)
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid/warm/ndcg@50"])["round"]
+    assert written == sorted({best, rounds})
+    fedvlr_jax.train(config, tmp_path / "run", dataset=data)
+    assert_same_outcome(tmp_path / "run", whole.out)
+
+
 @pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])
 def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, function):
     out = tmp_path / "run"

@@ -29,6 +29,7 @@ from fedvlr_jax.simulation.off_device.waves import (
     prepare,
 )
 from fedvlr_jax.simulation.private import Slab
+from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Alone, Rankings
 
@@ -152,6 +153,15 @@ class OffDevice(Alone):
         return Rankings(
             users[order].astype(np.int64), *(x[order] for x in tastes), jax.device_get(made_of)
         )
+
+    @property
+    def fits_twice(self) -> bool:
+        """Never: private states are here for want of memory."""
+        return False
+
+    def copy(self) -> FederationState:
+        """What is on the devices."""
+        return jax.tree.map(jnp.copy, self.state)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Run`."""
