@@ -1,14 +1,12 @@
 """What a sweep is: settings that all runs share, and axes of values that they differ in.
 
-An axis is a line `name=values`, where values are a list (`100,1000`), or points from one number to
-another, equally far apart (`lin:0:0.5:6`) or by equal factors (`log:1e-4:1e-1:4`). Settings that
-are lists themselves part their values by `|` (`views=sum,mlp,gate|image,text`).
+An axis is a line `name=values` (notation.py), where values are a list (`100,1000`), or points from
+one number to another, equally far apart (`lin:0:0.5:6`) or by equal factors (`log:1e-4:1e-1:4`).
 """
 
-import difflib
+import hashlib
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,12 @@ import yaml
 from fedvlr_jax.config import LISTS, Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import setting_type
+from fedvlr_jax.sweep import notation
+from fedvlr_jax.sweep.notation import Notation
 
 Axes = dict[str, tuple[Any, ...]]
-_EXAMPLES = {str: "fedvlr,mlp", int: "100,1000", float: "0.01,0.1"}
-_RANGES = ("lin", "log")
+SWEEP = Notation("sweep", "swept")
+_LONGEST_NAME = 200  # characters of a run's name; a file system takes 255
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
 
 
@@ -41,19 +41,10 @@ def axes(lines: Sequence[str]) -> Axes:
     Raises:
         UserError: a line that is no axis of a known setting, or two of one setting.
     """
-    found: Axes = {}
-    for line in lines:
-        name, equals, values = line.partition("=")
-        _check_known(f"--sweep={line}", name)
-        if not equals or not values:
-            raise UserError(f"--sweep={line}: has no values, expected {_right(name)}")
-        if name in found:
-            raise UserError(
-                f"--sweep={line}: {name} is swept twice, expected one line with all its values, "
-                f"like {_right(name)}"
-            )
-        found[name] = _values(f"--sweep={line}", name, values)
-    return found
+    return {
+        name: _values(SWEEP.where(f"{name}={text}"), name, text)
+        for name, text in SWEEP.split(lines).items()
+    }
 
 
 def read(path: Path, others: Sequence[str] = ()) -> Declared:
@@ -88,7 +79,7 @@ def read(path: Path, others: Sequence[str] = ()) -> Declared:
         if name in others:
             rest[name] = value
         else:
-            _check_known(f"--config={path}", str(name))
+            SWEEP.check_known(f"--config={path}", str(name))
             settings[name] = ",".join(value) if name in LISTS and _is_names(value) else value
     found = {name: _listed(f"--config={path}: sweep", str(name), swept[name]) for name in swept}
     for name in found:
@@ -103,26 +94,31 @@ def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
     Raises:
         UserError: a bad setting, or one that is set and swept.
     """
-    for name in axes:
-        if name in settings:
-            raise UserError(
-                f"--{name}={settings[name]}: {name} is swept as well, expected one of the two"
-            )
+    SWEEP.refuse_set(settings, list(axes))
     return [
         Config.of(**settings | dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
     ]
 
 
-def run_name(config: Config, axes: Axes) -> str:
-    """The name of a run's folder, unique within a sweep: what it differs in."""
+def run_name(config: Config, names: Iterable[str]) -> str:
+    """The name of a run's folder, unique within a sweep: what it differs in.
+
+    Args:
+        config: of the run.
+        names: settings that runs differ in.
+    """
     flat = config.flat()
-    parts = [f"{name}={_short(flat[name])}" for name in axes]
-    return ",".join(parts) or "run"
+    name = ",".join(f"{name}={_short(flat[name])}" for name in names) or "run"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _short(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(text) != value:
+        text = str(value)  # with all its digits
     return text.replace(",", "+").replace("/", "_")
 
 
@@ -143,36 +139,15 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _check_known(where: str, name: str) -> None:
-    known = list(leaves())
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1) or ["server_lr"]
-        raise UserError(
-            f"{where}: unknown setting {name or '(none)'}, expected one of --help, like "
-            f"{_right(close[0])}"
-        )
-
-
-def _right(name: str) -> str:
-    """A line that would do for a setting."""
-    leaf = leaves()[name]
-    if name in LISTS:
-        return f"--sweep={name}={','.join(LISTS[name][:2])}|{LISTS[name][0]}"
-    _, expected = leaf.metadata["check"]
-    if expected.startswith("one of "):
-        return f"--sweep={name}={','.join(expected.removeprefix('one of ').split(', ')[:2])}"
-    return f"--sweep={name}={_EXAMPLES[setting_type(leaf)]}"
-
-
 def _listed(where: str, name: str, values: Any) -> tuple[Any, ...]:
     """The values of an axis in a file."""
-    _check_known(where, name)
+    SWEEP.check_known(where, name)
     if isinstance(values, str):
         return _values(f"{where}: {name}", name, values)
     if not isinstance(values, list) or not values:
         raise UserError(f"{where}: {name} has no list of values, expected one, as in {_FILE}")
     found = [",".join(v) if name in LISTS and _is_names(v) else _converted(name, v) for v in values]
-    return _distinct(f"{where}: {name}", name, found)
+    return SWEEP.distinct(f"{where}: {name}", name, found)
 
 
 def _is_names(value: Any) -> bool:
@@ -190,50 +165,29 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def _values(where: str, name: str, text: str) -> tuple[Any, ...]:
-    kind = setting_type(leaves()[name])
-    scale = text.partition(":")[0]
-    if kind is not str and scale in _RANGES:
-        return _points(where, name, kind, text)
-    parts = text.split("|" if name in LISTS else ",")
-    try:
-        found = [kind(part) for part in parts]
-    except ValueError:
-        number = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"{where}: expected {number}, like {_right(name)}") from None
-    if "" in parts:
-        raise UserError(f"{where}: a value is empty, expected a line like {_right(name)}")
-    return _distinct(where, name, found)
+    if notation.scale_of(name, text):
+        return _points(where, name, text)
+    return SWEEP.listed(where, name, text)
 
 
-def _points(where: str, name: str, kind: type, text: str) -> tuple[Any, ...]:
+def _points(where: str, name: str, text: str) -> tuple[Any, ...]:
     """The points of `scale:first:last:number`."""
+    whole = setting_type(leaves()[name]) is int
     scale, *parts = text.split(":")
-    right = f"--sweep={name}={scale}:" + ("100:10000:3" if kind is int else "1e-4:1e-1:4")
+    right = SWEEP.where(f"{name}={scale}:" + ("100:10000:3" if whole else "1e-4:1e-1:4"))
     try:
-        first, last, number = float(parts[0]), float(parts[1]), int(parts[2])
+        first, last = notation.finite(parts[:2])
+        number = int(parts[2])
     except (IndexError, ValueError):
         number = 0
-    if len(parts) != 3 or number < 2 or not all(map(math.isfinite, (first, last))):
+    if len(parts) != 3 or number < 2:
         raise UserError(
             f"{where}: expected {scale}:first:last:number with at least 2 points, like {right}"
         )
-    if first > last:
-        forwards = f"--sweep={name}={scale}:{parts[1]}:{parts[0]}:{number}"
-        raise UserError(f"{where}: goes backwards, expected {forwards}")
-    if first == last:
-        raise UserError(
-            f"{where}: goes nowhere, expected a first point below the last, like {right}"
-        )
-    if scale == "log" and first <= 0:
-        raise UserError(f"{where}: expected numbers above 0 on a log scale, like {right}")
+    forwards = SWEEP.where(f"{name}={scale}:{parts[1]}:{parts[0]}:{number}")
+    notation.check_ends(where, scale, (first, last), right, forwards)
     space = np.geomspace if scale == "log" else np.linspace
     points = [float(f"{x:.6g}") for x in space(first, last, number)]
-    if kind is int:
+    if whole:
         points = [round(x) for x in points]
-    return _distinct(where, name, points)
-
-
-def _distinct(where: str, name: str, values: list) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise UserError(f"{where}: a value is named twice, expected each once, like {_right(name)}")
-    return tuple(values)
+    return SWEEP.distinct(where, name, points)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fedvlr_jax import data as data_sets
-from fedvlr_jax.config import LAYOUT, Config, DataConfig
-from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.config import LAYOUT, Config
+from fedvlr_jax.data import Dataset, Kept
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.simulation import fit
@@ -68,7 +67,7 @@ def execute(
         rows = store.rows()
         return [name for name in runs if is_left(name, rows.get(name))]
 
-    kept = _Kept()
+    kept = Kept()
     while names := left():
         _write_groups(store, runs, names, kept, most)
         done_any = False
@@ -105,24 +104,8 @@ def _tell(told: Told, runs: Mapping[str, Config], store: Store) -> dict[str, Row
     return known
 
 
-class _Kept:
-    """The data set that was used last; the next group often has the same."""
-
-    def __init__(self) -> None:
-        self._config: DataConfig | None = None
-        self._dataset: Dataset | None = None
-
-    def load(self, config: Config) -> Dataset:
-        """The data of a configuration."""
-        if self._config != config.data:
-            self._dataset = None  # lets go of it before the next one comes
-            self._dataset = data_sets.load(config)
-            self._config = config.data
-        return self._dataset
-
-
 def _write_groups(
-    store: Store, runs: Mapping[str, Config], names: Sequence[str], kept: _Kept, most: int
+    store: Store, runs: Mapping[str, Config], names: Sequence[str], kept: Kept, most: int
 ) -> None:
     """Find runs that one program can train, for all that are in no group yet."""
     for group in store.groups():
@@ -153,7 +136,7 @@ def _done(
     runs: Mapping[str, Config],
     group: Sequence[str],
     out: Path,
-    kept: _Kept,
+    kept: Kept,
     told: Told,
 ) -> Iterator[tuple[str, Row]]:
     """Train a group; every run with how it ended."""

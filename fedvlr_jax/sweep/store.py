@@ -4,12 +4,10 @@ Which runs train together is written down before they do. So a run that was inte
 the same program, to the same numbers.
 
 Rows are in an SQLite database, so a kill at any moment leaves a whole row or none, and several
-processes add to it. A claim is a locked file: the system lets go of it when its process ends, in
-whatever way.
+processes add to it.
 """
 
 import contextlib
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -17,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.sweep.claims import Claims
 
 FINISHED, FAILED = "finished", "failed"
+DATABASE = "runs.sqlite"
 _PATIENCE = 60.0  # seconds to wait while another process writes
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS attempts (
@@ -44,7 +43,7 @@ class Row:
     content: dict[str, Any]
 
 
-class Store:
+class Store(Claims):
     """The rows and claims of the sweep in one folder, which is made if it is not there.
 
     Raises:
@@ -52,12 +51,8 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._claims = folder / "runs.sqlite", folder / "claims"
-        self._table = folder / ".table.lock"
-        try:
-            self._claims.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out={folder}: cannot be written ({error.strerror})") from None
+        super().__init__(folder)
+        self._path = folder / DATABASE
         with self._open() as database:
             for table in _TABLES:
                 database.execute(table)
@@ -99,19 +94,6 @@ class Store:
         with self._open() as database:
             for run in group:
                 _place(database, [run])
-
-    @contextlib.contextmanager
-    def claimed(self, run: str) -> Iterator[bool]:
-        """Whether the run is this process's to do, inside; False where another one has it."""
-        with open(self._claims / run, "a") as file:
-            yield files.take_lock(file)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other process writes what is made of the rows, and keep them from it."""
-        with open(self._table, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -1,0 +1,152 @@
+"""Search settings by validation: python -m experiments.search --search=server_lr=log:1e-4:1e-1"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli, lists
+from experiments.reporting import Progress
+from fedvlr_jax import files
+from fedvlr_jax.config import leaves
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import Reporter
+from fedvlr_jax.search import execute, picture, space, tables
+from fedvlr_jax.search.space import Search
+from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ranked
+
+USAGE = """
+    usage: python -m experiments.search --search=SETTING=VALUES [--search=...] [--trials=N]
+                                        [--seeds=N] [--out=DIR] ...
+
+    Looks for the values with the best validation score (warm NDCG@50 of the best round), and writes
+    trials.csv (a row per trial), search.png and best.yaml into --out. VALUES are all numbers
+    between two, log:1e-4:1e-1 or lin:0:0.5, or a list (dim=32,64,128). Every other flag holds for
+    all trials. Run the same command again to go on after an interruption, or at the same time to
+    share the work; give a larger --trials to go on after the end.
+"""
+
+_SHOWN = 5  # trials in the table at the end
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting, and the search's own."""
+    cli.define_settings(into, leaves())
+    flags.DEFINE_multi_string(
+        "search",
+        [],
+        "A setting and what is tried of it, like server_lr=log:1e-4:1e-1, dropout=lin:0:0.5 or "
+        "dim=32,64,128; give it once for every setting.",
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "trials",
+        40,
+        "Trials of the search, with those that are pruned or fail.",
+        lower_bound=1,
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "seeds",
+        None,
+        "Seeds that every trial trains with, counted from 0; its score is their mean. By default "
+        "one, --seed.",
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "prune_from",
+        None,
+        "Round before which no trial is pruned; by default a quarter of --rounds.",
+        lower_bound=0,
+        flag_values=into,
+    )
+    flags.DEFINE_integer(
+        "search_seed", 0, "Seed of what is tried.", lower_bound=0, flag_values=into
+    )
+    flags.DEFINE_string("out", "runs/search", "Folder of the search.", flag_values=into)
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Do what is left of the search, and renew what is written of it after every trial."""
+    search, out = declared(values), Path(values.out)
+    trials = execute.execute(search, out, _Told(search, out, values.trials), values.trials)
+    best = next(iter(ranked(trials)), None)
+    if best is None:
+        reason = trials[-1].outcome.reason
+        raise UserError(f"--out={out}: no trial is complete, the last one because of: {reason}")
+    print(f"the best by validation, of {len(trials)} trials:")
+    print(tables.best_table(trials, search.space, _SHOWN))
+    folders = execute.run_folders(search, out, best.params)
+    summaries = [files.read_json(folder / "summary.json") for folder in folders]
+    print(f"test of trial {best.number}, warm clients, in percent: {tables.test_line(summaries)}")
+    print(f"its run is in {folders[0]}; to train it anew:\n{tables.command(search, best.params)}")
+    print(f"written to {out}: trials.csv, search.png, best.yaml, runs/")
+
+
+def declared(values: flags.FlagValues) -> Search:
+    """The search that flags declare.
+
+    Raises:
+        UserError: a bad setting or line, or seeds that are given twice.
+    """
+    searched = space.read(values.search)
+    given = cli.given_settings(values, leaves())
+    space.SEARCH.refuse_set(given, list(searched))
+    if values.seeds is not None and ("seed" in given or "seed" in searched):
+        raise UserError(f"--seeds={values.seeds}: seeds are given as well, expected one of the two")
+    if "seed" in searched:
+        seeds = None
+    elif values.seeds is not None:
+        seeds = tuple(lists.seeds(values.seeds))
+    else:
+        seeds = (given.pop("seed", leaves()["seed"].default),)
+    search = Search(given, searched, seeds, values.search_seed)
+    if (prune_from := values.prune_from) is None:
+        prune_from = search.first().schedule.rounds // 4
+    return dataclasses.replace(search, prune_from=prune_from)
+
+
+class _Told:
+    """Prints where a search stands, and keeps its table, picture and best settings up to date."""
+
+    def __init__(self, search: Search, out: Path, number: int) -> None:
+        self._search, self._out, self._number = search, out, number
+
+    def begun(self, trial: Trial) -> None:
+        """Say which values are tried."""
+        tried = ", ".join(f"{name} {value}" for name, value in trial.params.items())
+        cli.tell(f"trial {trial.number} of {self._number}: {tried}")
+
+    def reporter(self, trial: Trial, run: str) -> Reporter:
+        """A reporter that puts the trial before its lines, and the seed where there are several."""
+        seed = run.rpartition(",")[2] if len(self._search.seeds or ()) > 1 else ""
+        return Progress(f"trial {trial.number} {seed}".strip())
+
+    def ended(self, trial: Trial) -> None:
+        """Say what it came to."""
+        outcome = trial.outcome
+        line = f"trial {trial.number} {outcome.state}"
+        if outcome.state == COMPLETE:
+            line += f": valid NDCG@50 {outcome.value:.2f}, best round {outcome.best_round}"
+        elif outcome.state == FAILED:
+            line += f": {outcome.reason}"
+        else:
+            line += f" {outcome.reason}"
+        cli.tell(line)
+
+    def known(self, trials: Sequence[Trial]) -> None:
+        """Write trials.csv, search.png and best.yaml anew."""
+        searched = self._search.space
+        files.write_table(self._out / "trials.csv", tables.results(trials, searched))
+        picture.plot(trials, searched, self._out / "search.png")
+        for best in ranked(trials)[:1]:
+            tables.write_best(self._search, best.params, self._out / "best.yaml")
+
+
+if __name__ == "__main__":
+    cli.run(main, FLAGS, USAGE)

@@ -1,0 +1,1 @@
+"""Searches: settings chosen by the validation score of runs, one after the other."""

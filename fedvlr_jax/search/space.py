@@ -1,0 +1,190 @@
+"""What is searched: lines `name=values`, and the settings of a run at some point of them.
+
+Values are a list to choose from (`dim=32,64,128`), or all numbers from one to another, whole ones
+for settings that are, equally likely at first (`lin:0:0.5`) or by their logarithm (`log:1e-4:0.1`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import Trial
+
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import setting_type
+from fedvlr_jax.sweep import declare, notation
+from fedvlr_jax.sweep.notation import Notation
+
+SEARCH = Notation("search", "searched")
+
+
+@dataclass(frozen=True)
+class Range:
+    """All numbers between two.
+
+    Attributes:
+        first: the smallest.
+        last: the largest.
+        log: whether numbers are as likely as their logarithms are dense.
+        whole: whether only whole numbers are meant.
+    """
+
+    first: float
+    last: float
+    log: bool
+    whole: bool
+
+    def __str__(self) -> str:
+        """As it is written in a line."""
+        return f"{'log' if self.log else 'lin'}:{self.first:g}:{self.last:g}"
+
+    @property
+    def ends(self) -> tuple[int | float, ...]:
+        """The values that are checked before anything is trained."""
+        return tuple(int(x) if self.whole else x for x in (self.first, self.last))
+
+    def suggest(self, trial: Trial, name: str) -> None:
+        """Let a trial have a value, the one that it has or a new one."""
+        if self.whole:
+            trial.suggest_int(name, int(self.first), int(self.last), log=self.log)
+        else:
+            trial.suggest_float(name, self.first, self.last, log=self.log)
+
+    def used(self, value: int | float) -> int | float:
+        """What is trained with: six digits of what was suggested, so that names are short."""
+        return value if self.whole else min(max(float(f"{value:.6g}"), self.first), self.last)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, between which there is no order."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        """For people."""
+        return ",".join(map(str, self.values))
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values that are checked before anything is trained."""
+        return self.values
+
+    def suggest(self, trial: Trial, name: str) -> None:
+        """Let a trial have a value, the one that it has or a new one."""
+        trial.suggest_categorical(name, self.values)
+
+    def used(self, value: Any) -> Any:
+        """What is trained with: what was suggested."""
+        return value
+
+
+Space = dict[str, Range | Choice]
+
+
+def read(lines: Sequence[str]) -> Space:
+    """What lines of the form `name=values` declare, in order.
+
+    Raises:
+        UserError: no line, one that gives no known setting values to choose from, or two of one
+            setting.
+    """
+    if not lines:
+        raise UserError(
+            "--search: nothing is searched, expected a setting and its values, like "
+            "--search=server_lr=log:1e-4:1e-1"
+        )
+    return {
+        name: _axis(SEARCH.where(f"{name}={text}"), name, text)
+        for name, text in SEARCH.split(lines).items()
+    }
+
+
+def _axis(where: str, name: str, text: str) -> Range | Choice:
+    scale = notation.scale_of(name, text)
+    if scale is None:
+        return Choice(SEARCH.listed(where, name, text))
+    whole = setting_type(leaves()[name]) is int
+    parts = text.split(":")[1:]
+    right = SEARCH.where(f"{name}={scale}:" + ("8:128" if whole else "1e-4:1e-1"))
+    try:
+        first, last = notation.finite(parts)
+    except ValueError:
+        raise UserError(f"{where}: expected {scale}:first:last, like {right}") from None
+    if whole and not (first.is_integer() and last.is_integer()):
+        raise UserError(f"{where}: expected whole numbers, like {right}")
+    forwards = SEARCH.where(f"{name}={scale}:{parts[1]}:{parts[0]}")
+    notation.check_ends(where, scale, (first, last), right, forwards)
+    return Range(first, last, scale == "log", whole)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: what is tried, and what all trials share.
+
+    Attributes:
+        settings: of `Config.of`, but for what is searched.
+        space: what is searched.
+        seeds: that every trial trains with; its score is their mean. None where the seed itself is
+            searched.
+        search_seed: of what is suggested.
+        prune_from: the round before which no trial is pruned.
+    """
+
+    settings: dict[str, Any]
+    space: Space
+    seeds: tuple[int, ...] | None
+    search_seed: int = 0
+    prune_from: int = 0
+
+    def runs(self, params: Mapping[str, Any]) -> dict[str, Config]:
+        """The configurations of a trial by the names of their folders, one for each seed.
+
+        Raises:
+            UserError: settings that contradict each other.
+        """
+        names = [*self.space, *(() if self.seeds is None else ("seed",))]
+        seeds = [{}] if self.seeds is None else [{"seed": seed} for seed in self.seeds]
+        configs = [Config.of(**self.settings | dict(params) | seed) for seed in seeds]
+        return {declare.run_name(config, names): config for config in configs}
+
+    def config(self, params: Mapping[str, Any]) -> Config:
+        """The configuration of a trial's first run.
+
+        Raises:
+            UserError: settings that contradict each other.
+        """
+        return next(iter(self.runs(params).values()))
+
+    def first(self) -> Config:
+        """A configuration of the space: at one end of everything.
+
+        Raises:
+            UserError: an end of an axis is refused whatever the others are, or what is searched is
+                set.
+        """
+        SEARCH.refuse_set(self.settings, list(self.space))
+        # Settings that contradict each other at one end may not do so at the other.
+        corners = [{name: axis.ends[k] for name, axis in self.space.items()} for k in (0, -1)]
+        for name, axis in self.space.items():
+            for value in axis.ends:
+                self._any_of([corner | {name: value} for corner in corners])
+        return self._any_of(corners)
+
+    def _any_of(self, points: Sequence[Mapping[str, Any]]) -> Config:
+        """The configuration of the first of some points that has one."""
+        reasons = []
+        for params in points:
+            try:
+                return self.config(params)
+            except UserError as reason:
+                reasons.append(str(reason))
+        raise UserError(self._told(reasons[0]))
+
+    def _told(self, reason: str) -> str:
+        """What is wrong with a value, with the line that it comes from if it comes from one."""
+        for name in self.space:
+            if reason.startswith(f"--{name}="):
+                return f"--search={name}: {reason}, in a line like {SEARCH.right(name)}"
+        return reason

@@ -1,0 +1,52 @@
+"""Who is working on what in a folder that several processes share.
+
+A claim is a locked file: the system lets go of it when its process ends, in whatever way.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedvlr_jax import files
+from fedvlr_jax.errors import UserError
+
+
+class Claims:
+    """The claims of the processes on one folder, which is made if it is not there.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._claims, self._table = folder / "claims", folder / ".table.lock"
+        try:
+            self._claims.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out={folder}: cannot be written ({error.strerror})") from None
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Whether `name` is this process's to do, inside; False where another one has it."""
+        with open(self._claims / name, "a") as file:
+            yield files.take_lock(file)
+
+    @contextlib.contextmanager
+    def waited_for(self, name: str) -> Iterator[None]:
+        """Wait until no other process has `name`, and then have it."""
+        with _waiting(self._claims / name):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process decides or writes for all of them, and keep them from it."""
+        with _waiting(self._table):
+            yield
+
+
+@contextlib.contextmanager
+def _waiting(path: Path) -> Iterator[None]:
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

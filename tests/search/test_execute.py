@@ -1,0 +1,297 @@
+"""What is tried, by whom and how often; training itself is a stand-in here."""
+
+import threading
+
+import pandas as pd
+import pytest
+
+from fedvlr_jax.config import Config
+from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.report import Silent
+from fedvlr_jax.search import execute, space, store, tables
+from fedvlr_jax.search.space import Range, Search
+from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED
+from tests.search.standin import ROUNDS, KilledError, Training
+
+LINES = ("server_lr=log:1e-4:1e-1", "dim=8,16")
+
+
+class Told:
+    def __init__(self):
+        self.numbers, self.tables = [], []
+
+    def begun(self, trial):
+        self.numbers.append(trial.number)
+
+    def reporter(self, *_):
+        return Silent()
+
+    def ended(self, trial):
+        assert trial.number == self.numbers[-1]
+
+    def known(self, trials):
+        self.tables.append(len(trials))
+
+
+def search(lines=LINES, seeds=(0,), search_seed=0, **settings):
+    settings = {"clients": 20, "items": 20, "rounds": ROUNDS, "eval_every": 1} | settings
+    return Search(settings, space.read(lines), seeds, search_seed)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Puts a stand-in in the place of training, and gives it back."""
+
+    def put(**how):
+        training = Training(**how)
+        monkeypatch.setattr(execute, "train", training)
+        return training
+
+    return put
+
+
+def table(trials, searched=None):
+    return tables.results(trials, (searched or search()).space)
+
+
+def test_a_search_finds_what_is_best(tmp_path, trained):
+    training, told = trained(), Told()
+    found = execute.execute(search(), tmp_path, told, 25)
+    assert told.numbers == list(range(25))
+    assert told.tables == [*range(26), 25]
+    states = [trial.outcome.state for trial in found]
+    assert set(states) == {COMPLETE, PRUNED}
+    # Nobody is pruned before five are complete, and nobody is trained on once pruned.
+    assert states[:5] == [COMPLETE] * 5
+    assert training.rounds < 25 * ROUNDS
+    best = table(found).sort_values("value").iloc[-1]
+    assert best["dim"] == 16
+    assert 0.004 < best["server_lr"] < 0.025
+    assert best["best_round"] == ROUNDS
+    assert best["seconds"] == ROUNDS
+    late, early = table(found)["value"][15:].mean(), table(found)["value"][:10].mean()
+    assert late > early
+    # The same again does nothing, a larger number goes on.
+    before = len(training.begun)
+    assert table(execute.execute(search(), tmp_path, Told(), 25)).equals(table(found))
+    assert len(training.begun) == before
+    more = execute.execute(search(), tmp_path, Told(), 27)
+    assert len(more) == 27
+    assert table(more)[:25].equals(table(found))
+
+
+def test_what_is_pruned_says_why_and_what_it_came_to(tmp_path, trained):
+    trained()
+    found = execute.execute(search(), tmp_path, Told(), 12)
+    pruned = [trial for trial in found if trial.outcome.state == PRUNED]
+    for trial in pruned:
+        number = trial.outcome.best_round
+        assert trial.outcome.reason == f"after round {number} below the median of the trials so far"
+        assert trial.outcome.seconds == number
+        assert trial.outcome.value is not None
+
+
+def test_nothing_is_pruned_before_its_time(tmp_path, trained):
+    training = trained()
+    patient = Search(search().settings, search().space, (0,), 0, prune_from=ROUNDS)
+    found = execute.execute(patient, tmp_path, Told(), 12)
+    assert {trial.outcome.state for trial in found} == {COMPLETE}
+    assert training.rounds == 12 * ROUNDS
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "train", Training())
+        return table(execute.execute(search(), tmp_path_factory.mktemp("calm"), Told(), 12))
+
+
+@pytest.mark.parametrize("when", ["heard", "unheard"])
+@pytest.mark.parametrize("die", [1, 18, 22])
+def test_an_interrupted_search_ends_the_same(tmp_path, trained, calm, die, when):
+    trained(die=(die, when))
+    with pytest.raises(KilledError):
+        execute.execute(search(), tmp_path, Told(), 12)
+    training = trained()
+    found = execute.execute(search(), tmp_path, Told(), 12)
+    pd.testing.assert_frame_equal(table(found), calm)
+    # It goes on from what was done.
+    assert die + training.rounds == calm["seconds"].sum()
+
+
+@pytest.mark.parametrize("number", [3, 10])
+def test_a_kill_between_two_parameters_changes_nothing(
+    tmp_path, trained, calm, monkeypatch, number
+):
+    trained()
+    suggest = Range.suggest
+
+    def dying(axis, trial, name):
+        suggest(axis, trial, name)
+        if trial.number == number:
+            raise KilledError
+
+    monkeypatch.setattr(Range, "suggest", dying)
+    with pytest.raises(KilledError):
+        execute.execute(search(), tmp_path, Told(), 12)
+    monkeypatch.setattr(Range, "suggest", suggest)
+    pd.testing.assert_frame_equal(table(execute.execute(search(), tmp_path, Told(), 12)), calm)
+
+
+@pytest.mark.parametrize("number", [0, 8])
+def test_a_kill_before_the_outcome_is_written_changes_nothing(
+    tmp_path, trained, calm, monkeypatch, number
+):
+    trained()
+    end = store.Store.end
+
+    def dying(self, trial, outcome):
+        if trial.number == number:
+            raise KilledError
+        end(self, trial, outcome)
+
+    monkeypatch.setattr(store.Store, "end", dying)
+    with pytest.raises(KilledError):
+        execute.execute(search(), tmp_path, Told(), 12)
+    monkeypatch.setattr(store.Store, "end", end)
+    pd.testing.assert_frame_equal(table(execute.execute(search(), tmp_path, Told(), 12)), calm)
+
+
+def test_the_search_seed_decides_what_is_tried(tmp_path, trained, calm):
+    trained()
+    other = execute.execute(search(search_seed=1), tmp_path, Told(), 12)
+    assert not set(table(other)["server_lr"]) & set(calm["server_lr"])
+
+
+def test_two_at_once_share_the_trials(tmp_path, trained):
+    meeting = threading.Barrier(2, timeout=60)
+    training = trained(wait=meeting.wait)  # each waits for the other one's trial
+    told = Told(), Told()
+
+    def work(mine):
+        execute.execute(search(), tmp_path, mine, 8)
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in told]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told[0].numbers + told[1].numbers) == list(range(8))
+    assert len(told[0].numbers) == len(told[1].numbers) == 4
+    assert len(set(training.begun)) == 8
+
+
+def test_what_another_one_was_killed_at_is_gone_on_with(tmp_path, trained):
+    trained(die=(2, "heard"))
+    with pytest.raises(KilledError):
+        execute.execute(search(), tmp_path, Told(), 2)
+    told = Told()
+    trained()
+    # As many trials as there are: the killed one comes first, and is the only one left.
+    assert len(execute.execute(search(), tmp_path, told, 1)) == 1
+    assert told.numbers == [0]
+
+
+@pytest.mark.parametrize(
+    "reason", [DivergedError("round 1: not finite"), UserError("too large"), MemoryError()]
+)
+def test_what_fails_is_recorded_and_the_search_goes_on(tmp_path, trained, reason):
+    trained(fail=lambda config: reason if config.method.server_lr > 0.01 else None)
+    found = execute.execute(search(), tmp_path, Told(), 10)
+    assert len(found) == 10
+    for trial in found:
+        failed = trial.params["server_lr"] > 0.01
+        assert (trial.outcome.state == FAILED) == failed
+        if failed:
+            assert trial.outcome.reason == (str(reason) or "MemoryError")
+            assert trial.outcome.value is None
+    assert {trial.outcome.state for trial in found} > {FAILED}
+
+
+def test_settings_that_contradict_each_other_fail(tmp_path, trained):
+    trained()
+    odd = Search({"items": 20}, space.read(["cohort=lin:1:40", "clients=20,40"]), (0,))
+    found = execute.execute(odd, tmp_path, Told(), 9)
+    failed = [trial for trial in found if trial.outcome.state == FAILED]
+    assert failed
+    for trial in failed:
+        assert trial.params["cohort"] > trial.params["clients"]
+        assert "expected at most the" in trial.outcome.reason
+
+
+def test_the_score_is_the_mean_over_seeds(tmp_path, trained):
+    training = trained()
+    found = execute.execute(search(seeds=(0, 1, 2)), tmp_path, Told(), 10)
+    alone = execute.execute(search(), tmp_path / "alone", Told(), 1)
+    assert found[0].outcome.value == pytest.approx(alone[0].outcome.value + 1)
+    assert found[0].outcome.seconds == 3 * ROUNDS
+    assert found[0].params == alone[0].params
+    # What is pruned is so with its first seed.
+    for trial in found:
+        runs = [
+            run.name
+            for run in execute.run_folders(search(seeds=(0, 1, 2)), tmp_path, {**trial.params})
+        ]
+        done = [run in training.begun for run in runs]
+        assert done == ([True] * 3 if trial.outcome.state == COMPLETE else [True, False, False])
+
+
+def test_equal_parameters_are_trained_once(tmp_path, trained):
+    training = trained()
+    found = execute.execute(search(["dim=8,16"]), tmp_path, Told(), 5)
+    assert training.rounds == 2 * ROUNDS
+    assert {trial.outcome.state for trial in found} == {COMPLETE}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"lines": ("server_lr=log:1e-4:1", "dim=8,16")},
+            "--search=server_lr was log:0.0001:0.1, now log:0.0001:1",
+        ),
+        ({"lines": LINES[:1]}, "--dim was None, now 64"),
+        ({"local_epochs": 2}, "--local_epochs was 5, now 2"),
+        ({"rounds": 9}, "--rounds was 4, now 9"),
+        ({"seeds": (0, 1)}, r"--seeds was \[0\], now \[0, 1\]"),
+        ({"search_seed": 1}, "--search_seed was 0, now 1"),
+    ],
+)
+def test_another_searchs_folder_is_refused(tmp_path, trained, changed, words):
+    trained()
+    execute.execute(search(), tmp_path, Told(), 1)
+    with pytest.raises(UserError, match=f"holds another search .*{words}.*expected the same"):
+        execute.execute(search(**changed), tmp_path, Told(), 2)
+    assert len(execute.execute(search(chunk=3), tmp_path, Told(), 2)) == 2
+
+
+def test_changed_data_are_another_search(tmp_path, trained, monkeypatch):
+    trained()
+    execute.execute(search(), tmp_path, Told(), 1)
+    load = execute.Kept.load
+    other = Config.of(clients=20, items=20, data_seed=7)
+    monkeypatch.setattr(execute.Kept, "load", lambda kept, _: load(kept, other))
+    with pytest.raises(UserError, match="the data's fingerprint was"):
+        execute.execute(search(), tmp_path, Told(), 2)
+
+
+def test_folders_that_cannot_be_used(tmp_path, trained):
+    trained()
+    (tmp_path / "runs.sqlite").touch()
+    with pytest.raises(UserError, match="holds a sweep"):
+        execute.execute(search(), tmp_path, Told(), 1)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / store.DATABASE).write_text("no database " * 100)
+    with pytest.raises(UserError, match="cannot be used"):
+        execute.execute(search(), damaged, Told(), 1)
+    with pytest.raises(UserError, match="cannot be written"):
+        execute.execute(search(), tmp_path / "runs.sqlite", Told(), 1)
+
+
+def test_a_cohort_that_no_population_has_is_refused_at_once(tmp_path):
+    data = search(cohort=20).first()
+    assert data.method.cohort == 20
+    with pytest.raises(UserError, match="--cohort=21: expected at most the 20 clients"):
+        execute.execute(search(cohort=21), tmp_path / "new", Told(), 1)
+    assert not (tmp_path / "new").exists()
