@@ -14,8 +14,8 @@ class Sampler(BaseSampler):
     """The tree-structured Parzen estimator, drawn anew for every trial.
 
     Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", as in Optuna (Akiba et al.
-    2019, arXiv:1907.10902): the first ten trials are random; later ones are likely where the better
-    trials are dense and the others are not.
+    2019, arXiv:1907.10902), of all parameters together. Until ten trials are complete or pruned,
+    they are random; later ones are likely where the better trials are dense and the others are not.
 
     Optuna's own has a state of random numbers that dies with its process. This one seeds them with
     the search's seed and the trial's number. So a search that was interrupted suggests what it

@@ -108,25 +108,25 @@ def test_a_run_that_diverges_is_recorded_and_the_search_goes_on(tmp_path, capsys
     code, said, _ = programs.in_process(
         search,
         capsys,
-        *("--search=client_lr=0.01,1e30", *SMALL, "--dim=4", "--trials=4", f"--out={tmp_path}"),
+        *("--search=server_lr=0.01,1e38", *SMALL, "--dim=4", "--trials=3", f"--out={tmp_path}"),
     )
     assert code == 0
-    table = pd.read_csv(tmp_path / "trials.csv").set_index("client_lr")
+    table = pd.read_csv(tmp_path / "trials.csv").set_index("server_lr")
     assert set(table["state"]) == {"complete", "failed"}
     assert (table.loc[0.01, "state"] == "complete").all()
-    assert table.loc[[1e30], "reason"].str.contains("not finite, expected smaller learning").all()
-    assert "failed: round 1: the loss or a parameter is not finite" in said
+    assert table.loc[[1e38], "reason"].str.contains("not finite, expected smaller learning").all()
+    assert "trial 2 failed: round " in said
 
 
 def test_where_nothing_is_complete_it_says_why(tmp_path, capsys):
     code, _, complaint = programs.in_process(
         search,
         capsys,
-        *("--search=client_lr=1e30,2e30", *SMALL, "--dim=4", "--trials=1", f"--out={tmp_path}"),
+        *("--search=server_lr=1e38,2e38", *SMALL, "--dim=4", "--trials=1", f"--out={tmp_path}"),
     )
     assert code == 2
     assert complaint.count("\n") == 1
-    assert "no trial is complete, the last one because of: round 1: the loss" in complaint
+    assert "no trial is complete, the last one because of: round " in complaint
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path, capsys, argum
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_ends_the_same(tmp_path):
-    command = (*SEARCHED, *SMALL[:-2], "--rounds=8", "--eval_every=1", "--dim=4", "--trials=14")
+    command = (*SEARCHED, *SMALL, "--dim=4", "--trials=12")
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     done = programs.run("experiments.search", *command, f"--out={calm}")
     assert done.returncode == 0, done.stderr
     kills = 0
-    for number in (1, 7, 8, 12, 13):  # in a run of the trial of this number
+    for number in (1, 5, 7, 11):  # in a run of the trial of this number
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.search", *command, f"--out={wild}"],
             cwd=programs.ROOT,
@@ -176,7 +176,7 @@ def test_a_search_that_is_killed_again_and_again_ends_the_same(tmp_path):
         )
         for line in process.stdout:
             if line.startswith(f"trial {number}: round"):
-                time.sleep(0.05 * number)
+                time.sleep(0.02 * number)
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1
                 break
