@@ -6,11 +6,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, lists
-from experiments.reporting import Progress
+from experiments import cli, interrupts, lists
+from experiments.reporting import Progress, Quiet
 from fedvlr_jax import files
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.events import WithEvents
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.search import execute, picture, space, tables
 from fedvlr_jax.search.space import Search
@@ -64,6 +65,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "search_seed", 0, "Seed of what is tried.", lower_bound=0, flag_values=into
     )
+    cli.define_quiet(into)
     flags.DEFINE_string("out", "runs/search", "Folder of the search.", flag_values=into)
 
 
@@ -74,7 +76,9 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
     search, out = declared(values), Path(values.out)
-    trials = execute.execute(search, out, _Told(search, out, values.trials), values.trials)
+    interrupts.defer()
+    told = _Told(search, out, values.trials, values.quiet)
+    trials = execute.execute(search, out, told, values.trials)
     best = next(iter(ranked(trials)), None)
     if best is None:
         reason = trials[-1].outcome.reason
@@ -114,18 +118,19 @@ def declared(values: flags.FlagValues) -> Search:
 class _Told:
     """Prints where a search stands, and keeps its table, picture and best settings up to date."""
 
-    def __init__(self, search: Search, out: Path, number: int) -> None:
-        self._search, self._out, self._number = search, out, number
+    def __init__(self, search: Search, out: Path, number: int, quiet: bool) -> None:
+        self._search, self._out, self._number, self._quiet = search, out, number, quiet
 
     def begun(self, trial: Trial) -> None:
         """Say which values are tried."""
         tried = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-        cli.tell(f"trial {trial.number} of {self._number}: {tried}")
+        self._tell(f"trial {trial.number} of {self._number}: {tried}")
 
     def reporter(self, trial: Trial, run: str) -> Reporter:
         """A reporter that puts the trial before its lines, and the seed where there are several."""
         seed = run.rpartition(",")[2] if len(self._search.seeds or ()) > 1 else ""
-        return Progress(f"trial {trial.number} {seed}".strip())
+        shown = Quiet() if self._quiet else Progress(f"trial {trial.number} {seed}".strip())
+        return WithEvents(shown, self._out / "runs" / run)
 
     def ended(self, trial: Trial) -> None:
         """Say what it came to."""
@@ -137,7 +142,11 @@ class _Told:
             line += f": {outcome.reason}"
         else:
             line += f" {outcome.reason}"
-        cli.tell(line)
+        self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        if not self._quiet:
+            cli.tell(line)
 
     def known(self, trials: Sequence[Trial]) -> None:
         """Write trials.csv, search.png and best.yaml anew."""

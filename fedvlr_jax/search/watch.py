@@ -90,7 +90,7 @@ class Watched:
         """Pass it on; then ask.
 
         Raises:
-            PrunedError: the run is not worth going on with. Its checkpoint is written by now.
+            PrunedError: the run is not worth going on with.
         """
         self._inner.evaluated(line)
         self._hear(line)
@@ -98,6 +98,10 @@ class Watched:
     def end(self) -> None:
         """Pass it on."""
         self._inner.end()
+
+    def wants_stop(self) -> bool:
+        """What the other one wants."""
+        return self._inner.wants_stop()
 
     def _hear(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
