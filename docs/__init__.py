@@ -1,0 +1,1 @@
+"""The documentation, and in `docs.tools` what makes parts of it."""
