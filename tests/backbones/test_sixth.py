@@ -1,4 +1,4 @@
-"""docs/architecture.md shows a sixth backbone; this is that code, trained both ways."""
+"""docs/extending.md shows a sixth backbone; this is that code, trained both ways."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
 from tests.client.alone import new_state, rates, sent
 
-DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
+DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 def documented():

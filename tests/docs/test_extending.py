@@ -1,0 +1,137 @@
+"""docs/extending.md: its operator and its source by themselves; all of it in a copy of the project.
+
+Its backbone by itself is in tests/backbones/test_sixth.py.
+"""
+
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.fusion import operators
+from fedvlr_jax.fusion.operators import Features, Fusion
+from tests.docs.pages import DOCS, ROOT, blocks, in_shell
+
+PAGE = DOCS / "extending.md"
+FILES = (
+    "fedvlr_jax/backbones/fedmf.py",
+    "fedvlr_jax/fusion/lowrank.py",
+    "fedvlr_jax/data/raw/mind.py",
+)
+
+
+def code(path):
+    (found,) = [
+        block for block, file in zip(blocks(PAGE, "python"), FILES, strict=True) if file == path
+    ]
+    return found.text
+
+
+def executed(path):
+    names = {"__name__": "documented"}
+    exec(compile(code(path), str(PAGE), "exec"), names)
+    return names
+
+
+def edited(text, hunk):
+    """The text with what a hunk of a diff takes away replaced by what it puts there."""
+    old = "".join(f"{line[1:]}\n" for line in hunk if line[0] in " -")
+    new = "".join(f"{line[1:]}\n" for line in hunk if line[0] in " +")
+    assert text.count(old) == 1, f"docs/extending.md says that this stands once: {old}"
+    return text.replace(old, new)
+
+
+def extend(root):
+    """Put the files of the page into a copy of the project, and make the edits it shows."""
+    for path in FILES:
+        assert f"`{path}`" in PAGE.read_text()
+        (root / path).write_text(code(path))
+    for block in blocks(PAGE, "diff"):
+        for part in re.split(r"^diff ", block.text, flags=re.M)[1:]:
+            path, *lines = part.splitlines()
+            text = (root / path).read_text()
+            for hunk in "\n".join(lines).split("\n@@\n"):
+                text = edited(text, hunk.splitlines())
+            (root / path).write_text(text)
+
+
+def samples(folder):
+    """Run the lines of the page that write a few lines in MIND's format."""
+    (script,) = [block.text for block in blocks(PAGE, "sh") if "<<'END'" in block.text]
+    in_shell(script[: script.index("\nEND\n") + 5], folder)
+    return folder / "raw" / "mind"
+
+
+@pytest.mark.parametrize("present", [("image", "text"), ("text",), ()])
+def test_the_documented_operator_follows_its_formula(monkeypatch, present):
+    operator = executed("fedvlr_jax/fusion/lowrank.py")["LowRank"]
+    monkeypatch.setitem(operators._MIXED, "lowrank", operator)
+    rng = np.random.default_rng(0)
+    rows = {name: jnp.asarray(rng.standard_normal((9, 7)), jnp.float32) for name in present}
+    fusion = Fusion(("lowrank",), 9, 6)
+    given = Features(rows.get("image"), rows.get("text"))
+    params = fusion.init(jax.random.key(0), given)["params"]
+    fused = fusion.apply({"params": params}, given)
+    assert fused.shape == (9, 1, 6)
+
+    product = 1
+    for name in (*present, "id"):
+        x = rows.get(name, params[operators.EMBEDDING]) @ params[name]["map"]["kernel"]
+        x = layer_norm(x) @ params["view_lowrank"][f"map_{name}"]["kernel"]
+        product = product * x.reshape(9, 4, 6)
+    np.testing.assert_allclose(fused[:, 0], layer_norm(product.sum(axis=1)), atol=1e-5)
+
+
+def layer_norm(x):
+    """With initial scale and bias."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + 1e-6)
+
+
+def test_the_documented_source_is_read(tmp_path):
+    raw = samples(tmp_path)
+    read = executed("fedvlr_jax/data/raw/mind.py")["read"]
+    found = read(raw)
+    assert len(found.log.user) == 60
+    assert len(found.log.users) == 10
+    assert np.bincount(found.log.user).tolist() == [6] * 10
+    assert (np.diff(found.log.time) == 60).all()
+    assert found.titles["N3"] == "Golfer 3 wins"
+    assert {path.name for path in found.files} == {"behaviors.tsv", "news.tsv"}
+
+    lines = (raw / "behaviors.tsv").read_text().splitlines()
+    for number, (old, new, words) in enumerate(
+        (("AM", "noon", "the time is"), ("\t", ",", "1 cells"), ("U1", " ", "the user is")), 1
+    ):
+        wrong = [*lines]
+        wrong[1] = wrong[1].replace(old, new)
+        folder = shutil.copytree(raw, tmp_path / str(number))
+        (folder / "behaviors.tsv").write_text("\n".join(wrong) + "\n")
+        with pytest.raises(UserError, match=f"behaviors.tsv, line 2: {words}"):
+            read(folder)
+
+
+def test_the_edits_fit_the_project(tmp_path):
+    copy(tmp_path)
+    extend(tmp_path)
+
+
+def copy(root):
+    for name in ("fedvlr_jax", "experiments"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+
+
+@pytest.mark.slow
+def test_an_extended_project_trains(tmp_path):
+    copy(tmp_path)
+    extend(tmp_path)
+    script = "\n".join(block.text for block in blocks(PAGE, "sh"))
+    in_shell(script, tmp_path, pythonpath=tmp_path)
+    for run in ("fedmf", "lowrank", "mind"):
+        assert (tmp_path / "runs" / run / "summary.json").is_file()
+    assert "Golfer 3 wins" in (tmp_path / "data" / "mind" / "items.csv").read_text()
