@@ -274,6 +274,17 @@ class Config:
         Raises:
             UserError: an unknown name, a value of the wrong type or out of its range, or settings
                 that contradict each other.
+
+        Example:
+            >>> config = Config.of(variant="mlp", clients=100, rounds=20)
+            >>> config.method.variant, config.data.items, config.schedule.rounds
+            ('mlp', 2000, 20)
+            >>> Config.of(views="image,text").method.views
+            ('image', 'text')
+            >>> Config.of(rounds=0)
+            Traceback (most recent call last):
+            ...
+            fedvlr_jax.errors.UserError: --rounds=0: expected a whole number from 1 to 2147483647
         """
         unknown = sorted(set(settings) - set(leaves()))
         if unknown:

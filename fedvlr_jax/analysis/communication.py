@@ -21,6 +21,13 @@ class Protocol:
         pool: items of a client's pool of negatives, 0 for all that it has not.
         draws: negatives that a client draws per train item and round.
         local: whether clients move copies of what is shared (client mode `local`).
+
+    Example:
+        >>> protocol = Protocol(1676, 3, 64, network=0, gamma=70_016, pool=0, draws=20, local=False)
+        >>> protocol.download_bytes()
+        1287168
+        >>> protocol.touched(np.array([5])).round().tolist()  # by a client with 5 train items
+        [102.0]
     """
 
     n_items: int

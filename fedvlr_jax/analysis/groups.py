@@ -49,7 +49,12 @@ def by_value(
 
 
 def ranges(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
-    """Name, first number and first number beyond (None: no end) of every group, ascending."""
+    """Name, first number and first number beyond (None: no end) of every group, ascending.
+
+    Example:
+        >>> ranges((1, 5))
+        [('0', 0, 1), ('1 to 4', 1, 5), ('5 and more', 5, None)]
+    """
     found = []
     for low, high in itertools.pairwise([0, *edges, None]):
         name = f"{low} and more"

@@ -22,6 +22,14 @@ def from_ranks(
 
     Returns:
         `hr@10` .. `ndcg@50`, None for a group without clients (never NaN, so that it is JSON).
+
+    Example:
+        >>> ranks = np.array([0, 12, 99, -1])
+        >>> found = from_ranks(ranks, warm=np.array([True, True, False, False]))
+        >>> round(found["hr@10"], 1), round(found["hr@20"], 1)  # of the three with an item
+        (33.3, 66.7)
+        >>> round(found["warm/ndcg@50"], 1), found["cold/hr@50"]
+        (63.1, 0.0)
     """
     has = ranks >= 0
     groups = {"": has, "warm/": has & warm, "cold/": has & ~warm}
@@ -42,7 +50,12 @@ def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
 
 
 def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*shape"]:
-    """NDCG@cutoff, from 0 to 1, of every rank: with one relevant item the ideal DCG is 1."""
+    """NDCG@cutoff, from 0 to 1, of every rank: with one relevant item the ideal DCG is 1.
+
+    Example:
+        >>> gains(np.array([0, 1, 9, 50]), cutoff=50).round(2).tolist()
+        [1.0, 0.63, 0.29, 0.0]
+    """
     return np.where(ranks < cutoff, 1 / np.log2(ranks + 2.0), 0)
 
 

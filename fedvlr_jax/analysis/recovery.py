@@ -22,6 +22,12 @@ def correlation(
     Returns:
         The correlation of the differences image - text over clients, from -1 to 1; None where there
         are fewer than three clients, or where one of the differences is the same for all.
+
+    Example:
+        >>> preference = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+        >>> reliance = np.array([[0.6, 0.2, 0.2], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
+        >>> round(correlation(preference, reliance), 2)
+        1.0
     """
     image, text = MODALITIES.index("image"), MODALITIES.index("text")
     planted, learned = (x[:, image] - x[:, text] for x in (preference, reliance))

@@ -32,7 +32,13 @@ class RouterSummary:
 
 
 def summarize(views: tuple[str, ...], weights: Float[np.ndarray, "clients views"]) -> RouterSummary:
-    """Mean and spread of the view weights over clients."""
+    """Mean and spread of the view weights over clients.
+
+    Example:
+        >>> weights = np.array([[0.75, 0.25], [0.25, 0.75]])
+        >>> summarize(("image", "text"), weights).sentence()
+        'routers: image 0.50 (sd 0.25), text 0.50 (sd 0.25)'
+    """
 
     def by_view(numbers: Float[np.ndarray, " views"]) -> dict[str, float]:
         return {v: round(float(x), 4) for v, x in zip(views, numbers, strict=True)}

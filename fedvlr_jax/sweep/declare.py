@@ -40,6 +40,12 @@ def axes(lines: Sequence[str]) -> Axes:
 
     Raises:
         UserError: a line that is no axis of a known setting, or two of one setting.
+
+    Example:
+        >>> axes(["variant=fedvlr,mlp", "server_lr=log:1e-4:1e-1:4"])
+        {'variant': ('fedvlr', 'mlp'), 'server_lr': (0.0001, 0.001, 0.01, 0.1)}
+        >>> axes(["views=sum,mlp,gate|image,text"])
+        {'views': ('sum,mlp,gate', 'image,text')}
     """
     return {
         name: _values(SWEEP.where(f"{name}={text}"), name, text)

@@ -50,7 +50,16 @@ class Raw:
 
 
 class LogBuilder:
-    """Collects events one by one in compact arrays."""
+    """Collects events one by one in compact arrays.
+
+    Example:
+        >>> builder = LogBuilder()
+        >>> builder.add("ann", "lamp", 10.0)
+        >>> builder.add("bob", "lamp", 20.0)
+        >>> log = builder.log()
+        >>> log.users, log.items, log.user.tolist()
+        (['ann', 'bob'], ['lamp'], [0, 1])
+    """
 
     def __init__(self) -> None:
         self._users: dict[str, int] = {}
