@@ -45,6 +45,11 @@ def on_post_page(output: str, **_: Any) -> str:
     return output.replace(_FETCHED, _OWN)
 
 
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Likewise on the page for what is not there."""
+    return on_post_page(output_content)
+
+
 def in_site(link: str) -> str:
     """A link of the repository as one of the site."""
     if "://" in link:

@@ -49,7 +49,7 @@ def in_shell(script, folder, pythonpath=ROOT):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=3600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout, done.stderr
