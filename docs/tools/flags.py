@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[1] / "flags.md"
 PROGRAMS = (
     "experiments.train",
     "experiments.sweep",
+    "experiments.search",
     "experiments.compare",
     "experiments.paper",
     "experiments.preference_recovery",
@@ -31,7 +32,7 @@ _HEAD = """\
 <!-- Made by python -m docs.tools.flags; do not edit. -->
 
 Every flag of every program, made from their definitions; `--help` of a program prints its own.
-A flag is given once, as `--rounds=20` or `--rounds 20`; only `--sweep` may stand more than once.
+A flag is given once, as `--rounds=20` or `--rounds 20`; only `--sweep` and `--search` may stand more than once.
 One that is yes or no is given as `--dry_run` or `--nodry_run`. In Python a setting has the name of
 its flag: `fedvlr_jax.Config.of(rounds=20)`.
 """
