@@ -33,8 +33,8 @@ _HEAD = """\
 
 Every flag of every program, made from their definitions; `--help` of a program prints its own.
 A flag is given once, as `--rounds=20` or `--rounds 20`; only `--sweep` and `--search` may stand
-more than once. One that is yes or no is given as `--dry_run` or `--nodry_run`. In Python a setting has
-the name of its flag: `fedvlr_jax.Config.of(rounds=20)`.
+more than once. One that is yes or no is given as `--dry_run` or `--nodry_run`. In Python a setting
+has the name of its flag: `fedvlr_jax.Config.of(rounds=20)`.
 """
 _SETTINGS = """\
 These are the leaves of `fedvlr_jax.Config`. `experiments.train` takes all of them; what another
