@@ -152,5 +152,5 @@ def sections(tables: dict[str, pd.DataFrame], folder: Path) -> list[Section]:
         table, best, apart = None if name in _LONG else tables[name], (), None
         if name == "accuracy":
             best, apart = ("warm/hr@50", "warm/ndcg@50"), table["variant"] == "centralized"
-        found.append(Section(title, text, table, drawn, best, apart))
+        found.append(Section(title, text, table, drawn, best=best, apart=apart))
     return found
