@@ -41,6 +41,7 @@ def searched(tmp_path_factory):
     return out, done.stdout
 
 
+@pytest.mark.slow
 def test_a_search_writes_a_table_a_picture_and_the_best_settings(searched):
     out, said = searched
     table = pd.read_csv(out / "trials.csv")
@@ -58,6 +59,7 @@ def test_a_search_writes_a_table_a_picture_and_the_best_settings(searched):
     assert f"--server_lr={best['server_lr']}" in shlex.split(command)
 
 
+@pytest.mark.slow
 def test_what_is_pruned_leaves_its_run_in_order(searched):
     out, _ = searched
     table = pd.read_csv(out / "trials.csv")
@@ -80,6 +82,7 @@ def test_what_is_pruned_leaves_its_run_in_order(searched):
     assert (folder / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_the_best_settings(searched, capsys):
     out, _ = searched
     code, said, _ = programs.in_process(
@@ -92,6 +95,7 @@ def test_a_sweep_takes_the_best_settings(searched, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_search_does_nothing_again(searched, capsys):
     out, said = searched
     before = table_of(out)

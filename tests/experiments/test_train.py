@@ -67,6 +67,7 @@ def test_a_run_from_the_command_line(tmp_path):
     assert json.loads((out / "config.json").read_text())["clients"] == 30
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
     command = [
         *(sys.executable, "-m", "experiments.train", *SMALL, "--rounds=1000", "--eval_every=1"),
@@ -93,7 +94,7 @@ def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
 
 def test_quiet_prints_the_result_only(tmp_path, capsys):
     code, printed, complaint = programs.in_process(
-        train, capsys, *SMALL, "--rounds=2", "--quiet", f"--out={tmp_path / 'run'}"
+        train, capsys, *SMALL, "--rounds=2", "--variant=id", "--quiet", f"--out={tmp_path / 'run'}"
     )
     assert code == 0
     assert complaint == ""

@@ -40,15 +40,18 @@ def evaluated(simulation, state):
     return [np.asarray(x)[: simulation.n_clients] for x in run(state)]
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+RANKED = [
+    *(("fedvlr", "fedavg"), ("id", "fedavg"), ("vbpr", "fedncf")),
+    *(("fedvlr", "fedrap"), ("mlp", "pfedrec")),
+]
+
+
 @pytest.mark.parametrize(
-    ("variant", "backbone"),
-    [
-        ("fedvlr", "fedavg"),
-        ("id", "fedavg"),
-        ("vbpr", "fedncf"),
-        ("fedvlr", "fedrap"),
-        ("mlp", "pfedrec"),
+    ("variant", "backbone", "devices"),
+    [(*names, (8, 1)[k % 2]) for k, names in enumerate(RANKED)]
+    + [
+        pytest.param(*names, (1, 8)[k % 2], marks=pytest.mark.slow)
+        for k, names in enumerate(RANKED)
     ],
 )
 def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone):

@@ -61,13 +61,12 @@ SETTINGS = {
 }
 
 
-SLOW = ("network", "own rows, local", "clipped", "late")
+SLOW = ("everybody", "network", "own rows, local", "clipped", "late")
 
 
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [("everybody", 1), ("cohorts", 4)]
-    + [pytest.param(name, 1, marks=pytest.mark.slow) for name in SLOW],
+    [("cohorts", 4)] + [pytest.param(name, 1, marks=pytest.mark.slow) for name in SLOW],
 )
 def test_runs_together_are_runs_alone(tmp_path, name, devices):
     settings = SETTINGS[name]
@@ -103,6 +102,7 @@ def test_runs_that_are_stopped_go_on(tmp_path):
         check_equal(found, expected, config)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_done_again(tmp_path):
     configs = [worlds.config(seed=seed) for seed in (0, 1, 2)]
     train(configs[1], tmp_path / "1", dataset=DATA)

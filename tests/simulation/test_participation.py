@@ -67,7 +67,10 @@ def test_a_round_without_anybody_changes_nothing():
     assert int(after.diverged) == -1
 
 
-@pytest.mark.parametrize("mode", ["accumulate", "local"])
+MODES = ["accumulate", pytest.param("local", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_what_is_late_is_added_to_the_next_round(mode):
     settings = {"server_optimizer": "sgd", "server_lr": 0.5, "client_mode": mode, "devices": 1}
     simulation = worlds.simulation(late=0.4, **settings)
@@ -148,7 +151,7 @@ def test_availability_weighs_the_draw_of_a_cohort():
     assert (several.sum(axis=1) == 4).all()
 
 
-@pytest.mark.parametrize("mode", ["accumulate", "local"])
+@pytest.mark.parametrize("mode", MODES)
 def test_clipping_beyond_every_norm_changes_nothing(mode):
     plain = worlds.simulation(backbone="fcf", client_mode=mode)
     wide = worlds.simulation(backbone="fcf", client_mode=mode, clip_norm=1e6)

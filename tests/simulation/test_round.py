@@ -134,7 +134,8 @@ LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", 
 
 @pytest.mark.parametrize(
     ("devices", "settings", "lengths"),
-    [(1, x, worlds.LENGTHS) for x in PLAIN]
+    [pytest.param(1, x, worlds.LENGTHS, marks=pytest.mark.slow) for x in PLAIN[:4]]
+    + [(1, x, worlds.LENGTHS) for x in PLAIN[4:]]
     # The oracle compiles anew for every length.
     + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in PLAIN[:4]]
     + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS],

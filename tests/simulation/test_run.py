@@ -154,6 +154,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, data, whole, calls):
     assert_same_outcome(out, whole.out)
 
 
+@pytest.mark.slow
 def test_what_is_late_survives_a_kill(tmp_path, data):
     config = worlds.config(**SETTINGS, late=0.5)
     fedvlr_jax.train(config, tmp_path / "whole", dataset=data)

@@ -30,7 +30,11 @@ def private(trainer, client):
 
 @pytest.mark.parametrize(
     ("devices", "cohort", "wave", "memory", "late"),
-    [(1, 0, 4, 1, 0.4), (8, 9, 9, 10**6, 0.0), (3, 9, 6, 1, 0.0)],
+    [
+        (3, 9, 6, 1, 0.4),
+        pytest.param(1, 0, 4, 1, 0.0, marks=pytest.mark.slow),
+        pytest.param(8, 9, 9, 10**6, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, late, tmp_path):
     simulation = worlds.simulation(cohort=cohort, devices=devices, late=late)
