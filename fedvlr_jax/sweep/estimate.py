@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedvlr_jax import data as data_sets
 from fedvlr_jax.config import Config
+from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import fit, trainers
 from fedvlr_jax.simulation.simulation import Simulation, build, program_of
@@ -39,14 +39,18 @@ class _Timed:
     evaluation: float
 
 
-def memory_of(config: Config) -> int:
+def memory_of(config: Config, kept: Kept) -> int:
     """Bytes of memory that a run takes at most, about (see `simulation.fit.run_bytes`).
+
+    Args:
+        config: of the run.
+        kept: the data set that was used last.
 
     Raises:
         UserError: bad data, or more devices wanted than there are.
     """
-    small = _small(config)
-    return fit.run_bytes(*_built(small), _clients(config))
+    # Synthetic populations have as many clients as they are told to.
+    return fit.run_bytes(*_built(_small(config), kept), config.data.clients)
 
 
 def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[str, Estimate]:
@@ -59,15 +63,19 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
     Raises:
         UserError: bad data, or a run that cannot fit.
     """
+    kept = Kept()
     timed: dict[Config, _Timed] = {}
+    sizes: dict[Config, int] = {}
     found = {}
     for name, config in runs.items():
-        small = _small(config)
+        small, whole = _small(config), program_of(config)
         key = program_of(small)
         if key not in timed:
             tell(f"timing {_ROUNDS} rounds like those of {name}")
-            timed[key] = _time(small)
-        found[name] = Estimate(_seconds(config, small, timed[key]), memory_of(config))
+            timed[key] = _time(small, kept)
+        if whole not in sizes:
+            sizes[whole] = memory_of(config, kept)
+        found[name] = Estimate(_seconds(config, small, timed[key]), sizes[whole])
     return found
 
 
@@ -77,21 +85,17 @@ def refuse_what_cannot_fit(runs: Mapping[str, Config], most: float) -> None:
     Raises:
         UserError: the first such run, what it takes, and what would help.
     """
+    kept = Kept()
     known: dict[Config, int] = {}
     for name, config in runs.items():
         key = program_of(config)
         if key not in known:
-            known[key] = memory_of(config)
+            known[key] = memory_of(config, kept)
         if known[key] > 1e9 * most:
             raise UserError(
                 f"--max_memory={most:g}: {name} takes about {known[key] / 1e9:.1f} GB, expected "
                 "fewer clients or items, a smaller --dim, or more memory"
             )
-
-
-def _clients(config: Config) -> int | None:
-    """The clients of a synthetic population, None where the data brings its own."""
-    return config.data.clients
 
 
 def _small(config: Config) -> Config:
@@ -110,15 +114,15 @@ def _small(config: Config) -> Config:
     )
 
 
-def _built(config: Config) -> tuple[Simulation, bool]:
+def _built(config: Config, kept: Kept) -> tuple[Simulation, bool]:
     """The simulation, and whether private states are on the devices."""
-    simulation = build(config, data_sets.load(config))
+    simulation = build(config, kept.load(config))
     return simulation, trainers.place_of_states(config, simulation) == "device"
 
 
-def _time(config: Config) -> _Timed:
+def _time(config: Config, kept: Kept) -> _Timed:
     begun = time.perf_counter()
-    simulation, _ = _built(config)
+    simulation, _ = _built(config, kept)
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainers.create([config], simulation, Path(folder))
         trainer.compile()

@@ -32,12 +32,12 @@ def test_runs_of_one_program_are_timed_once():
 def test_large_populations_are_timed_by_small_ones(monkeypatch):
     timed = []
 
-    def time(small):
+    def time(small, _):
         timed.append((small.data.clients, small.method.cohort, small.schedule.eval_clients))
         return estimate._Timed(start=10.0, round=0.1, evaluation=0.5)
 
     monkeypatch.setattr(estimate, "_time", time)
-    monkeypatch.setattr(estimate, "memory_of", lambda _: 1)
+    monkeypatch.setattr(estimate, "memory_of", lambda *_: 1)
     runs = {
         "all": config(clients=50_000),
         "cohort": config(clients=50_000, cohort=2000, eval_clients=100),
@@ -50,7 +50,7 @@ def test_large_populations_are_timed_by_small_ones(monkeypatch):
 
 
 def test_memory_grows_with_the_clients():
-    few, many = (estimate.memory_of(config(clients=n)) for n in (10_000, 110_000))
+    few, many = (estimate.memory_of(config(clients=n), data.Kept()) for n in (10_000, 110_000))
     private = (many - few) / 100_000
     of_a_client = 8 * config_numbers()
     assert of_a_client < private < 3 * of_a_client + 4000
@@ -65,7 +65,7 @@ def config_numbers():
 
 def test_the_first_run_that_cannot_fit_is_named(monkeypatch):
     sizes = {10: 1e9, 20: 5e9}
-    monkeypatch.setattr(estimate, "memory_of", lambda c: int(sizes[c.data.clients]))
+    monkeypatch.setattr(estimate, "memory_of", lambda c, _: int(sizes[c.data.clients]))
     runs = {f"clients={n}": config(clients=n) for n in sizes}
     estimate.refuse_what_cannot_fit(runs, 5.1)
     with pytest.raises(UserError, match=r"--max_memory=4: clients=20 takes about 5\.0 GB"):
