@@ -1,5 +1,6 @@
 """Files or a generator in, a `Dataset` out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,17 +30,21 @@ def load(config: Config) -> Dataset:
             data.preference_concentration,
             data.data_seed,
         )
-    found = read_folder(Path(data.data), needs_content=config.method.variant != "id")
+    found = read_folder(Path(data.data), _needs_content(config))
     own = together.own_clients(found.interactions.n_clients)
     return replace(found, interactions=found.interactions.only(own))
 
 
+def _needs_content(config: Config) -> bool:
+    """Whether a folder without features will not do."""
+    return config.data.data != "synthetic" and config.method.variant != "id"
+
+
 class Kept:
-    """The data set that was used last; the next run of many often has the same."""
+    """The data sets that were used last; the next run of many often has the same."""
 
     def __init__(self) -> None:
-        self._config: DataConfig | None = None
-        self._dataset: Dataset | None = None
+        self._kept: dict[tuple[DataConfig, bool], Dataset] = {}
 
     def load(self, config: Config) -> Dataset:
         """The data of a configuration.
@@ -47,8 +52,18 @@ class Kept:
         Raises:
             UserError: as in `load`.
         """
-        if self._config != config.data:
-            self._dataset = None  # lets go of it before the next one comes
-            self._dataset = load(config)
-            self._config = config.data
-        return self._dataset
+        return self.load_all([config])[0]
+
+    def load_all(self, configs: Sequence[Config]) -> list[Dataset]:
+        """The data of every configuration, in order, equal ones loaded once.
+
+        Raises:
+            UserError: as in `load`.
+        """
+        wanted = [(config.data, _needs_content(config)) for config in configs]
+        # Lets go of the others before more come.
+        self._kept = {key: found for key, found in self._kept.items() if key in wanted}
+        for key, config in zip(wanted, configs, strict=True):
+            if key not in self._kept:
+                self._kept[key] = load(config)
+        return [self._kept[key] for key in wanted]

@@ -52,7 +52,7 @@ def run_bytes(simulation: Simulation, resident: bool, clients: int | None = None
         resident: whether the devices hold all private states.
         clients: how many there really are, None for as many as the simulation has.
     """
-    federation, data = simulation.federation, simulation.interactions
+    federation, data = simulation.federation, simulation.interactions[0]
     clients = clients or federation.n_clients
     whole = dataclasses.replace(federation, n_clients=clients)
     devices = federation.mesh.devices.size

@@ -6,6 +6,7 @@ compressed (CSR) on the device and are padded only in the chunk that is being tr
 width of its length's bucket.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from fedvlr_jax.client.model import ClientData
 from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.data.types import Interactions
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.mesh import split
+from fedvlr_jax.simulation.mesh import by_run_and_client, split
 
 NO_ITEM = NO_CLIENT = -1
 # A bucket costs seconds of compilation. A place costs microseconds of a round, and a fiftieth of
@@ -91,8 +92,7 @@ def place(
     """
     real = clients >= 0
     ids = clients[real]
-    length = np.zeros(clients.shape, np.int32)
-    length[real] = interactions.lengths[ids]
+    length = _lengths(interactions, clients)
     offset = np.cumsum(length, axis=1, dtype=np.int64) - length
     used = length.sum(axis=1)
     n_rows, n_places = clients.shape[1], max(room, int(used.max()), 1)
@@ -116,6 +116,32 @@ def place(
         *(split(mesh, (n_rows,), values.__getitem__) for values in rows),
         items=split(mesh, (n_places,), items),
     )
+
+
+def place_by_run(
+    populations: Sequence[Interactions], clients: Int[np.ndarray, "devices rows"], mesh: Mesh
+) -> Population:
+    """As `place`, where every run has data of its own; stacked by run.
+
+    Args:
+        populations: every run's data, of the same clients and items; of one process.
+        clients: as in `place`.
+        mesh: the devices.
+    """
+    room = max(int(_lengths(data, clients).sum(axis=1).max()) for data in populations)
+    placed = jax.device_get([place(data, clients, mesh, room) for data in populations])
+    stacked = jax.tree.map(lambda *runs: np.stack(runs), *placed)
+    return jax.device_put(stacked, by_run_and_client(mesh))
+
+
+def _lengths(
+    interactions: Interactions, clients: Int[np.ndarray, "devices rows"]
+) -> Int[np.ndarray, "devices rows"]:
+    """Number of train items in every row, 0 where there is no client."""
+    length = np.zeros(clients.shape, np.int32)
+    real = clients >= 0
+    length[real] = interactions.lengths[clients[real]]
+    return length
 
 
 def histories(

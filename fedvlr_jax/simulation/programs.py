@@ -29,7 +29,8 @@ class Programs:
     `ranks`: state, population, features, target -> every client's rank.
     `rankings`: state, population, features -> every client's tastes, and what views are made of.
 
-    Of several runs state and rates are stacked by run, and so is what comes out.
+    Of several runs state and rates are stacked by run, the population if each has its own, and so
+    is what comes out.
     """
 
     round: Compiled
@@ -87,9 +88,10 @@ def _compile(
             axes = tuple(0 if x else None for x in stacked)
             return jax.vmap(function, in_axes=axes, spmd_axis_name=RUNS)
 
-        federated_round = together(federated_round, True, False, False, True)
-        ranks = together(ranks, True, False, False, False)
-        rankings = together(rankings, True, False, False)
+        by_run = population.client.ndim > 1
+        federated_round = together(federated_round, True, by_run, False, True)
+        ranks = together(ranks, True, by_run, False, by_run)
+        rankings = together(rankings, True, by_run, False)
     step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
     step = step.lower(state, population, features, rates).compile()
     ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()

@@ -73,7 +73,8 @@ def train(
         Stopped: the reporter wanted to stop.
     """
     out = default_out(config) if out is None else Path(out)
-    (found,) = train_together([config], [out], [reporter or Silent()], dataset)
+    datasets = None if dataset is None else [dataset]
+    (found,) = train_together([config], [out], [reporter or Silent()], datasets)
     if isinstance(found, DivergedError):
         raise found
     return found
@@ -83,7 +84,7 @@ def train_together(
     configs: Sequence[Config],
     outs: Sequence[Path],
     reporters: Sequence[Reporter],
-    dataset: Dataset | None = None,
+    datasets: Sequence[Dataset] | None = None,
 ) -> list[Result | DivergedError]:
     """Train federations in one program (simulation/lanes.py), each as `train` would.
 
@@ -91,7 +92,7 @@ def train_together(
         configs: equal but for what is traced (`simulation.program_of`).
         outs: a folder for each, see `train`.
         reporters: each is told about one run; the first one about the rounds of all.
-        dataset: the data of all of them, if it is loaded already.
+        datasets: the data of each, if it is loaded already; data that is the same is one object.
 
     Returns:
         For each, in order, its result, or why it diverged.
@@ -105,38 +106,49 @@ def train_together(
     memory.reset_peak()
     reporters = [reporter if together.is_first() else Silent() for reporter in reporters]
     together.check_same("settings", json.dumps([[c.flat() for c in configs], *map(str, outs)]))
-    dataset = dataset or data_sets.load(configs[0])
-    for config in configs:
+    datasets = datasets or data_sets.Kept().load_all(configs)
+    pairs = list(zip(configs, datasets, strict=True))
+    for config, dataset in pairs:
         check_population(config, dataset.interactions.n_clients)
-    for note in dataset.notes:
+    for note in datasets[0].notes:
         reporters[0].note(note)
     data_seconds = time.perf_counter() - start
-    simulation = build(configs[0], dataset, configs[1:])
-    for config in configs:
+    simulation = build(*pairs[0], pairs[1:])
+    for config, dataset in pairs:
         _check_sample(config, dataset, simulation)
     where = {
         "devices": simulation.federation.mesh.devices.size,
         "private_state": trainers.place_of_states(configs[0], simulation),
-        "data_fingerprint": dataset.fingerprint(),
     }
-    together.check_same("data", where["data_fingerprint"])
+    fingerprints = _fingerprints(datasets)
+    together.check_same("data", " ".join(fingerprints))
     found: dict[int, Result | DivergedError] = {}
     resident = where["private_state"] == "device"
     with contextlib.ExitStack() as claims:
         for number, (config, out) in enumerate(zip(configs, outs, strict=True)):
-            claims.enter_context(folder.claimed(out, config.flat() | where))
+            record = config.flat() | where | {"data_fingerprint": fingerprints[number]}
+            claims.enter_context(folder.claimed(out, record))
             summary = folder.finished_summary(out, config.schedule.rounds)
             if summary is not None:
                 reporters[number].note(f"{out}: this run is finished, nothing to do")
                 found[number] = Result(summary, out)
         if len(found) < len(configs):
             runs = [
-                Course(config, dataset, simulation, out, reporter, start, data_seconds)
-                for config, out, reporter in zip(configs, outs, reporters, strict=True)
+                Course(*pair, simulation, out, reporter, start, data_seconds)
+                for pair, out, reporter in zip(pairs, outs, reporters, strict=True)
             ]
             with fit.explained(simulation.federation, resident):
                 found |= _trained(runs, set(found))
     return [found[k] for k in range(len(configs))]
+
+
+def _fingerprints(datasets: Sequence[Dataset]) -> list[str]:
+    """Of every data set, in order; of one that is there several times found once."""
+    found: dict[int, str] = {}
+    for dataset in datasets:
+        if id(dataset) not in found:
+            found[id(dataset)] = dataset.fingerprint()
+    return [found[id(dataset)] for dataset in datasets]
 
 
 def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:

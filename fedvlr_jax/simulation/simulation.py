@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
+from jaxtyping import Array, Int, UInt32
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
@@ -42,6 +43,7 @@ from fedvlr_jax.simulation.population import (
     in_order,
     make_buckets,
     place,
+    place_by_run,
     worthwhile_widths,
 )
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
@@ -60,23 +62,28 @@ class Simulation:
     Attributes:
         federation: static part of training.
         evaluation: static part of evaluation.
-        interactions: every client's data, on the host.
+        interactions: every client's data, on the host; one for all runs, or one for each.
         features: frozen features, each device with a block of items.
         rates: learning rates, on every device; of runs that train together, stacked by run.
     """
 
     federation: Federation
     evaluation: Evaluation
-    interactions: Interactions
+    interactions: tuple[Interactions, ...]
     features: Features
     rates: Rates
 
     @functools.cached_property
     def population(self) -> Population:
-        """Every client's data, on the devices from the first use on."""
+        """Every client's data, on the devices from the first use on.
+
+        Where every run has data of its own it is stacked by run.
+        """
         mesh = self.federation.mesh
         clients = in_order(self.n_clients, blocks(mesh))
-        return place(self.interactions, clients, mesh)
+        if len(self.interactions) > 1:
+            return place_by_run(self.interactions, clients, mesh)
+        return place(*self.interactions, clients, mesh)
 
     @property
     def n_clients(self) -> int:
@@ -90,35 +97,43 @@ class Simulation:
 
     def initial_state(self, seed: int) -> FederationState:
         """The state before the first round of a run alone, on the devices."""
-        words = copied(self.federation.mesh, keys.from_seed(seed))
-        return _initialize(self.federation)(self.features, self.population, words)
+        return self._initialized(copied(self.federation.mesh, keys.from_seed(seed)))
 
     def initial_states(self, seeds: Sequence[int]) -> FederationState:
         """The states before the first round of runs that train together, stacked by run."""
         words = np.stack([jax.device_get(keys.from_seed(seed)) for seed in seeds])
-        words = jax.device_put(words, by_run(self.federation.mesh))
-        return _initialize(self.federation)(self.features, self.population, words)
+        return self._initialized(jax.device_put(words, by_run(self.federation.mesh)))
+
+    def _initialized(self, words: UInt32[Array, "*runs words"]) -> FederationState:
+        initialize = _initialize(self.federation, len(self.interactions) > 1)
+        return initialize(self.features, self.population, words)
 
 
-def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Simulation:
+def build(
+    config: Config, dataset: Dataset, others: Sequence[tuple[Config, Dataset]] = ()
+) -> Simulation:
     """Put a data set on the devices and fix everything static.
 
     Args:
         config: of the run.
         dataset: the data that it names.
-        others: of runs that train together with it, equal to it but for what is traced
-            (`program_of`).
+        others: runs that train together with it, with their data; equal to it but for what is
+            traced (`program_of`).
 
     Raises:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
     """
     runs = 1 + len(others)
     method, data = config.method, dataset.interactions
+    interactions = (data,)
+    if any(other is not dataset for _, other in others):
+        interactions += tuple(other.interactions for _, other in others)
+    lengths = np.concatenate([one.lengths for one in interactions])
     catalogue = _catalogue(config.method, dataset)
     views = _views(config.method, dataset.name, catalogue)
     mesh = make_mesh(config.execution.devices, runs)
     part = config.participation
-    model = _model(method, views, data, equal=part.clip_norm > 0)
+    model = _model(method, views, data.n_items, lengths, equal=part.clip_norm > 0)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
     floats = floats * mesh.shape[RUNS] // runs  # what one run may have of a device's
     row = len(views) * method.dim
@@ -153,7 +168,7 @@ def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Si
         skew=part.availability_skew,
         late=part.late > 0,
         buckets=make_buckets(
-            _widths(config, data, method.cohort, TRAINING_PLACES),
+            _widths(config, lengths, method.cohort / data.n_clients, TRAINING_PLACES),
             training_chunks,
             *floats_of_a_client,
         ),
@@ -168,7 +183,9 @@ def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Si
         n_items=data.n_items,
         sample=config.schedule.eval_clients,
         buckets=make_buckets(
-            _widths(config, data, config.schedule.eval_clients, EVALUATION_PLACES),
+            _widths(
+                config, lengths, config.schedule.eval_clients / data.n_clients, EVALUATION_PLACES
+            ),
             evaluation_chunks,
             row,
             4 * data.n_items + numbers,
@@ -176,11 +193,12 @@ def build(config: Config, dataset: Dataset, others: Sequence[Config] = ()) -> Si
         mesh=mesh,
     )
     if others:
-        rates = jax.tree.map(lambda *x: np.stack(x), *map(rates_of, (config, *others)))
+        configs = (config, *(other for other, _ in others))
+        rates = jax.tree.map(lambda *x: np.stack(x), *map(rates_of, configs))
         rates = jax.device_put(rates, by_run(mesh))
     else:
         rates = copied(mesh, rates_of(config))
-    return Simulation(federation, evaluation, data, features, rates)
+    return Simulation(federation, evaluation, interactions, features, rates)
 
 
 _TRACED_RATES = ("server_lr", "network_lr", "client_lr", "router_lr", "own_lr", "shared_lr")
@@ -210,12 +228,16 @@ def rates_of(config: Config) -> Rates:
 def program_of(config: Config) -> Config:
     """The configuration with all that is traced set to the same: equal ones can train together.
 
-    What is `rates_of` a run, its seed and how long it goes on may differ; whether uploads are late,
-    clipped or noisy may not.
+    What is `rates_of` a run, its seed and how long it goes on may differ, and the histories of a
+    generated population by its clients' preferences; whether uploads are late, clipped or noisy may
+    not, nor what has another shape with other histories.
     """
-    part = config.participation
+    part, data = config.participation, config.data
+    if data.preference_concentration is not None and not _pool(config.method):
+        data = dataclasses.replace(data, preference_concentration=1.0)
     return dataclasses.replace(
         config,
+        data=data,
         method=dataclasses.replace(config.method, **dict.fromkeys(_TRACED_RATES, 1.0)),
         participation=dataclasses.replace(
             part,
@@ -230,11 +252,19 @@ def program_of(config: Config) -> Config:
     )
 
 
-def _widths(config: Config, data: Interactions, clients: int, worth: int) -> tuple[int, ...]:
-    """Widths that histories are padded to, where so many clients are looked at, 0 for all."""
+def _widths(
+    config: Config, lengths: Int[np.ndarray, " clients"], share: float, worth: int
+) -> tuple[int, ...]:
+    """Widths that histories are padded to, where a share of the clients is looked at, 0 for all."""
     if config.execution.buckets:
-        return bucket_widths(data.lengths, config.execution.buckets)
-    return worthwhile_widths(data.lengths, (clients or data.n_clients) / data.n_clients, worth)
+        return bucket_widths(lengths, config.execution.buckets)
+    return worthwhile_widths(lengths, share or 1.0, worth)
+
+
+def _pool(method: MethodConfig) -> int:
+    """Items of a client's pool of negatives, where there are enough; 0 if it has none."""
+    own_rows = backbones.get(method.backbone).own_rows is not None
+    return method.negative_pool or (_POOL if own_rows else 0)
 
 
 def _catalogue(method: MethodConfig, dataset: Dataset) -> Catalogue:
@@ -275,7 +305,11 @@ def _views(method: MethodConfig, data: str, catalogue: Catalogue) -> tuple[str, 
 
 
 def _model(
-    method: MethodConfig, views: tuple[str, ...], data: Interactions, equal: bool
+    method: MethodConfig,
+    views: tuple[str, ...],
+    n_items: int,
+    lengths: Int[np.ndarray, " clients"],
+    equal: bool,
 ) -> ClientModel:
     """The clients' model; `equal` makes all clients count the same, as clipped ones have to.
 
@@ -285,12 +319,12 @@ def _model(
     backbone = backbones.get(method.backbone)
     if equal:
         backbone = dataclasses.replace(backbone, weight=backbones.equally)
-    most = data.n_items - int(data.lengths.min())
-    pool = method.negative_pool or (_POOL if backbone.own_rows is not None else 0)
-    if pool * data.n_items >= 2**32:  # see client/negatives.py: draw_pool
+    most = n_items - int(lengths.min())
+    pool = _pool(method)
+    if pool * n_items >= 2**32:  # see client/negatives.py: draw_pool
         raise UserError(
-            f"--negative_pool={pool}: expected at most {(2**32 - 1) // data.n_items} with "
-            f"{data.n_items} items"
+            f"--negative_pool={pool}: expected at most {(2**32 - 1) // n_items} with "
+            f"{n_items} items"
         )
     return ClientModel(
         backbone,
@@ -299,7 +333,7 @@ def _model(
         routed=method.variant == "fedvlr",
         fused=method.variant != "vbpr",
         pool=min(pool, most),
-        longest=int(data.lengths.max()),
+        longest=int(lengths.max()),
     )
 
 
@@ -341,7 +375,8 @@ def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Featu
 
 
 @functools.lru_cache(maxsize=4)
-def _initialize(federation: Federation) -> Any:
+def _initialize(federation: Federation, by_run: bool) -> Any:
+    """The program of initial states; `by_run` where every run has data of its own."""
     mesh = federation.mesh
 
     def initial_state(
@@ -350,7 +385,8 @@ def _initialize(federation: Federation) -> Any:
         return round.init_state(federation, features, population, words)
 
     if federation.runs > 1:
-        initial_state = jax.vmap(initial_state, in_axes=(None, None, 0), spmd_axis_name=RUNS)
+        axes = (None, 0 if by_run else None, 0)
+        initial_state = jax.vmap(initial_state, in_axes=axes, spmd_axis_name=RUNS)
     return jax.jit(initial_state, out_shardings=state_shardings(mesh, federation.runs > 1))
 
 

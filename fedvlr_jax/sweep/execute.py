@@ -144,7 +144,7 @@ def _done(
     folders = [out / _RUNS_FOLDER / name for name in group]
     try:
         found = train_together(
-            configs, folders, [told.reporter(name) for name in group], kept.load(configs[0])
+            configs, folders, [told.reporter(name) for name in group], kept.load_all(configs)
         )
     except (UserError, MemoryError) as reason:
         if len(group) > 1:  # one of them may be to blame, or their number

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -14,9 +15,10 @@ from tests import worlds
 DATA = worlds.dataset()
 
 
-def together(configs, folder):
+def together(configs, folder, datasets=None):
     outs = [folder / str(k) for k in range(len(configs))]
-    return train_together(configs, outs, [Silent()] * len(configs), DATA)
+    datasets = datasets or [DATA] * len(configs)
+    return train_together(configs, outs, [Silent()] * len(configs), datasets)
 
 
 def arrays(run, number, config):
@@ -79,6 +81,29 @@ def test_runs_together_are_runs_alone(tmp_path, name, devices):
         check_equal(found, alone, config)
 
 
+@pytest.mark.parametrize(
+    ("settings", "devices"),
+    [
+        ({"cohort": 5}, 4),
+        pytest.param({}, 1, marks=pytest.mark.slow),
+        pytest.param({"backbone": "fedncf", "client_mode": "local"}, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_every_run_may_have_a_population_of_its_own(tmp_path, settings, devices):
+    lengths = [worlds.LENGTHS, tuple(n + 2 for n in worlds.LENGTHS[::-1]), (4,) * 13]
+    datasets = [
+        dataclasses.replace(DATA, interactions=worlds.dataset(lengths=own, seed=seed).interactions)
+        for seed, own in enumerate(lengths)
+    ]
+    configs = [worlds.config(**settings, devices=devices, seed=seed) for seed in (0, 0, 1)]
+    found = together(configs, tmp_path, datasets)
+    for k, (config, data) in enumerate(zip(configs, datasets, strict=True)):
+        check_equal(found[k], train(config, tmp_path / f"alone{k}", dataset=data), config)
+    settings = [json.loads((one.out / "config.json").read_text()) for one in found]
+    kept = [one["data_fingerprint"] for one in settings]
+    assert kept == [data.fingerprint() for data in datasets]
+
+
 def test_runs_go_on_apart_and_together_again(tmp_path):
     short = [worlds.config(seed=seed, rounds=rounds) for seed, rounds in ((0, 2), (1, 3))]
     together(short, tmp_path)
@@ -95,7 +120,7 @@ def test_runs_that_are_stopped_go_on(tmp_path):
     configs = [worlds.config(seed=seed) for seed in (0, 1)]
     outs = [tmp_path / str(k) for k in range(2)]
     with pytest.raises(Stopped, match="after round 3"):
-        train_together(configs, outs, [worlds.StopAfter(3), Silent()], DATA)
+        train_together(configs, outs, [worlds.StopAfter(3), Silent()], [DATA] * 2)
     assert [Checkpoints(out / "checkpoints").rounds()[-1] for out in outs] == [3, 3]
     whole = together(configs, tmp_path / "whole")
     for config, found, expected in zip(configs, together(configs, tmp_path), whole, strict=True):
@@ -142,7 +167,22 @@ def test_what_is_traced_may_differ():
         {"dropout": 0.2},
         {"rounds": 9},
         {"patience": 2},
+        {"preference_concentration": 10.0},
     ):
         assert program_of(worlds.config(**change)) == same, change
-    for change in ({"late": 0.1}, {"clip_norm": 1.0}, {"gradient_noise": 0.1}, {"dim": 4}):
+    for change in (
+        {"late": 0.1},
+        {"clip_norm": 1.0},
+        {"gradient_noise": 0.1},
+        {"dim": 4},
+        {"data_seed": 1},
+    ):
         assert program_of(worlds.config(**change)) != same, change
+
+
+def test_states_that_grow_with_histories_need_the_same_population():
+    for pooled in ({"backbone": "pfedrec"}, {"negative_pool": 20}):
+        few, many = (
+            program_of(worlds.config(**pooled, preference_concentration=c)) for c in (0.1, 10.0)
+        )
+        assert few != many

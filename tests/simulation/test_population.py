@@ -16,6 +16,7 @@ from fedvlr_jax.simulation.population import (
     in_order,
     make_buckets,
     place,
+    place_by_run,
     worthwhile_widths,
 )
 from tests import worlds
@@ -50,6 +51,28 @@ def test_a_bucket_must_save_more_padding_than_it_costs():
     assert worthwhile_widths(many, share=0.01, worth=1000) == (30,)
     lengths = np.arange(1, 10_001) % 100 + 1
     assert worthwhile_widths(lengths, share=1.0, worth=1000) == bucket_widths(lengths, 4)
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_populations_by_run_are_those_of_each_run(devices):
+    runs = [
+        worlds.dataset(lengths=lengths).interactions for lengths in ((3, 1, 9, 2), (5, 12, 1, 1))
+    ]
+    mesh = make_mesh(devices)
+    clients = in_order(4, devices)
+    stacked = place_by_run(runs, clients, mesh)
+    for number, interactions in enumerate(runs):
+        alone = place(interactions, clients, mesh)
+        for name in ("client", "length", "offset", "valid", "test"):
+            np.testing.assert_array_equal(
+                getattr(stacked, name)[number], getattr(alone, name), err_msg=name
+            )
+        # Every device has as much room for items as the run with the most of them needs.
+        ours, theirs = (
+            items.reshape(devices, -1) for items in (stacked.items[number], alone.items)
+        )
+        np.testing.assert_array_equal(ours[:, : theirs.shape[1]], theirs)
+        assert (ours[:, theirs.shape[1] :] == worlds.N_ITEMS).all()
 
 
 @pytest.mark.parametrize("devices", [1, 3, 8])

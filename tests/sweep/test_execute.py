@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from fedvlr_jax import data
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation.run import Result
@@ -63,6 +64,24 @@ def test_runs_that_share_a_program_train_together(tmp_path, trained):
     assert rows["variant=mlp,seed=1"].content["nested"] == {"x": 1}
     assert rows["variant=mlp,seed=1"].content["variant"] == "mlp"
     assert told.tables[-1] == list(sweep())
+
+
+def test_populations_of_other_preferences_train_together_each_on_its_own(tmp_path, monkeypatch):
+    axes = {"preference_concentration": (0.1, 10.0), "seed": (0, 1)}
+    configs = declare.configs({"clients": 20, "rounds": 2}, axes)
+    given = []
+
+    def train_together(_, outs, __, datasets):
+        given.append(dict(zip((out.name for out in outs), datasets, strict=True)))
+        return [Result({"rounds_done": 2}, out) for out in outs]
+
+    monkeypatch.setattr(execute, "train_together", train_together)
+    runs = {declare.run_name(config, axes): config for config in configs}
+    execute.execute(runs, tmp_path, Told(), most=4)
+    (group,) = given
+    for name, config in runs.items():
+        assert group[name].fingerprint() == data.load(config).fingerprint(), name
+    assert len(set(map(id, group.values()))) == 2
 
 
 @pytest.mark.parametrize(("fitting", "sizes"), [(1, [1] * 6), (2, [1, 1, 2, 2]), (9, [3, 3])])

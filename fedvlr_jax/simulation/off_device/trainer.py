@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fedvlr_jax.data.types import Interactions
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
@@ -69,7 +68,7 @@ class OffDevice(Alone):
         federation = simulation.federation
         numbers = federation.training.model.private_numbers()
         self._simulation = simulation
-        self._data: Interactions = simulation.interactions
+        (self._data,) = simulation.interactions
         self._layout: Layout = layout(federation.mesh, self._data.lengths, wave, numbers)
         self._pool = self._make_pool(memory, rounds)
         self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
