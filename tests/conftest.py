@@ -1,6 +1,7 @@
 """Eight virtual devices for every test; what the tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -9,6 +10,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# Tests compile the same small programs again and again; all processes of a session share them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="fedvlr_jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # A thread for everything that may wait for another device, where tests start several programs
 # at once (see fedvlr_jax/processes/cores.py).
 os.environ["NPROC"] = "32"
@@ -32,9 +39,3 @@ def ku() -> Path:
         if place and (root / place / "inter.csv").is_file():
             return root / place
     pytest.skip("the KU data set is not in data/KU (see README: where it is published)")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: one of them begun last would keep the other core waiting."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)

@@ -3,15 +3,12 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli
 
-# Programs that a test starts again and again are compiled once.
-_COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -44,12 +41,10 @@ def in_process(program, capsys, *arguments):
 
 
 def environment(devices=1):
-    """The environment of a user with `devices` virtual devices, who has compiled this before."""
+    """The environment of a user with `devices` virtual devices; compiled programs are shared."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "COV_", "NPROC"))}
     return kept | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
