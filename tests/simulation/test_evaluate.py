@@ -58,7 +58,13 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
     data = worlds.dataset()
     own = backbone in ("fedrap", "pfedrec")
     simulation = worlds.simulation(
-        data, devices=devices, chunk=2, variant=variant, backbone=backbone, negative_pool=9 * own
+        data,
+        devices=devices,
+        chunk=2,
+        buckets=1 + (devices > 1),
+        variant=variant,
+        backbone=backbone,
+        negative_pool=9 * own,
     )
     state = moved(simulation)
     if own:  # every other client has trained

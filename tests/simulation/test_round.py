@@ -144,7 +144,9 @@ LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", 
 def test_round_equals_the_loop_over_clients(devices, settings, lengths):
     data = worlds.dataset(lengths)
     histories = worlds.histories(data)
-    simulation = worlds.simulation(data, devices=devices, chunk=2, **settings)
+    simulation = worlds.simulation(
+        data, devices=devices, chunk=2, buckets=1 + (devices > 1), **settings
+    )
     federation, state = simulation.federation, moved(simulation)
     state = state._replace(round=state.round + 4)
     loss, mean, private, taking_part = one_round(simulation, state)

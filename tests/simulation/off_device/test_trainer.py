@@ -37,7 +37,7 @@ def private(trainer, client):
     ],
 )
 def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, late, tmp_path):
-    simulation = worlds.simulation(cohort=cohort, devices=devices, late=late)
+    simulation = worlds.simulation(cohort=cohort, devices=devices, late=late, buckets=2)
     here = OnDevice(simulation, 3)
     here.compile()
     there = off_device(simulation, tmp_path, wave, memory)
