@@ -69,8 +69,8 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "together",
         0,
-        "Runs trained in one program at most; 0 = one for each core of a CPU, or as many "
-        "as an accelerator's memory allows.",
+        "Runs trained in one program at most; 0 = one on a CPU, or as many as an accelerator's "
+        "memory allows.",
         lower_bound=0,
         flag_values=into,
     )

@@ -83,16 +83,16 @@ def run_bytes(simulation: Simulation, resident: bool, clients: int | None = None
 def runs_together(federation: Federation) -> int:
     """How many runs like this one the devices can train together to some use, at least 1.
 
-    On a CPU one for each core: more need a longer compilation and gain nothing (docs/sweeps.md).
+    On a CPU one, which keeps it busy: more share its time and memory (docs/sweeps.md).
 
     Args:
         federation: of one run.
     """
+    if federation.mesh.devices.flat[0].platform == "cpu":
+        return 1
     room = _SHARE_OF_RUNS * memory.devices_bytes(federation.mesh)
     needed = state_bytes(federation) + chunk_bytes(federation)
-    fitting = max(1, int(room / needed))
-    devices = federation.mesh.devices
-    return min(fitting, devices.size) if devices.flat[0].platform == "cpu" else fitting
+    return max(1, int(room / needed))
 
 
 def check(federation: Federation, resident: bool) -> None:

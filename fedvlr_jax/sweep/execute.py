@@ -61,7 +61,7 @@ def execute(
             return True
         if row.status == FAILED:
             return retry_failed and name not in tried
-        return row.content["rounds"] < runs[name].schedule.rounds
+        return row.content["settings"]["rounds"] < runs[name].schedule.rounds
 
     def left() -> list[str]:
         rows = store.rows()
@@ -155,21 +155,22 @@ def _done(
         found = [reason]
     for name, config, result in zip(group, configs, found, strict=True):
         if isinstance(result, Result):
-            yield name, Row(FINISHED, config.flat() | result.summary)
+            yield name, Row(FINISHED, {"settings": config.flat()} | result.summary)
         else:
             words = str(result) or type(result).__name__
-            yield name, Row(FAILED, config.flat() | {"reason": words})
+            yield name, Row(FAILED, {"settings": config.flat(), "reason": words})
 
 
 def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) -> None:
     """Refuse a folder in which a run of this name had other settings."""
     for name, config in runs.items():
-        row, wanted = rows.get(name), json.loads(json.dumps(config.flat()))
-        for setting, value in wanted.items() if row else ():
-            grown = setting == "rounds" and value >= row.content[setting]
-            if row.content[setting] != value and not grown and setting not in LAYOUT:
+        if name not in rows:
+            continue
+        had, wanted = rows[name].content["settings"], json.loads(json.dumps(config.flat()))
+        for setting, value in wanted.items():
+            grown = setting == "rounds" and value >= had[setting]
+            if had[setting] != value and not grown and setting not in LAYOUT:
                 raise UserError(
                     f"--out={out}: holds another sweep, whose run {name} has --{setting}="
-                    f"{row.content[setting]}, now {value}; expected the same settings or another "
-                    "folder"
+                    f"{had[setting]}, now {value}; expected the same settings or another folder"
                 )

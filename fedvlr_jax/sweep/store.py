@@ -36,7 +36,7 @@ class Row:
 
     Attributes:
         status: `FINISHED` or `FAILED`.
-        content: settings and summary, or settings and `reason`.
+        content: the summary, or the `reason`, and the `settings`.
     """
 
     status: str

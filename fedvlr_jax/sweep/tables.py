@@ -32,7 +32,8 @@ def results(rows: Mapping[str, Row]) -> pd.DataFrame:
     found = []
     for run in sorted(rows):
         flat = {"run": run, "status": rows[run].status, "reason": None}
-        flat |= flattened(rows[run].content)
+        content = dict(rows[run].content)
+        flat |= flattened(content.pop("settings") | content)
         if "data/clients" in flat:
             flat["clients"] = flat["data/clients"]
         found.append(flat)

@@ -42,7 +42,8 @@ def trained(monkeypatch):
         groups.append([out.name for out in outs])
         found = [train_together.fail(out.name, configs) for out in outs]
         return [
-            bad or Result({"rounds_done": config.schedule.rounds, "nested": {"x": 1}}, out)
+            # A summary has a part that is called like a setting.
+            bad or Result({"rounds_done": config.schedule.rounds, "data": {"clients": 20}}, out)
             for bad, config, out in zip(found, configs, outs, strict=True)
         ]
 
@@ -61,8 +62,8 @@ def test_runs_that_share_a_program_train_together(tmp_path, trained):
     assert all(len({name.split(",")[0] for name in group}) == 1 for group in trained.groups)
     assert sorted(name for group in trained.groups for name in group) == sorted(sweep())
     assert dict(told.ends) == dict.fromkeys(sweep(), FINISHED)
-    assert rows["variant=mlp,seed=1"].content["nested"] == {"x": 1}
-    assert rows["variant=mlp,seed=1"].content["variant"] == "mlp"
+    assert rows["variant=mlp,seed=1"].content["data"] == {"clients": 20}
+    assert rows["variant=mlp,seed=1"].content["settings"]["variant"] == "mlp"
     assert told.tables[-1] == list(sweep())
 
 
