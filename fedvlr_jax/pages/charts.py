@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ _COLOURS = ("#1F83C9", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
 _HEIGHT = 400  # pixels
 _OPACITY = 0.18  # of a band
+_GAP = 0.15  # between labels, of an axis
 
 # Of what plotly writes into its elements, what has to follow the page, light or dark.
 STYLE = """
@@ -64,11 +66,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows, with its unit; whether by equal factors; whether zero is in sight."""
+    """What an axis shows, with its unit.
+
+    Attributes:
+        name: and unit.
+        log: whether by equal factors.
+        zero: whether zero is in sight.
+        marks: numbers that have labels, where there is room for them; none leaves that to plotly.
+    """
 
     name: str
     log: bool = False
     zero: bool = False
+    marks: Numbers = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +119,11 @@ def of_lines(
     return Chart(figure, alternative)
 
 
-def of_shares(alternative: str, y: Axis, names: Sequence[str], shares: dict[str, Numbers]) -> Chart:
+def of_shares(
+    alternative: str, x: Axis, y: Axis, names: Sequence[str], shares: dict[str, Numbers]
+) -> Chart:
     """Stacked bars, one for each of `names`, of parts that have a share in each."""
-    figure = go.Figure(layout=_layout(Axis(""), y))
+    figure = go.Figure(layout=_layout(x, y))
     figure.update_layout(barmode="stack")
     figure.update_xaxes(type="category")
     for (part, values), colour in zip(shares.items(), itertools.cycle(_COLOURS)):
@@ -163,6 +175,13 @@ def _band(line: Line, spread: Numbers, colour: str) -> go.Scatter:
     )
 
 
+def _have_room(axis: Axis) -> bool:
+    """Whether labels at an axis's marks do not touch, on a phone either."""
+    places = sorted(math.log(n) if axis.log else n for n in set(axis.marks))
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    return bool(gaps) and min(gaps) >= _GAP * sum(gaps)
+
+
 def _layout(x: Axis, y: Axis) -> go.Layout:
     def axis(of: Axis) -> dict:
         shown = {
@@ -176,6 +195,8 @@ def _layout(x: Axis, y: Axis) -> go.Layout:
         if of.log:
             # 1, 2 and 5 of every power: a narrow range has labels, too.
             shown |= {"dtick": "D2", "tickformat": ",.6~g"}
+        if _have_room(of):
+            shown |= {"tickvals": list(of.marks), "ticktext": [f"{n:,g}" for n in of.marks]}
         if of.zero:
             shown |= {"rangemode": "tozero"}
         return shown

@@ -138,7 +138,8 @@ def _scaling(table: pd.DataFrame, axes: Axes) -> Section | None:
             lines.append(Line(name, *(n.tolist() for n in numbers), spread, style))
         if column == _SCORE:
             lines.append(_popularity(table, x))
-        across = Axis(_X_UNITS.get(x, x), log=counted or _by_factors(axes[x]))
+        log = counted or _by_factors(axes[x])
+        across = Axis(_X_UNITS.get(x, x), log=log, marks=tuple(axes[x]))
         drawn.append(of_lines(f"{title} over {across.name}.", across, axis, lines))
     text = "Bars are 95 % intervals over seeds."
     if slopes:
@@ -215,6 +216,7 @@ def _reliance(table: pd.DataFrame, axes: Axes) -> Section | None:
     labels = [seeds.label(row, names) or "all runs" for _, row in found.iterrows()]
     chart = of_shares(
         "Mean share of image, text and ID in clients' scores.",
+        Axis(", ".join(_X_UNITS.get(name, name) for name in names)),
         Axis("mean share of clients' scores"),
         labels,
         {m: found[m].tolist() for m in shares.values()},

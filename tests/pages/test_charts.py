@@ -20,7 +20,13 @@ def test_charts_are_drawn(tmp_path):
     charts = (
         of_lines("Time.", Axis("clients", log=True), Axis("time (s)", log=True), LINES),
         of_lines("Curves.", Axis("round"), Axis("loss (nats)", zero=True), LINES, bands=True),
-        of_shares("Shares.", Axis("share"), ["a", "b"], {"image": [0.4, 0.3], "id": [0.6, 0.7]}),
+        of_shares(
+            "Shares.",
+            Axis("whose"),
+            Axis("share"),
+            ["a", "b"],
+            {"image": [0.4, 0.3], "id": [0.6, 0.7]},
+        ),
     )
     path = tmp_path / "page.html"
     path.write_text(page("Charts", {}, [Section("One", "", charts=charts)]), encoding="utf-8")
@@ -29,11 +35,27 @@ def test_charts_are_drawn(tmp_path):
     assert text.count('class="trace scatter') == 2 + 3  # two lines; two lines and a band
     assert text.count('class="trace bars"') == 2
     shown = drawn(text)
-    for label in ("clients", "time (s)", "round", "loss (nats)", "share", "one", "two", "image"):
+    for label in (
+        *("clients", "time (s)", "round", "loss (nats)", "whose", "share"),
+        *("one", "two", "image"),
+    ):
         assert label in shown, label
     # Intervals of the first chart: one for each point of one line.
     assert text.count('class="yerror"') == 3
     assert text.count('role="img" aria-label="Time."') == 1
+
+
+def test_labels_stand_where_numbers_are_if_there_is_room():
+    def labels(marks, log):
+        axis = of_lines("x", Axis("x", log=log, marks=marks), Axis("y"), LINES).figure.layout.xaxis
+        return axis.ticktext
+
+    assert labels((100, 1000, 10000), log=True) == ("100", "1,000", "10,000")
+    assert labels((0, 0.25, 0.5), log=False) == ("0", "0.25", "0.5")
+    assert labels((100, 110, 10000), log=True) is None
+    assert labels((1, 10, 100), log=False) is None
+    assert labels((7,), log=True) is None
+    assert labels((), log=False) is None
 
 
 def test_nothing_is_loaded_from_elsewhere():
