@@ -18,7 +18,7 @@ from fedvlr_jax.simulation.simulation import Simulation
 _COPIES_OF_A_CHUNK = 2
 _USABLE = 0.9
 # Of a whole process (measured on W against the peak of its resident size, docs/sweeps.md).
-_PROGRAM = 800_000_000  # Python, its libraries, and compiled programs
+_PROGRAM = 1_100_000_000  # Python, its libraries, and compiled programs
 _COPIES_OF_STATES = 2  # when a checkpoint is read
 _COPIES_OF_DATA = 4
 _COPIES_OF_SHARED = 6  # gradients, the optimizer's state, and what is being changed
