@@ -21,10 +21,10 @@ def runs(tmp_path_factory):
     settings = POPULATION | TRAINING | {"views": "image,text,id", "router_lr": 0.1}
     flags = [f"--{name}={value}" for name, value in settings.items()]
     # A process of its own is compiled as a user's is.
-    done = programs.run("experiments.sweep", *flags, "--variants=id,fedvlr", f"--out={out}")
+    done = programs.run("experiments.sweep", *flags, "--sweep=variant=id,fedvlr", f"--out={out}")
     assert done.returncode == 0, done.stderr
     dataset = data_sets.load(fedvlr_jax.Config.of(**POPULATION))
-    places = {v: out / "runs" / f"clients1500-{v}-seed0" for v in ("id", "fedvlr")}
+    places = {v: next((out / "runs").glob(f"*variant={v},*")) for v in ("id", "fedvlr")}
     return dataset, places
 
 
