@@ -239,8 +239,8 @@ def test_two_processes_share_a_sweep(tmp_path):
     assert len(pd.read_csv(tmp_path / "results.csv")) == len(started) == 6
 
 
-def test_help():
-    done = programs.run("experiments.sweep", "--help")
-    assert done.returncode == 0
+def test_help(capsys):
+    code, said, _ = programs.in_process(sweep, capsys, "--help")
+    assert code == 0
     for name in ("clients", "sweep", "rounds", "seeds", "config", "out"):
-        assert f"--{name}: " in done.stdout
+        assert f"--{name}: " in said

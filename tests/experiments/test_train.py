@@ -134,15 +134,15 @@ def test_mistakes_end_in_one_sentence_and_code_two(tmp_path, capsys, flag, words
     assert not out.exists()
 
 
-def test_bad_data_leaves_nothing_behind(tmp_path):
+def test_bad_data_leaves_nothing_behind(tmp_path, capsys):
     folder = write(tmp_path / "shop")
     np.save(folder / "image_features.npy", np.full((5, 6), np.nan))
     out = tmp_path / "run"
-    done = programs.run("experiments.train", f"--data={folder}", f"--out={out}")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "image_features.npy: row 0 holds NaN" in done.stderr
+    code, said, complaint = programs.in_process(train, capsys, f"--data={folder}", f"--out={out}")
+    assert code == 2
+    assert said == ""
+    assert complaint.count("\n") == 1
+    assert "image_features.npy: row 0 holds NaN" in complaint
     assert not out.exists()
 
 

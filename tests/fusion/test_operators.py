@@ -24,13 +24,12 @@ def test_operators_follow_their_formulas(present):
     fusion = Fusion(names, N_ITEMS, DIM)
     near = np.random.default_rng(1).integers(0, N_ITEMS, (N_ITEMS, 3))
     given = Features(inputs.get("image"), inputs.get("text"), jnp.asarray(near))
-    params = fusion.init(jax.random.key(0), given)
-    params = jax.tree.map(
-        lambda x: x + 0.2 * jax.random.normal(jax.random.key(x.size), x.shape), params
-    )
-    fused = fusion.apply(params, given)
+    params = jax.jit(fusion.init)(jax.random.key(0), given)
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(lambda x: x + 0.2 * rng.standard_normal(x.shape, "f4"), params)
+    fused = jax.jit(fusion.apply)(params, given)
     assert fused.shape == (N_ITEMS, len(names), DIM)
-    expected = oracle.fuse(params, inputs, names, near)
+    expected = jax.jit(lambda p: oracle.fuse(p, inputs, names, near))(params)
     for j in range(len(names)):
         np.testing.assert_allclose(fused[:, j], expected[j], atol=1e-5)
 
@@ -64,15 +63,21 @@ def test_rows_after_the_last_item_change_nothing():
     given = Features(*features("image", "text").values())
     longer = Features(*(jnp.pad(rows, ((0, 3), (0, 0))) for rows in given[:2]))
     fusion = Fusion(("sum", "mlp", "gate", "id"), N_ITEMS, DIM)
-    params = fusion.init(jax.random.key(0), given)
-    again = fusion.init(jax.random.key(0), longer)
+    params = jax.jit(fusion.init)(jax.random.key(0), given)
+    again = jax.jit(fusion.init)(jax.random.key(0), longer)
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    expected, pull_back = jax.vjp(lambda p: fusion.apply(p, given), params)
-    found, pull_back_longer = jax.vjp(lambda p: fusion.apply(p, longer), params)
+
+    @jax.jit
+    def fused_and_gradients(params, given):
+        fused, pull_back = jax.vjp(lambda p: fusion.apply(p, given), params)
+        return fused, pull_back(fused)
+
+    (expected, gradients), (found, others) = (
+        fused_and_gradients(params, rows) for rows in (given, longer)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    gradients = pull_back(expected), pull_back_longer(expected)
-    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (gradients, others)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 

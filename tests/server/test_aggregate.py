@@ -24,7 +24,8 @@ def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone=
         *(jnp.asarray(rng.standard_normal((N_ITEMS, w)), jnp.float32) for w in (6, 5))
     )
     server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer, backbones.get(backbone), DIM)
-    return server, features, aggregate.init(server, features, jax.random.key(1))
+    initial = jax.jit(aggregate.init, static_argnums=0)
+    return server, features, initial(server, features, jax.random.key(1))
 
 
 def test_mean_gradient_equals_per_client_backpropagation():
@@ -41,7 +42,9 @@ def test_mean_gradient_equals_per_client_backpropagation():
     def through_the_fusion(params, u):
         return client_loss(server.fusion.apply(params.fusion, features), u)
 
-    own = [jax.grad(through_the_fusion)(state.params, u) for u in range(5)]
+    own = [
+        jax.jit(jax.grad(through_the_fusion), static_argnums=1)(state.params, u) for u in range(5)
+    ]
     expected = jax.tree.map(
         lambda *g: sum(a * x for a, x in zip(alpha, g, strict=True)) / alpha.sum(), *own
     )

@@ -42,13 +42,17 @@ def direct(folder, pictures):
     def unit(row):
         return np.asarray(row)[0] / np.linalg.norm(row)
 
+    # Titles of one length are compiled once.
+    image_features, text_features = map(
+        jax.jit, (model.get_image_features, model.get_text_features)
+    )
     images = [
-        unit(model.get_image_features(processor(images=p, return_tensors="np")["pixel_values"]))
+        unit(image_features(processor(images=p, return_tensors="np")["pixel_values"]))
         for p in pictures
     ]
     texts = [
         unit(
-            model.get_text_features(
+            text_features(
                 **processor(
                     text=[title],
                     return_tensors="np",
