@@ -1,7 +1,7 @@
 """Whether a run fits into the devices' memory, and what would."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -80,16 +80,17 @@ def run_bytes(simulation: Simulation, resident: bool, clients: int | None = None
     )
 
 
-def runs_together(federation: Federation) -> int:
+def runs_together(build: Callable[[], Federation]) -> int:
     """How many runs like this one the devices can train together to some use, at least 1.
 
     On a CPU one, which keeps it busy: more share its time and memory (docs/sweeps.md).
 
     Args:
-        federation: of one run.
+        build: gives the federation of one run; not called where it does not matter.
     """
-    if federation.mesh.devices.flat[0].platform == "cpu":
+    if jax.default_backend() == "cpu":
         return 1
+    federation = build()
     room = _SHARE_OF_RUNS * memory.devices_bytes(federation.mesh)
     needed = state_bytes(federation) + chunk_bytes(federation)
     return max(1, int(room / needed))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, UInt32
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientModel
-from fedvlr_jax.client.update import ClientRates, LocalTraining
+from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
@@ -47,12 +47,12 @@ from fedvlr_jax.simulation.population import (
     worthwhile_widths,
 )
 from fedvlr_jax.simulation.round import Federation, FederationState, Rates
+from fedvlr_jax.simulation.traced import pool_size, rates_of
 
 # Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
 # for the cache of a CPU core, large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
-_POOL = 256  # items of a pool of negatives, where clients keep vectors of them
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def build(
         config: of the run.
         dataset: the data that it names.
         others: runs that train together with it, with their data; equal to it but for what is
-            traced (`program_of`).
+            traced (simulation/traced.py).
 
     Raises:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
@@ -201,57 +201,6 @@ def build(
     return Simulation(federation, evaluation, interactions, features, rates)
 
 
-_TRACED_RATES = ("server_lr", "network_lr", "client_lr", "router_lr", "own_lr", "shared_lr")
-
-
-def rates_of(config: Config) -> Rates:
-    """The learning rates of a run, and what else is traced."""
-    method, part = config.method, config.participation
-    return Rates(
-        server=aggregate.ServerRates(
-            fusion=np.float32(method.server_lr), network=np.float32(method.network_lr)
-        ),
-        client=ClientRates(
-            head=np.float32(method.client_lr),
-            router=np.float32(method.router_lr),
-            own=np.float32(method.own_lr),
-            shared=np.float32(method.shared_lr),
-            clip=np.float32(part.clip_norm),
-        ),
-        dropout=np.float32(part.dropout),
-        late=np.float32(part.late),
-        noise=np.float32(part.noise_multiplier),
-        gradient_noise=np.float32(part.gradient_noise),
-    )
-
-
-def program_of(config: Config) -> Config:
-    """The configuration with all that is traced set to the same: equal ones can train together.
-
-    What is `rates_of` a run, its seed and how long it goes on may differ, and the histories of a
-    generated population by its clients' preferences; whether uploads are late, clipped or noisy may
-    not, nor what has another shape with other histories.
-    """
-    part, data = config.participation, config.data
-    if data.preference_concentration is not None and not _pool(config.method):
-        data = dataclasses.replace(data, preference_concentration=1.0)
-    return dataclasses.replace(
-        config,
-        data=data,
-        method=dataclasses.replace(config.method, **dict.fromkeys(_TRACED_RATES, 1.0)),
-        participation=dataclasses.replace(
-            part,
-            dropout=0.0,
-            late=0.5 * (part.late > 0),
-            clip_norm=float(part.clip_norm > 0),
-            noise_multiplier=0.0,
-            delta=0.5,
-            gradient_noise=float(part.gradient_noise > 0),
-        ),
-        schedule=dataclasses.replace(config.schedule, rounds=1, patience=0, seed=0),
-    )
-
-
 def _widths(
     config: Config, lengths: Int[np.ndarray, " clients"], share: float, worth: int
 ) -> tuple[int, ...]:
@@ -259,12 +208,6 @@ def _widths(
     if config.execution.buckets:
         return bucket_widths(lengths, config.execution.buckets)
     return worthwhile_widths(lengths, share or 1.0, worth)
-
-
-def _pool(method: MethodConfig) -> int:
-    """Items of a client's pool of negatives, where there are enough; 0 if it has none."""
-    own_rows = backbones.get(method.backbone).own_rows is not None
-    return method.negative_pool or (_POOL if own_rows else 0)
 
 
 def _catalogue(method: MethodConfig, dataset: Dataset) -> Catalogue:
@@ -320,7 +263,7 @@ def _model(
     if equal:
         backbone = dataclasses.replace(backbone, weight=backbones.equally)
     most = n_items - int(lengths.min())
-    pool = _pool(method)
+    pool = pool_size(method)
     if pool * n_items >= 2**32:  # see client/negatives.py: draw_pool
         raise UserError(
             f"--negative_pool={pool}: expected at most {(2**32 - 1) // n_items} with "

@@ -15,7 +15,8 @@ from fedvlr_jax.config import Config
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import fit, trainers
-from fedvlr_jax.simulation.simulation import Simulation, build, program_of
+from fedvlr_jax.simulation.simulation import Simulation, build
+from fedvlr_jax.simulation.traced import program_of
 
 _CLIENTS = 1000  # of a population that is timed; beyond it time grows with the clients
 _ROUNDS = 3  # that are timed; the first one warms up

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from fedvlr_jax.config import LAYOUT, Config
-from fedvlr_jax.data import Dataset, Kept
+from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.simulation import fit
 from fedvlr_jax.simulation.run import Result, train_together
-from fedvlr_jax.simulation.simulation import build, program_of
+from fedvlr_jax.simulation.simulation import build
+from fedvlr_jax.simulation.traced import program_of
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
@@ -61,7 +62,7 @@ def execute(
             return True
         if row.status == FAILED:
             return retry_failed and name not in tried
-        return row.content["settings"]["rounds"] < runs[name].schedule.rounds
+        return row.settings["rounds"] < runs[name].schedule.rounds
 
     def left() -> list[str]:
         rows = store.rows()
@@ -87,7 +88,7 @@ def execute(
                 tried.update(wanted)
                 for name, row in _done(store, runs, group, out, kept, told):
                     if name in wanted:
-                        store.add(name, row.status, row.content)
+                        store.add(name, row)
                         told.ended(name, row)
                 _tell(told, runs, store)
         if not done_any:  # others have what is left
@@ -119,16 +120,16 @@ def _write_groups(
             by_program.setdefault(program_of(runs[name]), []).append(name)
     for members in by_program.values():
         config = runs[members[0]]
-        size = (len(members) > 1 and (most or _fitting(config, kept.load(config)))) or 1
+        size = (len(members) > 1 and (most or _fitting(config, kept))) or 1
         # As equal as can be: groups of one size share their program.
         size = -(-len(members) // -(-len(members) // size))
         store.add_groups([members[k : k + size] for k in range(0, len(members), size)])
 
 
-def _fitting(config: Config, dataset: Dataset) -> int:
+def _fitting(config: Config, kept: Kept) -> int:
     if config.execution.private_state == "host":
         return 1
-    return fit.runs_together(build(config, dataset).federation)
+    return fit.runs_together(lambda: build(config, kept.load(config)).federation)
 
 
 def _done(
@@ -155,10 +156,10 @@ def _done(
         found = [reason]
     for name, config, result in zip(group, configs, found, strict=True):
         if isinstance(result, Result):
-            yield name, Row(FINISHED, {"settings": config.flat()} | result.summary)
+            yield name, Row(FINISHED, config.flat(), result.summary)
         else:
             words = str(result) or type(result).__name__
-            yield name, Row(FAILED, {"settings": config.flat(), "reason": words})
+            yield name, Row(FAILED, config.flat(), {"reason": words})
 
 
 def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) -> None:
@@ -166,7 +167,7 @@ def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) 
     for name, config in runs.items():
         if name not in rows:
             continue
-        had, wanted = rows[name].content["settings"], json.loads(json.dumps(config.flat()))
+        had, wanted = rows[name].settings, json.loads(json.dumps(config.flat()))
         for setting, value in wanted.items():
             grown = setting == "rounds" and value >= had[setting]
             if had[setting] != value and not grown and setting not in LAYOUT:

@@ -23,8 +23,8 @@ DATABASE = "runs.sqlite"
 _PATIENCE = 60.0  # seconds to wait while another process writes
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS attempts (
-        run TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL, content TEXT NOT NULL,
-        PRIMARY KEY (run, attempt))""",
+        run TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL, settings TEXT NOT NULL,
+        content TEXT NOT NULL, PRIMARY KEY (run, attempt))""",
     """CREATE TABLE IF NOT EXISTS groups (
         run TEXT PRIMARY KEY, first TEXT NOT NULL, place INTEGER NOT NULL)""",
 )
@@ -36,10 +36,12 @@ class Row:
 
     Attributes:
         status: `FINISHED` or `FAILED`.
-        content: the summary, or the `reason`, and the `settings`.
+        settings: of the run, by name.
+        content: the summary, or the `reason`.
     """
 
     status: str
+    settings: dict[str, Any]
     content: dict[str, Any]
 
 
@@ -57,19 +59,21 @@ class Store(Claims):
             for table in _TABLES:
                 database.execute(table)
 
-    def add(self, run: str, status: str, content: dict[str, Any]) -> None:
+    def add(self, run: str, row: Row) -> None:
         """Add what an attempt at a run has come to."""
         with self._open() as database:
             database.execute(
-                "INSERT INTO attempts SELECT ?, 1 + COUNT(*), ?, ? FROM attempts WHERE run = ?",
-                (run, status, json.dumps(content, allow_nan=False), run),
+                "INSERT INTO attempts SELECT ?, 1 + COUNT(*), ?, ?, ? FROM attempts WHERE run = ?",
+                (run, row.status, _json(row.settings), _json(row.content), run),
             )
 
     def rows(self) -> dict[str, Row]:
         """Every run's last attempt."""
         with self._open() as database:
-            found = database.execute("SELECT run, status, content FROM attempts ORDER BY attempt")
-            return {run: Row(status, json.loads(content)) for run, status, content in found}
+            found = database.execute(
+                "SELECT run, status, settings, content FROM attempts ORDER BY attempt"
+            )
+            return {run: Row(status, *map(json.loads, parts)) for run, status, *parts in found}
 
     def groups(self) -> list[list[str]]:
         """Runs that train together, in order."""
@@ -106,6 +110,10 @@ class Store(Claims):
                 yield database
         except sqlite3.Error as error:
             raise UserError(f"{self._path}: cannot be used ({error})") from None
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, allow_nan=False)
 
 
 def _place(database: sqlite3.Connection, group: Sequence[str]) -> None:

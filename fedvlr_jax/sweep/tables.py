@@ -32,8 +32,7 @@ def results(rows: Mapping[str, Row]) -> pd.DataFrame:
     found = []
     for run in sorted(rows):
         flat = {"run": run, "status": rows[run].status, "reason": None}
-        content = dict(rows[run].content)
-        flat |= flattened(content.pop("settings") | content)
+        flat |= rows[run].settings | flattened(rows[run].content)
         if "data/clients" in flat:
             flat["clients"] = flat["data/clients"]
         found.append(flat)

@@ -9,8 +9,8 @@ from fedvlr_jax.config import Config
 from fedvlr_jax.sweep.store import Row
 
 RUNS = {f"clients={c}": Config.of(clients=c, rounds=10) for c in (100, 200, 300)}
-DONE = Row("finished", {"rounds_done": 10, "valid": {"warm/ndcg@50": 12.345}})
-FAILED = Row("failed", {"reason": "out of memory"})
+DONE = Row("finished", {}, {"rounds_done": 10, "valid": {"warm/ndcg@50": 12.345}})
+FAILED = Row("failed", {}, {"reason": "out of memory"})
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from fedvlr_jax.errors import DivergedError, Stopped
 from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.run import train, train_together
-from fedvlr_jax.simulation.simulation import build, program_of
+from fedvlr_jax.simulation.simulation import build
+from fedvlr_jax.simulation.traced import program_of
 from tests import worlds
 
 DATA = worlds.dataset()

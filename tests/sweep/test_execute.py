@@ -63,7 +63,7 @@ def test_runs_that_share_a_program_train_together(tmp_path, trained):
     assert sorted(name for group in trained.groups for name in group) == sorted(sweep())
     assert dict(told.ends) == dict.fromkeys(sweep(), FINISHED)
     assert rows["variant=mlp,seed=1"].content["data"] == {"clients": 20}
-    assert rows["variant=mlp,seed=1"].content["settings"]["variant"] == "mlp"
+    assert rows["variant=mlp,seed=1"].settings["variant"] == "mlp"
     assert told.tables[-1] == list(sweep())
 
 

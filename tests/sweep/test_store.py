@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_the_last_attempt_counts(tmp_path):
     store = Store(tmp_path)
-    store.add("a", FAILED, {"reason": "nan"})
-    store.add("b", FINISHED, {"score": 0.1})
-    store.add("a", FINISHED, {"score": 1 / 3})
+    store.add("a", Row(FAILED, {"dim": 8}, {"reason": "nan"}))
+    store.add("b", Row(FINISHED, {"dim": 8}, {"score": 0.1}))
+    store.add("a", Row(FINISHED, {"dim": 8}, {"score": 1 / 3}))
     assert Store(tmp_path).rows() == {
-        "b": Row(FINISHED, {"score": 0.1}),
-        "a": Row(FINISHED, {"score": 1 / 3}),
+        "b": Row(FINISHED, {"dim": 8}, {"score": 0.1}),
+        "a": Row(FINISHED, {"dim": 8}, {"score": 1 / 3}),
     }
 
 
@@ -68,7 +68,7 @@ def test_a_claim_is_for_one_and_ends_with_its_process(tmp_path):
 def _add_many(folder, name):
     store = Store(folder)
     for number in range(25):
-        store.add(f"{name}{number}", FINISHED, {"number": number})
+        store.add(f"{name}{number}", Row(FINISHED, {}, {"number": number}))
 
 
 def test_processes_add_at_the_same_time(tmp_path):
