@@ -247,6 +247,12 @@ class ExecutionConfig:
         "checkpoint at every evaluation.",
         NOT_NEGATIVE,
     )
+    keep_checkpoints: str = choice(
+        "all",
+        "What a finished run keeps to be gone on with: its last checkpoints and the best round's, "
+        "the best round's alone, or none; with fewer it trains some rounds again.",
+        names.KEPT_CHECKPOINTS,
+    )
 
 
 LISTS = {"views": names.VIEWS, "modalities": names.MODALITIES}

@@ -116,6 +116,21 @@ class Checkpoints:
             temporary.symlink_to(target.name)
             os.replace(temporary, link)
 
+    def thin(self, kept: str) -> None:
+        """Remove what is not wanted of a finished run: `kept` is one of `KEPT_CHECKPOINTS`."""
+        link = self.folder / "best"
+        wanted = {
+            "all": self.rounds(),
+            "best": [int(link.readlink().name)] if link.is_symlink() else [],
+            "none": [],
+        }[kept]
+        if not wanted:
+            link.unlink(missing_ok=True)
+        for number in set(self.rounds()) - set(wanted):
+            # What a kill leaves of it must not look like a checkpoint.
+            leftover = self.step(number).rename(self.folder / f"{UNFINISHED}{number:06d}")
+            shutil.rmtree(leftover)
+
     def rounds(self) -> list[int]:
         """The rounds that have a finished folder, ascending."""
         if not self.folder.is_dir():

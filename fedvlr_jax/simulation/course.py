@@ -92,6 +92,11 @@ class Course:
                     f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
                 ) from None
 
+    def thin(self) -> None:
+        """After the results are written: keep the checkpoints that are wanted."""
+        if together.is_first():
+            self.checkpoints.thin(self.config.execution.keep_checkpoints)
+
     def write(self, write: Callable[..., None], name: str, *content: Any, **arrays: Any) -> None:
         """Write a file of the run's folder, in one process."""
         if together.is_first():

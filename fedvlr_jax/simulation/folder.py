@@ -81,6 +81,8 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
             "a run"
         )
     rounds_done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
+    if _SUMMARY in content:  # a finished run may have kept fewer checkpoints
+        rounds_done = max(rounds_done, read_json(out / _SUMMARY)["rounds_done"])
     if rounds_done > settings["rounds"]:
         raise UserError(
             f"--rounds={settings['rounds']}: the run in {out} has done {rounds_done}, expected "

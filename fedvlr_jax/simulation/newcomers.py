@@ -169,8 +169,14 @@ def _learned(simulation: Simulation, run: Path) -> FederationState:
     shapes = jax.eval_shape(init, simulation.features, keys.from_seed(0))
     like = abstract(shapes, everywhere(federation.mesh))
     best = read_json(run / "summary.json")["best_round"]
+    checkpoints = Checkpoints(run / "checkpoints")
+    if best not in checkpoints.rounds():
+        raise UserError(
+            f"{run}: the checkpoint of round {best} is not there, expected a run with "
+            "--keep_checkpoints=best or all"
+        )
     try:
-        return Checkpoints(run / "checkpoints").load(best, like)[0]
+        return checkpoints.load(best, like)[0]
     except DamagedError as damage:
         raise UserError(f"{damage}; nobody can join this run") from None
 

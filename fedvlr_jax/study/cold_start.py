@@ -80,7 +80,8 @@ def newcomers_table(
     part = dataclasses.replace(study, dataset=members, out=study.out / "members")
     rows = []
     for f in found:
-        trained = part.vary(f, "members")
+        # Whatever is kept of other runs: it is the best round that newcomers join.
+        trained = part.vary(f, "members", keep_checkpoints="best")
         if trained is None:
             continue
         seeds = [

@@ -13,6 +13,7 @@ from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.files import checksum
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.newcomers import fitted, join
 from tests import oracle, worlds
 from tests.simulation.test_round import client_state, close, moved, pools
@@ -145,4 +146,9 @@ def test_what_cannot_be_joined_is_a_sentence(tmp_path, run, planted):
     for checksums in damaged.glob("checkpoints/*/checksums.json"):
         checksums.unlink()
     with pytest.raises(UserError, match=r"the checkpoint is damaged .*; nobody can join this run"):
+        join(config, damaged, members, newcomers, rounds=1)
+    Checkpoints(damaged / "checkpoints").thin("none")
+    with pytest.raises(
+        UserError, match=r"round \d+ is not there, expected a run with --keep_check"
+    ):
         join(config, damaged, members, newcomers, rounds=1)

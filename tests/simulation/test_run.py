@@ -212,6 +212,21 @@ def test_a_kill_between_checkpoints_costs_time_only(tmp_path, data, whole):
     assert_same_outcome(tmp_path / "run", whole.out)
 
 
+@pytest.mark.parametrize(("kept", "left"), [("all", 2), ("best", 1), ("none", 0)])
+def test_a_finished_run_keeps_what_is_wanted_and_goes_on(tmp_path, data, whole, kept, left):
+    def longer(rounds):
+        settings = {**SETTINGS, "rounds": rounds, "keep_checkpoints": kept}
+        return fedvlr_jax.train(worlds.config(**settings), tmp_path, dataset=data)
+
+    best = longer(4).summary["best_round"]
+    assert Checkpoints(tmp_path / "checkpoints").rounds() == sorted([best, 6 - best][:left])
+    assert (tmp_path / "checkpoints" / "best").is_symlink() == (left > 0)
+    with pytest.raises(UserError, match=r"--rounds=3: the run in .* has done 4"):
+        longer(3)
+    longer(6)
+    assert_same_outcome(tmp_path, whole.out)
+
+
 @pytest.mark.parametrize("rounds", [4, 5])
 def test_what_is_best_is_saved_where_a_run_is_stopped(tmp_path, data, whole, rounds, monkeypatch):
     written = saved(monkeypatch)
