@@ -41,7 +41,7 @@ def test_defaults_reach_the_floors_on_warm_users(ku, tmp_path):
     assert done.returncode == 0, done.stderr
     found = []
     for seed in range(3):
-        run = tmp_path / "runs" / f"fedvlr-seed{seed}"
+        run = tmp_path / "runs" / f"seed={seed}"
         summary = json.loads((run / "summary.json").read_text())
         hr, ndcg = judged(ku, run / "rankings.npz")
         assert summary["test"]["warm/hr@50"] == pytest.approx(hr, abs=1e-3)
