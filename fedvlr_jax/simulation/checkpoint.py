@@ -99,37 +99,30 @@ class Checkpoints:
 
     def _finish(self, unfinished: Path, progress: Progress) -> None:
         """Give a whole checkpoint its name, and remove those that are not needed any more."""
-        link = self.folder / "best"
         # An older checkpoint that is gone back to needs the best round of its own time.
-        kept = {progress.best_round, int(link.readlink().name) if link.is_symlink() else 0}
+        kept = {progress.best_round, self._best()}
         unfinished.rename(self.step(progress.round))
         self.point_at_best(progress)
         for number in self.rounds()[:-_KEPT]:
             if number not in kept:
-                shutil.rmtree(self.step(number))
+                self._remove(number)
 
     def point_at_best(self, progress: Progress) -> None:
         """Make `checkpoints/best` a link to the best round's folder, in one step."""
-        link, target = self.folder / "best", self.step(progress.best_round)
+        target = self.step(progress.best_round)
         if progress.best_round and target.is_dir():
             temporary = self.folder / f"{UNFINISHED}best"
             temporary.symlink_to(target.name)
-            os.replace(temporary, link)
+            os.replace(temporary, self._link)
 
     def thin(self, kept: str) -> None:
         """Remove what is not wanted of a finished run: `kept` is one of `KEPT_CHECKPOINTS`."""
-        link = self.folder / "best"
-        wanted = {
-            "all": self.rounds(),
-            "best": [int(link.readlink().name)] if link.is_symlink() else [],
-            "none": [],
-        }[kept]
-        if not wanted:
-            link.unlink(missing_ok=True)
-        for number in set(self.rounds()) - set(wanted):
-            # What a kill leaves of it must not look like a checkpoint.
-            leftover = self.step(number).rename(self.folder / f"{UNFINISHED}{number:06d}")
-            shutil.rmtree(leftover)
+        there = set(self.rounds())
+        wanted = {"all": there, "best": {self._best()}, "none": set()}[kept]
+        if self._best() not in wanted:
+            self._link.unlink(missing_ok=True)
+        for number in there - wanted:
+            self._remove(number)
 
     def rounds(self) -> list[int]:
         """The rounds that have a finished folder, ascending."""
@@ -165,7 +158,7 @@ class Checkpoints:
             together.wait("checkpoint read")
             for damaged in self.rounds() if together.is_first() else ():
                 if damaged > number:
-                    shutil.rmtree(self.step(damaged))
+                    self._remove(damaged)
             return state, progress, complaints
         if complaints:
             raise UserError(
@@ -202,6 +195,18 @@ class Checkpoints:
     def step(self, number: int) -> Path:
         """The folder of one round's checkpoint."""
         return self.folder / f"{number:06d}"
+
+    @property
+    def _link(self) -> Path:
+        return self.folder / "best"
+
+    def _best(self) -> int:
+        """The round that `best` points at, 0 without one."""
+        return int(self._link.readlink().name) if self._link.is_symlink() else 0
+
+    def _remove(self, number: int) -> None:
+        """Remove a checkpoint; what a kill leaves of it does not look like one."""
+        shutil.rmtree(self.step(number).rename(self.folder / f"{UNFINISHED}{number:06d}"))
 
 
 class DamagedError(Exception):

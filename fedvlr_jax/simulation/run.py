@@ -237,8 +237,8 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     ended = [k for k in progress if k not in diverged]
     for k in ended:
         runs[k].go_to_best(states[k], progress[k])
-    found = {}
+    finished = {}
     for k in ended:
-        found[k] = Result(results.write(runs[k], states[k], progress[k]), runs[k].out)
+        finished[k] = Result(results.write(runs[k], states[k], progress[k]), runs[k].out)
         runs[k].thin()
-    return diverged | found
+    return diverged | finished

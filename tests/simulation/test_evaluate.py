@@ -139,10 +139,7 @@ def test_constant_scores_rank_at_random():
 
 
 @given(
-    # Every size is compiled.
-    scores=st.sampled_from([1, 30, 49, 50, 51, 70]).flatmap(
-        lambda n: st.lists(st.integers(0, 4), min_size=n, max_size=n)
-    ),
+    scores=st.lists(st.integers(0, 4), min_size=1, max_size=70),
     seed=st.integers(0, 1000),
 )
 def test_rank_and_top_items_agree_when_scores_tie(scores, seed):
