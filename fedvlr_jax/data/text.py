@@ -3,6 +3,10 @@
 import unicodedata
 
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
+# What programs write where they have no value: pandas, R, SQL and JavaScript.
+_MISSING = frozenset(
+    r"na nan nat null none n/a #n/a #na -nan \n <na> <nan> <null> <none> (null) undefined".split()
+)
 
 
 def is_plain(text: str) -> bool:
@@ -14,3 +18,8 @@ def plain(text: str) -> str:
     """`text` on one line, without control characters and halves of characters."""
     kept = (" " if unicodedata.category(letter) in _CONTROL else letter for letter in text)
     return " ".join("".join(kept).split())
+
+
+def is_missing(text: str) -> bool:
+    """Whether `text` is empty or one of the markers that programs write for a missing value."""
+    return not text.strip() or text.strip().lower() in _MISSING
