@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from fedvlr_jax.errors import UserError
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
 _BLOCK = 1 << 22  # bytes read at once
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -46,6 +48,20 @@ def take_lock(file: IO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def plain_size(path: Path) -> int:
+    """Size in bytes of a plain file. Opening anything else may wait for ever, so ask first.
+
+    Raises:
+        UserError: it is a folder, a pipe, a socket or a device.
+        OSError: it is not there, or cannot be asked.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        what = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+        raise UserError(f"{path}: is {what}, expected a plain file")
+    return found.st_size
 
 
 def sha256(path: Path) -> str:

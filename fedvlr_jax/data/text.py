@@ -5,8 +5,8 @@ import unicodedata
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
 # What programs write where they have no value: pandas, R, SQL and JavaScript.
 _MISSING = frozenset(
-    r"na nan nat null none n/a #n/a #na -nan \n <na> <nan> <null> <none> (null) undefined".split()
-)
+    ("na", "nan", "nat", "null", "none", "n/a", "#n/a", "#na", "-nan", r"\n", "<na>", "<nan>")
+) | {"<null>", "<none>", "(null)", "undefined"}
 
 
 def is_plain(text: str) -> bool:
