@@ -1,15 +1,16 @@
-"""Writing files so that a kill at any moment leaves the old content or the new, never half."""
+"""Files: written so that a kill leaves the old content or the new, and read only where plain."""
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from fedvlr_jax.errors import UserError
 
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
+MOST_TEXT = 64 << 20  # bytes of a text that is read as a whole
 _BLOCK = 1 << 22  # bytes read at once
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
@@ -80,21 +82,86 @@ def checksum(path: Path) -> list[int]:
     return [size, value]
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def open_plain(path: Path, most: int | None = None) -> BinaryIO:
+    """Open a plain file to read its bytes.
+
+    Reading a named pipe could wait for ever, and a device may have no end.
+
+    Args:
+        path: of the file, or of a link to one.
+        most: bytes that it may have; None for any number.
+
+    Raises:
+        UserError: it is no plain file, or has more bytes.
+        OSError: it is not there, or may not be read.
+    """
+    size = plain_size(path)
+    if most is not None and size > most:
+        raise UserError(f"{path}: has {size:,} bytes, expected at most {most:,}")
+    # The file may have become another one since: then this does not wait for a pipe's other end.
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """The text of a plain file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        UserError: it is no plain file, cannot be read, is too large or is no such text.
+    """
+    try:
+        with open_plain(path, most) as file:
+            return file.read(most).decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start + 1} is no text in UTF-8, expected a file in UTF-8"
+        ) from None
+
+
+def read_json(path: Path, most: int = MOST_TEXT) -> dict[str, Any]:
     """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
 
     Raises:
         UserError: there is none in it.
     """
+    return parse_json(read_text(path, most), str(path))
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """The object that a JSON text holds.
+
+    Args:
+        text: to read.
+        where: it stands, for people.
+
+    Raises:
+        UserError: it is no JSON, holds numbers that no float holds, or is no object.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        content = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
+        raise UserError(f"{where}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
+        raise UserError(f"{where}: expected a JSON object")
     return content
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse_number(number)
+
+
+def _refuse_number(number: str) -> NoReturn:
+    raise ValueError(f"{number[:40]} is no finite number")
 
 
 def _is(path: Path, descriptor: int) -> bool:
