@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from fedvlr_jax.config import LISTS
-from fedvlr_jax.errors import Stopped, UserError
+from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.processes import start
 from fedvlr_jax.settings import setting_type
 
@@ -74,7 +74,8 @@ def run(
         print(_help(values, usage))
         sys.exit(0)
     try:
-        code = _attempt(main, values, arguments)
+        with naming_flags():
+            code = _attempt(main, values, arguments)
     except Exception:
         # With a traceback, as it is a bug; without waiting for other processes.
         if start.has_joined():
@@ -108,7 +109,7 @@ def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Seq
         given = str(error).removeprefix("flag ").split(":")[0]
         return _told(f"{given}: expected {kind or 'another value'}")
     except (flags.Error, UserError, UnicodeDecodeError) as error:
-        return _told(" ".join(str(error).split()))
+        return _told(str(UserError(str(error))))  # of absl's, too, one line
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -290,7 +290,7 @@ class Config:
             >>> Config.of(rounds=0)
             Traceback (most recent call last):
             ...
-            fedvlr_jax.errors.UserError: --rounds=0: expected a whole number from 1 to 2147483647
+            fedvlr_jax.errors.UserError: rounds=0: expected a whole number from 1 to 2147483647
         """
         unknown = sorted(set(settings) - set(leaves()))
         if unknown:

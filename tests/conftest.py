@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,6 +32,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Compiling dominates small examples, and the machines that run the tests are shared.
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _as_programs() -> Iterator[None]:
+    """Sentences are tested as programs tell them; tests/test_errors.py has what Python tells."""
+    from fedvlr_jax.errors import naming_flags  # not before types are checked on import
+
+    with naming_flags():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -179,12 +179,12 @@ class Search:
             try:
                 return self.config(params)
             except UserError as reason:
-                reasons.append(str(reason))
-        raise UserError(self._told(reasons[0]))
+                reasons.append(reason)
+        raise self._told(reasons[0])
 
-    def _told(self, reason: str) -> str:
+    def _told(self, reason: UserError) -> UserError:
         """What is wrong with a value, with the line that it comes from if it comes from one."""
-        for name in self.space:
-            if reason.startswith(f"--{name}="):
-                return f"--search={name}: {reason}, in a line like {SEARCH.right(name)}"
-        return reason
+        name = reason.setting
+        if name not in self.space:
+            return reason
+        return UserError(f"--search={name}: {reason}, in a line like {SEARCH.right(name)}")

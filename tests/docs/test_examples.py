@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fedvlr_jax import config
+from fedvlr_jax.errors import naming_flags
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, name
 
 # Blocks that end in a result, on data that every reader has and as small as they work.
@@ -21,6 +22,12 @@ MODULES = [
     for path in sorted((ROOT / "fedvlr_jax").rglob("*.py"))
     if ">>>" in path.read_text(encoding="utf-8")
 ]
+
+
+@pytest.fixture(autouse=True)
+def _from_python():
+    with naming_flags(False):
+        yield
 
 
 @pytest.mark.parametrize("module", MODULES)
