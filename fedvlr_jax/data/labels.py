@@ -1,6 +1,5 @@
 """What a prepared folder knows about its users and items for people to read; all of it optional."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,10 @@ from jaxtyping import Int64
 
 from fedvlr_jax.data.folder import TRAIN, find_table
 from fedvlr_jax.data.pictures import PictureFolder
-from fedvlr_jax.data.text import plain
+from fedvlr_jax.data.table import read_table
+from fedvlr_jax.data.text import is_missing, plain, shown
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import read_json
 
 _PREFERENCE = "preference_"
 
@@ -54,7 +55,9 @@ def read_labels(folder: Path, n_users: int, n_items: int) -> Labels:
         pictures=pictures if place else None,
         folder=place,
         preferences={
-            name.removeprefix(_PREFERENCE): values
+            name.removeprefix(_PREFERENCE): [
+                _share(folder / "users.csv", name, value) for value in values
+            ]
             for name, values in users.items()
             if name.startswith(_PREFERENCE)
         },
@@ -62,44 +65,65 @@ def read_labels(folder: Path, n_users: int, n_items: int) -> Labels:
 
 
 def history_in_time(folder: Path, user: int) -> Int64[np.ndarray, " items"]:
-    """A user's train items, oldest first where the table has a timestamp, else in file order."""
-    path = find_table(folder)
-    tabs = path.suffix == ".inter"
-    table = pd.read_csv(path, sep="\t" if tabs else ",", encoding="utf-8-sig")
-    own = table[(table["userID"] == user) & (table["x_label" if tabs else "split_label"] == TRAIN)]
-    if "timestamp" in own:
-        own = own.sort_values("timestamp", kind="stable")
-    return own["itemID"].drop_duplicates().to_numpy(np.int64)
+    """A user's train items, oldest first where all their timestamps are told, else in file order.
+
+    Raises:
+        UserError: the table is malformed.
+    """
+    path, separator, label = find_table(folder)
+    table = read_table(path, separator, ("userID", "itemID", label))
+    users, items, split = (table.whole_numbers(name)[0] for name in ("userID", "itemID", label))
+    rows = np.flatnonzero((users == user) & (split == TRAIN))
+    if "timestamp" in table.cells:
+        rows = rows[_order_in_time(table.cells["timestamp"].iloc[rows])]
+    return pd.unique(items[rows])
+
+
+def _order_in_time(times: pd.Series) -> Int64[np.ndarray, " rows"]:
+    """Which order is the oldest first: by number, or by ISO 8601 date; never by text."""
+    for parsed in (
+        pd.to_numeric(times, errors="coerce"),
+        pd.to_datetime(times, errors="coerce", format="ISO8601", utc=True),
+    ):
+        if parsed.notna().all():
+            return np.argsort(parsed.to_numpy(), kind="stable")
+    return np.arange(len(times))
 
 
 def _columns(path: Path, key: str, count: int) -> dict[str, list[str]]:
     """The columns as text, row k that of id k; nothing where there is no file."""
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return {}
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        ids = table[key].astype(np.int64).to_numpy()
-    except (
-        OSError,
-        OverflowError,
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        KeyError,
-        ValueError,
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a table with a column {key} ({reason})") from None
+        table = read_table(path, ",", (key,))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    ids, _ = table.whole_numbers(key)
     if not np.array_equal(np.sort(ids), np.arange(count)):
         raise UserError(f"{path}: expected every {key} from 0 to {count - 1} once")
-    table = table.iloc[np.argsort(ids)]
-    return {name: [plain(text) for text in table[name]] for name in table}
+    cells = table.cells.iloc[np.argsort(ids)]
+    return {
+        name: ["" if is_missing(text) else plain(text) for text in cells[name]]
+        for name in cells
+        if name
+    }
+
+
+def _share(path: Path, name: str, text: str) -> str:
+    """A generated user's preference, refused where a hand has made it something else."""
+    try:
+        fine = 0 <= float(text) <= 1
+    except ValueError:
+        fine = False
+    if not fine:
+        raise UserError(f"{path}: {name} is {shown(text)}, expected a number from 0 to 1")
+    return text
 
 
 def _picture_folder(folder: Path) -> PictureFolder | None:
     """Where dataset.json says that the pictures are, if they are still there."""
     try:
-        summary = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        place = folder / summary["images"]["folder"]
+        place = folder / read_json(folder / "dataset.json")["images"]["folder"]
         return PictureFolder(place) if place.is_dir() else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (UserError, OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+_SHOWN = 40  # characters of what was found that a message shows
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
 # What programs write where they have no value: pandas, R, SQL and JavaScript.
 _MISSING = frozenset(
@@ -23,3 +24,8 @@ def plain(text: str) -> str:
 def is_missing(text: str) -> bool:
     """Whether `text` is empty or one of the markers that programs write for a missing value."""
     return not text.strip() or text.strip().lower() in _MISSING
+
+
+def shown(text: str) -> str:
+    """`text` for a message: quoted, its control characters escaped, cut where it is long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")

@@ -1,12 +1,12 @@
-"""Memory: what there is on host and devices, and this process's peak from the start of a run."""
+"""Memory: what there is on the devices, and this process's peak from the start of a run."""
 
-import os
 import resource
 import sys
 from pathlib import Path
 
 from jax.sharding import Mesh
 
+from fedvlr_jax.host import host_bytes
 from fedvlr_jax.processes import together
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -29,11 +29,6 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def host_bytes() -> int:
-    """The host's physical memory, in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def devices_bytes(mesh: Mesh) -> int:

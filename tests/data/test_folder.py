@@ -1,9 +1,12 @@
 import json
+import os
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from fedvlr_jax.data.features import FeatureFile
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.errors import UserError
 
@@ -202,7 +205,7 @@ def test_rows_longer_than_the_header_are_refused_not_shifted(tmp_path):
     folder = write(tmp_path / "a")
     text = "userID,itemID,split_label\n0,0,0,1\n0,1,1,2\n"
     (folder / "inter.csv").write_text(text)
-    refused(folder, "inter.csv", "not a readable table")
+    refused(folder, "inter.csv, line 2", "4 cells", "header's 3")
 
 
 def test_a_column_called_line_and_blank_last_lines_do_no_harm(tmp_path):
@@ -223,6 +226,93 @@ def test_unreadable_paths_are_told(tmp_path):
     refused(folder, "expected exactly one table")
     (folder / "text_features.npy").write_bytes(b"PK\x03\x04half of an archive")
     refused(folder, "text_features.npy", "not a plain numpy array")
+
+
+def test_the_folder_of_mmrec_is_read_as_it_is(tmp_path):
+    ours, theirs = write(tmp_path / "a"), write(tmp_path / "b", name="baby.inter")
+    for modality in ("image", "text"):
+        (theirs / f"{modality}_features.npy").rename(theirs / f"{modality}_feat.npy")
+    assert read_folder(ours, True).fingerprint() == read_folder(theirs, True).fingerprint()
+    for modality in ("image", "text"):
+        (theirs / f"{modality}_feat.npy").rename(theirs / f"{modality}.npy")
+    refused(theirs, "image_features.npy", "found baby.inter, image.npy, text.npy")
+
+
+def test_a_table_that_is_split_by_shares_is_told_to_be_split_anew(tmp_path):
+    rows = [*ROWS, (0, 4, 2)]
+    refused(write(tmp_path / "a", rows=rows, name="baby.inter"), "line 12", "--source=mmrec")
+
+
+def test_numbers_of_rows_are_compared_with_the_table_before_features_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FeatureFile, "read", None)
+    refused(write(tmp_path / "a", n_rows=4), "4 rows", "5 items", "line 7")
+
+
+@pytest.mark.parametrize("column", ["userID", "itemID", "split_label"])
+@pytest.mark.parametrize("form", ["{}.0", " {}", "0{}", "+{}"])
+def test_ids_that_are_written_otherwise_are_read_exactly_and_told(tmp_path, column, form):
+    clean = write(tmp_path / "a")
+    table = pd.read_csv(clean / "inter.csv", dtype=str)
+    table[column] = [form.format(text) for text in table[column]]
+    other = write(tmp_path / "b")
+    table.to_csv(other / "inter.csv", index=False)
+    found = read_folder(other, True)
+    assert found.fingerprint() == read_folder(clean, True).fingerprint()
+    (note,) = found.notes
+    for word in (f"10 values of {column}", "line 2", form.format(table[column][0])[-1]):
+        assert word in note
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 20_000,
+        '{"encoder": ' * 20_000,
+        '{"encoder": null}',
+        '{"encoder": []}',
+        '{"encoder": {}}',
+        '{"encoder": {"pretrained": false}}',
+        '{"encoder": {"pretrained": false, "name": 7}}',
+        '{"encoder": {"pretrained": true, "name": "x"}}',
+        '{"encoder": {"pretrained": ' + "9" * 5000 + "}}",
+        "\x00",
+    ],
+)
+def test_metadata_that_a_hand_has_spoilt_says_nothing(tmp_path, content):
+    folder = write(tmp_path / "a")
+    (folder / "dataset.json").write_text(content)
+    assert read_folder(folder, True).notes == ()
+
+
+def test_metadata_of_random_weights_is_told_in_one_short_line(tmp_path):
+    folder = write(tmp_path / "a")
+    name = "\x1b[31mrandom:\n" + "x" * 1_000_000
+    (folder / "dataset.json").write_text(
+        json.dumps({"encoder": {"pretrained": False, "name": name}})
+    )
+    (note,) = read_folder(folder, True).notes
+    assert "random: xxx" in note
+    assert note.isprintable()
+    assert len(note) < 500
+    (folder / "dataset.json").unlink()
+    os.mkfifo(folder / "dataset.json")
+    assert read_folder(folder, True).notes == ()
+
+
+def test_a_pipe_as_the_table_is_not_waited_for(tmp_path):
+    folder = write(tmp_path / "a")
+    (folder / "inter.csv").unlink()
+    os.mkfifo(folder / "inter.csv")
+    refused(folder, "inter.csv: is a pipe")
+    (folder / "inter.csv").unlink()
+    (folder / "inter.csv").symlink_to("nowhere")
+    refused(folder, "inter.csv: cannot be read")
 
 
 def test_integer_features_become_floats(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_jax.data.folder import read_features
+from fedvlr_jax.data.features import read_features
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
 from fedvlr_jax.errors import UserError

@@ -1,0 +1,203 @@
+"""Frozen features in .npy files, judged by header and size before their numbers are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fedvlr_jax.data.text import shown
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import open_plain, plain_size
+from fedvlr_jax.host import host_bytes
+
+MODALITIES = ("image", "text")
+_ENDINGS = ("features", "feat")  # ours, and MMRec's own
+# A row of a million numbers of this size still has a squared length that float32 can hold.
+_LARGEST = 1e16
+_LONGEST_HEADER = 10_000  # bytes; numpy's own limit, which it applies after reading them
+_BLOCK = 1 << 24  # bytes read at once
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """An array of numbers on disk, of which the header has been read and found right.
+
+    Attributes:
+        path: the .npy file.
+        shape: (items, width).
+        stored: type of the numbers in the file.
+        by_column: whether the file holds column after column (Fortran order).
+        start: where the numbers begin, in bytes.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    stored: np.dtype
+    by_column: bool
+    start: int
+
+    @property
+    def kept(self) -> np.dtype:
+        """Type of the numbers in memory: float16 and float32 as they are, float32 for others."""
+        return self.stored if self.stored in (np.float16, np.float32) else np.dtype(np.float32)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the array takes in memory."""
+        return self.shape[0] * self.shape[1] * self.kept.itemsize
+
+    def read(self) -> Float[np.ndarray, "items width"]:
+        """The numbers, checked block by block.
+
+        Raises:
+            UserError: NaN, inf, a number too large to compute with, or a file that has been cut
+                off since its header was read.
+            OSError: it cannot be read.
+        """
+        values = np.empty(self.shape[::-1] if self.by_column else self.shape, self.kept)
+        lines = max(_BLOCK // (values.shape[1] * self.stored.itemsize), 1)
+        with open_plain(self.path) as file:
+            file.seek(self.start)
+            for first in range(0, len(values), lines):
+                block = values[first : first + lines]
+                found = np.fromfile(file, self.stored, block.size)
+                if found.size < block.size:
+                    raise UserError(f"{self.path}: was cut off while it was read")
+                found = found.reshape(block.shape)
+                with np.errstate(over="ignore"):  # what float32 cannot hold is refused as inf
+                    block[:] = found
+                wrong = ~_usable(block)
+                if wrong.any():
+                    at = np.unravel_index(wrong.argmax(), wrong.shape)
+                    raise self._refused(int(at[1] if self.by_column else first + at[0]), found[at])
+        return values.T if self.by_column else values
+
+    def _refused(self, row: int, value: np.number) -> UserError:
+        found = "NaN" if np.isnan(value) else f"{value:.4g}"
+        return UserError(
+            f"{self.path}: row {row} holds {found}, expected numbers that float32 can compute "
+            f"with (no NaN, no inf, at most {_LARGEST:.0e} in size)"
+        )
+
+
+def _usable(block: Float[np.ndarray, "lines length"]) -> Bool[np.ndarray, "lines length"]:
+    if block.dtype == np.float16:  # which cannot hold the limit either
+        return np.isfinite(block)
+    return np.abs(block) <= _LARGEST
+
+
+def open_features(path: Path) -> FeatureFile:
+    """Judge an .npy file by its header and its size, without reading its numbers.
+
+    Raises:
+        UserError: no plain file, no array of numbers of shape (items, width), or more or fewer
+            bytes than its header promises.
+        OSError: it cannot be read.
+    """
+    size = plain_size(path)
+    try:
+        with open_plain(path) as file:
+            shape, by_column, stored = _header(file)
+            start = file.tell()
+    except OSError:
+        raise
+    except Exception as error:  # numpy raises anything on bytes that were made to break it
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a plain numpy array of numbers ({reason})") from None
+    if len(shape) != 2 or min(shape) <= 0:
+        raise UserError(
+            f"{path}: found {shown(str(shape))}, expected an array of shape (items, width)"
+        )
+    if stored.kind not in "fiu":
+        raise UserError(f"{path}: holds {shown(str(stored))}, expected numbers")
+    promised, there = shape[0] * shape[1] * stored.itemsize, size - start
+    if promised != there:
+        raise UserError(
+            f"{path}: holds {there:,} bytes of numbers, expected {shown(f'{promised:,}')} for the "
+            f"shape {shown(str(shape))} that its header tells"
+        )
+    return FeatureFile(path, shape, stored, by_column, start)
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type; the file is left where the numbers begin."""
+    version = np.lib.format.read_magic(file)
+    if version[0] not in (1, 2, 3) or version[1]:
+        raise ValueError(f"format {version[0]}.{version[1]} is unknown")
+    short = version == (1, 0)
+    width = 2 if short else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes, expected at most {_LONGEST_HEADER:,}")
+    file.seek(-width, 1)
+    # Format 3 differs from 2 in names of fields only, which plain numbers have not.
+    read = np.lib.format.read_array_header_1_0 if short else np.lib.format.read_array_header_2_0
+    with catch_warnings():
+        simplefilter("ignore")  # that an array was written by Python 2
+        shape, by_column, stored = read(file)
+    if stored.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, by_column, stored
+
+
+def find_features(folder: Path) -> dict[str, FeatureFile]:
+    """The feature files of a folder by modality, judged by their headers and against each other.
+
+    They are called `image_features.npy` and `text_features.npy`, or as MMRec calls them,
+    `image_feat.npy` and `text_feat.npy`.
+
+    Raises:
+        UserError: as `open_features` and `check_together`, or two files for one modality.
+        OSError: one of them cannot be read.
+    """
+    found = {}
+    for modality in MODALITIES:
+        paths = [folder / f"{modality}_{ending}.npy" for ending in _ENDINGS]
+        there = [path for path in paths if path.is_symlink() or path.exists()]
+        if len(there) == 2 and not there[0].samefile(there[1]):
+            raise UserError(
+                f"{folder}: holds {there[0].name} and {there[1].name}, expected one of the two"
+            )
+        if there:
+            found[modality] = open_features(there[0])
+    check_together(folder, found)
+    return found
+
+
+def check_together(folder: Path, found: Mapping[str, FeatureFile]) -> None:
+    """Refuse files that do not fit each other, or together do not fit in memory.
+
+    Raises:
+        UserError: the numbers of rows differ, or there is too little memory.
+    """
+    files = list(found.values())
+    if len({file.shape[0] for file in files}) > 1:
+        one, other = files
+        raise UserError(
+            f"{folder}: {one.path.name} has {one.shape[0]} rows and {other.path.name} "
+            f"{other.shape[0]}, expected one row per item in both"
+        )
+    needed, there = sum(file.kept_bytes for file in files), host_bytes()
+    if needed > there:
+        names = " and ".join(file.path.name for file in files)
+        raise UserError(
+            f"{folder}: {names} need {needed / 1e9:,.1f} GB of memory, this machine has "
+            f"{there / 1e9:,.1f} GB"
+        )
+
+
+def read_features(path: Path) -> Float[np.ndarray, "items width"] | None:
+    """Frozen features from an .npy file, float16 or float32; None if there is no such file.
+
+    Raises:
+        UserError: anything else than an array of numbers of shape (items, width) to compute with.
+    """
+    if not path.is_symlink() and not path.exists():
+        return None
+    file = open_features(path)
+    check_together(path.parent, {path.name: file})
+    return file.read()
