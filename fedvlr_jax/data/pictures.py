@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
@@ -31,6 +31,16 @@ _MOST_SCANS = 200  # of a progressive JPEG; each costs time, and a few bytes mak
 _LARGE = 8_000_000
 _SMALLER_SIDE = 1000
 _one_by_one = ThreadPoolExecutor(1)
+# How to turn a picture upright that a camera has stored otherwise, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # The shorter side becomes the encoder's width, so a thin picture would become a huge one.
 _LONGEST_TO_SHORTEST = 50
 
@@ -92,7 +102,7 @@ class PictureFolder:
         return [None if name is None else self._state(name) for name in names]
 
     def open(self, name: str) -> Image.Image:
-        """One picture in RGB, its first frame, 8 bits a channel.
+        """One picture in RGB, upright, its first frame, 8 bits a channel.
 
         Args:
             name: path below the folder.
@@ -137,7 +147,7 @@ class PictureFolder:
 
 
 def decode(path: Path) -> Image.Image:
-    """The first frame of a picture file in RGB, 8 bits a channel.
+    """The first frame of a picture file in RGB, 8 bits a channel, upright as viewers show it.
 
     Raises:
         PictureError: too many pixels, an extreme shape, or not decodable.
@@ -154,7 +164,7 @@ def decode(path: Path) -> Image.Image:
                 if scans > _MOST_SCANS:
                     raise PictureError(f"has {scans} scans, at most {_MOST_SCANS}")
             if width * height <= _LARGE:
-                return _eight_bits(picture).convert("RGB")
+                return _upright(picture, _eight_bits(picture).convert("RGB"))
             return _one_by_one.submit(_made_smaller, picture).result()
     except PictureError:
         raise
@@ -166,7 +176,19 @@ def decode(path: Path) -> Image.Image:
 def _made_smaller(picture: Image.Image) -> Image.Image:
     """A large picture in RGB with its shorter side at about `_SMALLER_SIDE`."""
     whole = _eight_bits(picture).convert("RGB")
-    return whole.reduce(max(min(picture.size) // _SMALLER_SIDE, 1))
+    return _upright(picture, whole.reduce(max(min(picture.size) // _SMALLER_SIDE, 1)))
+
+
+def _upright(picture: Image.Image, decoded: Image.Image) -> Image.Image:
+    """What a picture was decoded to, turned as its file says.
+
+    Asked after decoding, since a PNG may tell its orientation behind its pixels.
+    """
+    try:
+        turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # whatever is broken there, the picture itself is fine
+        return decoded
+    return decoded if turn is None else decoded.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

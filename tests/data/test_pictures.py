@@ -2,11 +2,14 @@
 
 import os
 import resource
+import struct
+import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from fedvlr_jax.data import pictures
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
 from fedvlr_jax.errors import UserError
 from tests.data import hostile
@@ -26,6 +29,100 @@ def test_odd_pictures_are_read(folder, name):
     pixels = np.asarray(picture)
     assert pixels.dtype == np.uint8
     assert pixels.std() > 10 or name == "moving.gif"
+
+
+# What makes the stored pixels upright, by the EXIF orientation.
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+def corners(height, width):
+    """A picture whose four corners differ."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = (250, 0, 0)
+    pixels[: height // 2, width // 2 :] = (0, 250, 0)
+    pixels[height // 2 :, : width // 2] = (0, 0, 250)
+    return pixels
+
+
+def oriented(value):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("large", [False, True])
+def test_pictures_stand_upright(tmp_path, monkeypatch, name, orientation, large):
+    if large:
+        monkeypatch.setattr(pictures, "_LARGE", 100)
+        monkeypatch.setattr(pictures, "_SMALLER_SIDE", 16)
+    stored = corners(32, 64)
+    form = {"a.jpg": {"quality": 100, "subsampling": 0}, "a.webp": {"lossless": True}}
+    Image.fromarray(stored).save(tmp_path / name, exif=oriented(orientation), **form.get(name, {}))
+    with quiet_decoders():
+        found = np.asarray(PictureFolder(tmp_path).open(name)).astype(int)
+    expected = UPRIGHT[orientation](stored[::2, ::2] if large else stored).astype(int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 12
+
+
+def test_a_png_may_tell_its_orientation_behind_its_pixels(tmp_path):
+    Image.fromarray(corners(32, 64)).save(tmp_path / "a.png", exif=oriented(6))
+    content = (tmp_path / "a.png").read_bytes()
+    at = content.index(b"eXIf") - 4
+    chunk = content[at : at + 12 + int.from_bytes(content[at : at + 4])]
+    end = len(content) - 12
+    assert content[end + 4 :].startswith(b"IEND")
+    (tmp_path / "a.png").write_bytes(
+        content[:at] + content[at + len(chunk) : end] + chunk + content[end:]
+    )
+    assert PictureFolder(tmp_path).open("a.png").size == (32, 64)
+
+
+def tags(*entries):
+    """EXIF of such entries: tag, type, count, and what they hold or where it is."""
+    packed = b"".join(struct.pack("<HHL4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + packed + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"Exif\0\0",
+        b"Exif\0\0II",
+        b"Exif\0\0XX*\0\x08\0\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0" + bytes(60_000),
+        oriented(0).tobytes(),
+        oriented(9).tobytes(),
+        oriented(65535).tobytes(),
+        tags((0x112, 2, 2, b"6\0\0\0")),
+        tags((0x112, 12, 1, b"\6\0\0\0")),
+        oriented(6).tobytes()[:-8],
+        tags(*((1000 + k, 1, 60_000, b"\x08\0\0\0") for k in range(5000))),
+        tags(*((1000 + k, 1, 2**31, b"\x08\0\0\0") for k in range(5000))),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_an_orientation_that_is_broken_is_none(tmp_path, name, exif):
+    Image.fromarray(corners(32, 64)).save(tmp_path / name, exif=exif)
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with quiet_decoders():
+        assert PictureFolder(tmp_path).open(name).size == (64, 32)
+    assert time.perf_counter() - begun < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
 def test_sixteen_bits_become_eight_by_scaling(folder):
@@ -101,10 +198,10 @@ def test_items_find_the_picture_that_is_named_after_them(tmp_path):
     for name in ("b/A1.JPG", "A2.png", "a/A2.jpg", "A3.txt", "A4.tar.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
-    pictures = PictureFolder(tmp_path)
-    found = pictures.locate(None, ["A1", "A2", "A3", "A4.tar", "../A2", "a/A2"])
+    folder = PictureFolder(tmp_path)
+    found = folder.locate(None, ["A1", "A2", "A3", "A4.tar", "../A2", "a/A2"])
     assert found == [os.path.join("b", "A1.JPG"), "A2.png", None, "A4.tar.png", None, None]
-    assert pictures.locate({"x": "A2.png"}, ["x", "y"]) == ["A2.png", None]
+    assert folder.locate({"x": "A2.png"}, ["x", "y"]) == ["A2.png", None]
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -114,9 +211,9 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_changed_picture_has_another_state(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    pictures = PictureFolder(tmp_path)
-    before = pictures.states(["a.png", None, "no.png"])
+    folder = PictureFolder(tmp_path)
+    before = folder.states(["a.png", None, "no.png"])
     Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
-    after = pictures.states(["a.png", None, "no.png"])
+    after = folder.states(["a.png", None, "no.png"])
     assert before[0] != after[0]
     assert before[1:] == after[1:] == [None, ("no.png", -1, -1)]
