@@ -1,5 +1,6 @@
 """Flags that both benchmarks have, and lists in them."""
 
+import math
 from typing import Any
 
 from absl import flags
@@ -9,6 +10,9 @@ from experiments import cli
 from experiments.lists import distinct, names
 from fedvlr_jax import config
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import AT_LEAST_ONE, NOT_NEGATIVE, Check, UnfitError, parsed
+
+_LIMIT: Check = (lambda v: math.isfinite(v) and v >= 1, "a finite number of at least 1")
 
 __all__ = ["define_timing", "define_workload", "given_workload", "names", "sizes"]
 
@@ -23,11 +27,21 @@ def define_workload(into: flags.FlagValues) -> None:
 
 def define_timing(into: flags.FlagValues, out: str) -> None:
     """Define --seconds, --limit and --out."""
-    flags.DEFINE_float(
-        "seconds", 10.0, "Wall seconds of timed rounds at every point.", 0.0, flag_values=into
+    cli.define_number(
+        into,
+        "seconds",
+        10.0,
+        "Wall seconds of timed rounds at every point.",
+        NOT_NEGATIVE,
+        float,
     )
-    flags.DEFINE_float(
-        "limit", 900.0, "Wall seconds after which a point is given up.", 1.0, flag_values=into
+    cli.define_number(
+        into,
+        "limit",
+        900.0,
+        "Wall seconds after which a point is given up.",
+        _LIMIT,
+        float,
     )
     flags.DEFINE_string("out", out, "Folder of the results.", flag_values=into)
 
@@ -43,7 +57,12 @@ def sizes(flag: str, text: str) -> list[int]:
     Raises:
         UserError: something else than distinct whole numbers from 1 on.
     """
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--{flag}={text}: expected whole numbers from 1 on, like 100,1000")
-    return sorted(distinct(flag, text, [int(part) for part in parts]))
+    try:
+        if not all(part.isdecimal() for part in text.split(",")):
+            raise UnfitError
+        found = [parsed(int, AT_LEAST_ONE, part) for part in text.split(",")]
+    except UnfitError:
+        raise UserError(
+            f"--{flag}={text}: expected whole numbers from 1 on, like 100,1000"
+        ) from None
+    return sorted(distinct(flag, text, found))

@@ -19,6 +19,7 @@ from benchmarks.stepping import Measurement
 from experiments import cli
 from fedvlr_jax import Config, drawing, files
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import AT_LEAST_ONE
 from fedvlr_jax.simulation.mesh import make_mesh, split
 
 USAGE = """
@@ -105,7 +106,7 @@ def _best(mesh: Mesh, work: Callable[[jax.Array], jax.Array], x: jax.Array) -> f
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    flags.DEFINE_integer("clients", 10_000, "Clients, all in the cohort.", 1, flag_values=into)
+    cli.define_number(into, "clients", 10_000, "Clients, all in the cohort.", AT_LEAST_ONE)
     shared.define_timing(into, "runs/benchmarks/roofline")
 
 

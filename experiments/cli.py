@@ -14,10 +14,34 @@ from absl import flags
 from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.processes import start
-from fedvlr_jax.settings import setting_type
+from fedvlr_jax.settings import Check, UnfitError, fitted, parsed, setting_type
 
-_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 _WIDTH = 96
+
+
+class _Number(flags.ArgumentParser):
+    """Reads a number and says what is expected in the words of `fedvlr_jax.settings`."""
+
+    syntactic_help = "a number"
+
+    def __init__(self, kind: type, check: Check) -> None:
+        self._kind, self._check = kind, check
+
+    def parse(self, argument: Any) -> int | float:
+        """The number, from text or as a default.
+
+        Raises:
+            ValueError: it is none of its kind, or out of range; the text is the end of a sentence.
+        """
+        read = parsed if isinstance(argument, str) else fitted
+        try:
+            return read(self._kind, self._check, argument)
+        except UnfitError as expected:
+            raise ValueError(f"expected {expected}") from None
+
+    def flag_type(self) -> str:
+        """As in absl's own parsers."""
+        return self._kind.__name__
 
 
 def define_settings(
@@ -26,8 +50,24 @@ def define_settings(
     """Define a flag for every one of the `settings` but those in `without`."""
     for name, leaf in settings.items():
         if name not in without:
-            default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
-            _DEFINE[setting_type(leaf)](name, default, leaf.metadata["help"], flag_values=into)
+            kind, text = setting_type(leaf), leaf.metadata["help"]
+            if kind is str:
+                default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
+                flags.DEFINE_string(name, default, text, flag_values=into)
+            else:
+                define_number(into, name, leaf.default, text, leaf.metadata["check"], kind)
+
+
+def define_number(
+    into: flags.FlagValues,
+    name: str,
+    default: float | None,
+    text: str,
+    check: Check,
+    kind: type = int,
+) -> None:
+    """Define a flag that takes a number in the range of `check`, an int or a float by `kind`."""
+    flags.DEFINE(_Number(kind, check), name, default, text, into, flags.ArgumentSerializer())
 
 
 def define_quiet(into: flags.FlagValues) -> None:
@@ -91,8 +131,8 @@ def run(
 def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The exit code, after telling what was wrong."""
     try:
-        _check_given_once(values, sys.argv[1:])
-        _, *rest = values(sys.argv)
+        _check_flags(values, sys.argv[1:])
+        rest = _read(values, sys.argv)
         if len(rest) > len(arguments):
             flag = next((name for name in ("rounds", "out") if name in values), "help")
             raise UserError(
@@ -102,12 +142,6 @@ def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Seq
             raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
         main(values, *rest)
         start.part()
-    except flags.IllegalFlagValueError as error:
-        # absl's own words for "--rounds=x" speak of literals; name the type instead.
-        name = str(error).removeprefix("flag --").split("=")[0]
-        kind = {"int": "a whole number", "float": "a number"}.get(values[name].flag_type())
-        given = str(error).removeprefix("flag ").split(":")[0]
-        return _told(f"{given}: expected {kind or 'another value'}")
     except (flags.Error, UserError, UnicodeDecodeError) as error:
         return _told(str(UserError(str(error))))  # of absl's, too, one line
     except BrokenPipeError:  # whoever read the output has gone
@@ -123,11 +157,30 @@ def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Seq
     return 0
 
 
-def _check_given_once(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Refuse a flag that stands twice, of which absl would take the last."""
+def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Give the flags their values; what is left of the command line.
+
+    Raises:
+        UserError: a value that a flag does not take.
+        flags.Error: no such flag, or no value for it.
+    """
+    try:
+        return values(arguments)[1:]
+    except flags.IllegalFlagValueError as error:
+        # absl's own words for --quiet=x stand in brackets; numbers have those of `_Number`.
+        given, _, illegal = str(error).removeprefix("flag ").partition(": (")
+        raise UserError(f"{given}: expected true or false" if illegal else given) from None
+    except ValueError as error:  # --noquiet=x
+        raise UserError(f"{error}, expected --name or --noname") from None
+
+
+def _check_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Refuse what absl takes and nobody means: a flag that stands twice, or a file of flags."""
     seen = set()
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]
+        if name.lstrip("-") in ("flagfile", "undefok"):  # absl's own, which no page tells of
+            raise UserError(f"{argument}: unknown flag, expected one that --help names")
         if not argument.startswith("--") or name not in values:
             continue
         if name in seen and not isinstance(values[name], flags.MultiFlag):

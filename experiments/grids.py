@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from experiments import lists
+from experiments import cli, lists
+from fedvlr_jax.settings import SEEDS
 from fedvlr_jax.study.search import Grid
 
 SET_HERE = ("server_lr", "client_lr", "seed")
@@ -13,7 +14,7 @@ def define_flags(into: flags.FlagValues) -> None:
     for name, rates in (("server_rates", Grid().server), ("client_rates", Grid().client)):
         text = ",".join(f"{rate:g}" for rate in rates)
         flags.DEFINE_string(name, text, "Learning rates tried, comma-separated.", flag_values=into)
-    flags.DEFINE_integer("seeds", 3, "Seeds per combination, counted from 0.", flag_values=into)
+    cli.define_number(into, "seeds", 3, "Seeds per combination, counted from 0.", SEEDS)
 
 
 def grid(values: flags.FlagValues) -> Grid:

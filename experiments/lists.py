@@ -29,17 +29,6 @@ def distinct(flag: str, text: str, parts: list) -> list:
     return parts
 
 
-def seeds(number: int) -> range:
-    """The seeds that `--seeds=number` asks for, counted from 0.
-
-    Raises:
-        UserError: there is none.
-    """
-    if number < 1:
-        raise UserError(f"--seeds={number}: expected a whole number of at least 1")
-    return range(number)
-
-
 def positive_numbers(flag: str, text: str) -> tuple[float, ...]:
     """The numbers in a comma-separated list.
 

@@ -13,6 +13,7 @@ from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.pages import sections
+from fedvlr_jax.settings import Check
 from fedvlr_jax.study import ablation, cold_start, contents, tables
 from fedvlr_jax.study.central import kept_references
 from fedvlr_jax.study.search import Combination, Found, Study
@@ -30,6 +31,7 @@ USAGE = """
 
 _SET_HERE = ("backbone", "variant", *grids.SET_HERE)
 _DEFAULTS = {"rounds": 100, "patience": 5}
+_NEWCOMERS: Check = (lambda v: 0 <= v <= 0.9, "a number from 0 to 0.9")
 _PERSONAL, _GENERIC = "fedvlr", "mlp"
 
 
@@ -49,13 +51,13 @@ def define_flags(into: flags.FlagValues) -> None:
         "Standard deviations of the noise on gradients that is tried, comma-separated; '' = none.",
         flag_values=into,
     )
-    flags.DEFINE_float(
+    cli.define_number(
+        into,
         "newcomers",
         0.2,
         "Share of users who join after training, in runs of their own; 0 = none.",
-        lower_bound=0.0,
-        upper_bound=0.9,
-        flag_values=into,
+        _NEWCOMERS,
+        float,
     )
     flags.DEFINE_boolean(
         "ablations", True, "Whether modalities are removed in runs of their own.", flag_values=into
@@ -74,7 +76,7 @@ def main(values: flags.FlagValues) -> None:
         for backbone in lists.names("backbones", values.backbones, names.BACKBONES)
         for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
-    grid, seeds = grids.grid(values), lists.seeds(values.seeds)
+    grid, seeds = grids.grid(values), range(values.seeds)
     noises = lists.positive_numbers("noises", values.noises) if values.noises else ()
     settings = dict(_DEFAULTS)
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)

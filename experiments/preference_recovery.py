@@ -51,7 +51,7 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Study every concentration, and renew table and figure after each."""
     concentrations = lists.positive_numbers("concentrations", values.concentrations)
-    grid, seeds = grids.grid(values), lists.seeds(values.seeds)
+    grid, seeds = grids.grid(values), range(values.seeds)
     settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
     backbone = settings.pop("backbone", "fedavg")
     out = Path(values.out)

@@ -9,6 +9,7 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis.card import card, outcome, planted
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import AT_LEAST_ZERO, at_least
 
 USAGE = """
     usage: python -m experiments.recommend --run=DIR --user=ID [--top=N] [--out=FILE]
@@ -24,11 +25,11 @@ _BAR = 40  # characters
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
     flags.DEFINE_string("run", None, "Folder of a finished run.", flag_values=into)
-    flags.DEFINE_integer("user", None, "The user's id in the data set (userID).", flag_values=into)
+    cli.define_number(into, "user", None, "The user's id in the data set (userID).", AT_LEAST_ZERO)
     flags.DEFINE_string(
         "original_user", None, "The user's id in the raw data (users.csv).", flag_values=into
     )
-    flags.DEFINE_integer("top", 10, "Items to recommend, 50 at most.", flag_values=into)
+    cli.define_number(into, "top", 10, "Items to recommend, 50 at most.", at_least(1, 50))
     flags.DEFINE_string(
         "data", None, "Folder of the data set, if it has moved since.", flag_values=into
     )

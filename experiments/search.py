@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, interrupts, lists
+from experiments import cli, interrupts
 from experiments.reporting import Progress, Quiet
 from fedvlr_jax import files
 from fedvlr_jax.config import leaves
@@ -16,6 +16,7 @@ from fedvlr_jax.report import Reporter
 from fedvlr_jax.search import execute, picture, space, tables
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ranked
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS
 
 USAGE = """
     usage: python -m experiments.search --search=SETTING=VALUES [--search=...] [--trials=N]
@@ -41,30 +42,29 @@ def define_flags(into: flags.FlagValues) -> None:
         "dim=32,64,128; give it once for every setting.",
         flag_values=into,
     )
-    flags.DEFINE_integer(
+    cli.define_number(
+        into,
         "trials",
         40,
         "Trials of the search, with those that are pruned or fail.",
-        lower_bound=1,
-        flag_values=into,
+        AT_LEAST_ONE,
     )
-    flags.DEFINE_integer(
+    cli.define_number(
+        into,
         "seeds",
         None,
         "Seeds that every trial trains with, counted from 0; its score is their mean. By default "
         "one, --seed.",
-        flag_values=into,
+        SEEDS,
     )
-    flags.DEFINE_integer(
+    cli.define_number(
+        into,
         "prune_from",
         None,
         "Round before which no trial is pruned; by default a quarter of --rounds.",
-        lower_bound=0,
-        flag_values=into,
+        AT_LEAST_ZERO,
     )
-    flags.DEFINE_integer(
-        "search_seed", 0, "Seed of what is tried.", lower_bound=0, flag_values=into
-    )
+    cli.define_number(into, "search_seed", 0, "Seed of what is tried.", SEED)
     cli.define_quiet(into)
     flags.DEFINE_string("out", "runs/search", "Folder of the search.", flag_values=into)
 
@@ -106,7 +106,7 @@ def declared(values: flags.FlagValues) -> Search:
     if "seed" in searched:
         seeds = None
     elif values.seeds is not None:
-        seeds = tuple(lists.seeds(values.seeds))
+        seeds = tuple(range(values.seeds))
     else:
         seeds = (given.pop("seed", leaves()["seed"].default),)
     search = Search(given, searched, seeds, values.search_seed)

@@ -12,7 +12,7 @@ import pandas as pd
 from absl import flags
 from rich.console import Console
 
-from experiments import cli, interrupts, lists, live, reporting
+from experiments import cli, interrupts, live, reporting
 from experiments.reporting import Display, versions
 from fedvlr_jax import files
 from fedvlr_jax.config import Config, leaves
@@ -20,6 +20,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
 from fedvlr_jax.report import Reporter
+from fedvlr_jax.settings import ANY, AT_LEAST_ZERO, NOT_NEGATIVE, SEEDS
 from fedvlr_jax.sweep import declare, estimate, execute, page, tables
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
 
@@ -38,7 +39,7 @@ _DEFAULTS = {"rounds": 30}
 _DEFAULT_CLIENTS = "100,1000,10000"
 _SECONDS_BETWEEN_REPORTS = 60.0
 # What a file may say beside settings and what is swept.
-_IN_FILES = ("seeds", "out")
+_IN_FILES = {"seeds": (int, SEEDS), "out": (str, ANY)}
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -60,29 +61,30 @@ def define_flags(into: flags.FlagValues) -> None:
         "once for every setting.",
         flag_values=into,
     )
-    flags.DEFINE_integer(
-        "seeds", None, "Seeds per combination, counted from 0; default 1.", flag_values=into
+    cli.define_number(
+        into, "seeds", None, "Seeds per combination, counted from 0; default 1.", SEEDS
     )
     flags.DEFINE_string(
         "config", None, "YAML file with settings and `sweep`; flags come first.", flag_values=into
     )
-    flags.DEFINE_integer(
+    cli.define_number(
+        into,
         "together",
         0,
         "Runs trained in one program at most; 0 = one on a CPU, or as many as an accelerator's "
         "memory allows.",
-        lower_bound=0,
-        flag_values=into,
+        AT_LEAST_ZERO,
     )
     flags.DEFINE_boolean(
         "dry_run", False, "Print the runs and what they will take.", flag_values=into
     )
-    flags.DEFINE_float(
+    cli.define_number(
+        into,
         "max_memory",
         0.0,
         "Refuse the sweep if a run would take more memory than this, in GB; 0 = do not look.",
-        lower_bound=0.0,
-        flag_values=into,
+        NOT_NEGATIVE,
+        float,
     )
     cli.define_quiet(into)
     flags.DEFINE_boolean(
@@ -164,16 +166,17 @@ def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes,
     if seeds is not None:
         if "seed" in axes or "seed" in settings:
             raise UserError(f"--seeds={seeds}: seeds are given as well, expected one of the two")
-        if not isinstance(seeds, int):
-            raise UserError(f"--config={values.config}: seeds: expected a whole number, like 3")
-        axes["seed"] = tuple(lists.seeds(seeds))
+        axes["seed"] = tuple(range(seeds))
     settings = _DEFAULTS | settings
     synthetic = settings.get("data", "synthetic") == "synthetic"
     if not set(axes) - {"seed"} and "clients" not in settings and synthetic:
         axes = declare.axes([f"clients={_DEFAULT_CLIENTS}"]) | axes
     axes.setdefault("seed", (settings.pop("seed", 0),))
-    configs = declare.configs(settings, axes)
-    out = values.out if values["out"].present else file.others.get("out", values.out)
+    try:
+        configs = declare.configs(settings, axes)
+    except UserError as reason:
+        raise file.placed(reason) from None
+    out = values.out if values["out"].present else file.others.get("out") or values.out
     return {declare.run_name(config, axes): config for config in configs}, axes, Path(out)
 
 

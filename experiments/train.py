@@ -10,6 +10,7 @@ from experiments.reporting import Progress, Quiet
 from fedvlr_jax.config import leaves
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import start, together
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO
 from fedvlr_jax.simulation.run import default_out
 
 USAGE = """
@@ -41,10 +42,10 @@ def define_flags(into: flags.FlagValues) -> None:
         "HOST:PORT of process 0, where several processes train together.",
         flag_values=into,
     )
-    flags.DEFINE_integer(
-        "num_processes", None, "How many processes train together.", flag_values=into
+    cli.define_number(
+        into, "num_processes", None, "How many processes train together.", AT_LEAST_ONE
     )
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.", flag_values=into)
+    cli.define_number(into, "process_id", None, "Which of them this is, from 0 on.", AT_LEAST_ZERO)
 
 
 FLAGS = flags.FlagValues()

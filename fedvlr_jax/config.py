@@ -5,6 +5,7 @@ module trusts what it is given.
 """
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -332,16 +333,19 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
     if value is None and leaf.default is None:
         return None
     flag, known = leaf.name, LISTS[leaf.name]
-    found = value.split(",") if isinstance(value, str) else value
     expected = f"expected names from {', '.join(known)}"
+    # An array or a column of names is a list, too; a set has no order.
+    listed = getattr(value, "tolist", lambda: value)()
+    found = listed.split(",") if isinstance(listed, str) else listed
     if not isinstance(found, tuple | list) or not found:
-        raise UserError(f"--{flag}={value}: {expected}")
+        raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}")
     for name in found:
-        if name not in known:
-            raise UserError(f"--{flag}={name}: {expected}")
+        if not isinstance(name, str) or name not in known:
+            shown = name if isinstance(name, str) else reprlib.repr(name)
+            raise UserError(f"--{flag}={shown}: {expected}")
     if len(set(found)) != len(found):
         raise UserError(f"--{flag}={','.join(found)}: a name stands twice")
-    return tuple(found)
+    return tuple(map(str.__str__, found))
 
 
 def _resolved(config: Config) -> Config:

@@ -6,12 +6,20 @@ name and its place in a JSON file never differ.
 
 import dataclasses
 import math
+import os
+import reprlib
 from collections.abc import Callable
+from decimal import Decimal
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from fedvlr_jax.errors import UserError
 
 _LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
+MOST_RUNS = 10_000  # that one study may ask for
+_BASES = {"0x": 16, "0o": 8}
 Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what was expected
 
 POSITIVE: Check = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
@@ -22,14 +30,14 @@ PROBABILITY: Check = (lambda v: 0 < v < 1, "a number between 0 and 1")
 ANY: Check = (lambda _: True, "")
 
 
-def at_least(smallest: int) -> Check:
-    """A whole number from `smallest` on that an int32 can hold."""
-    expected = f"a whole number from {smallest} to {_LARGEST}"
-    return (lambda v: smallest <= v <= _LARGEST, expected)
+def at_least(smallest: int, largest: int = _LARGEST) -> Check:
+    """A whole number from `smallest` on that an int32 can hold, or up to `largest`."""
+    return (lambda v: smallest <= v <= largest, f"a whole number from {smallest} to {largest}")
 
 
 AT_LEAST_ZERO: Check = at_least(0)
 AT_LEAST_ONE: Check = at_least(1)
+SEEDS: Check = at_least(1, MOST_RUNS)
 
 
 def setting(default: Any, text: str, check: Check = ANY) -> Any:
@@ -54,21 +62,123 @@ def setting_type(leaf: dataclasses.Field) -> type:
     return int if leaf.type in (int, int | None) else float
 
 
+class UnfitError(ValueError):
+    """A value that a setting does not take; the text says what it expects."""
+
+
+def number(kind: type, text: str) -> int | float:
+    """The number that a text is, as Python reads it; whole ones may be written 1e3 or 50.0.
+
+    Args:
+        kind: int or float.
+        text: as it stands on a command line or in a file.
+
+    Raises:
+        ValueError: it is none of its kind.
+        OverflowError: it is infinite where a whole one is wanted.
+    """
+    if kind is float:
+        return float(text)
+    try:
+        return int(text, _BASES.get(text[:2].lower(), 10))
+    except ValueError:  # also more digits than Python reads
+        return _whole(float(text))
+
+
+def parsed(kind: type, check: Check, text: str) -> Any:
+    """The value of a setting that is written as text, on a command line or in a file.
+
+    Raises:
+        UnfitError: the text is of another type or out of range.
+    """
+    try:
+        return fitted(kind, check, text if kind is str else number(kind, text))
+    except (ValueError, OverflowError):
+        raise UnfitError(_expected(kind, check)) from None
+
+
+def fitted(kind: type, check: Check, value: Any) -> Any:
+    """The value of a setting that Python gives: as str, int or float, and in its range.
+
+    Numbers of NumPy, pandas and JAX are taken, whole floats for whole numbers, and paths for text.
+
+    Raises:
+        UnfitError: the value is of another type or out of range.
+    """
+    valid, _ = check
+    try:
+        found = _CONVERTERS[kind](_plain(value))
+    except TypeError:
+        name = type(value).__name__
+        article = "an" if name[0] in "aeiouAEIOU" else "a"
+        raise UnfitError(f"{_expected(kind, check)}, found {article} {name}") from None
+    except (ValueError, OverflowError):  # half a client; a whole number that no float can hold
+        raise UnfitError(_expected(kind, check)) from None
+    if not valid(found):
+        raise UnfitError(_expected(kind, check))
+    return found
+
+
 def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """`value` as the type of `leaf`.
 
     Raises:
         UserError: the value is of another type or out of range.
     """
-    valid, expected = leaf.metadata["check"]
     if value is None and leaf.default is None:
         return None
-    wanted = setting_type(leaf)
-    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    kind = setting_type(leaf)
     try:
-        if fits and not isinstance(value, bool) and valid(wanted(value)):
-            return wanted(value)
-    except OverflowError:  # a whole number that no float can hold
-        pass
-    expected = expected or f"a value of type {wanted.__name__}"
-    raise UserError(f"--{leaf.name}={value}: expected {expected}")
+        return fitted(kind, leaf.metadata["check"], value)
+    except UnfitError as expected:
+        raise UserError(f"--{leaf.name}={_shown(kind, value)}: expected {expected}") from None
+
+
+def _expected(kind: type, check: Check) -> str:
+    return check[1] or f"a value of type {kind.__name__}"
+
+
+def _shown(kind: type, value: Any) -> str:
+    """A value in a sentence: text as it is where text is wanted, else as Python writes it."""
+    try:
+        return value if isinstance(value, str) and kind is str else reprlib.repr(value)
+    except ValueError:  # more digits than Python writes
+        return hex(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, pandas or JAX, an array without axes, too, as Python's own."""
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    if np.ma.is_masked(value):
+        raise TypeError
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and array.dtype.itemsize < np.dtype(float).itemsize:
+        return float(str(array[()]))  # 0.03, and not 0.029999999329447746, which differs from it
+    return value.item()
+
+
+def _text(value: Any) -> str:
+    value = os.fspath(value)
+    if not isinstance(value, str):
+        raise TypeError
+    if "\0" in value:
+        raise ValueError
+    return str.__str__(value)  # of an enumeration's member its value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise TypeError
+    if int(value) != value:
+        raise ValueError
+    return int(value)
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise TypeError
+    return float(value)
+
+
+_CONVERTERS: dict[type, Callable[[Any], Any]] = {str: _text, int: _whole, float: _real}

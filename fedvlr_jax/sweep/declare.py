@@ -6,33 +6,54 @@ one number to another, equally far apart (`lin:0:0.5:6`) or by equal factors (`l
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import yaml
 
+from fedvlr_jax import files
 from fedvlr_jax.config import LISTS, Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import setting_type
+from fedvlr_jax.settings import MOST_RUNS, Check, UnfitError, parsed, setting_type
 from fedvlr_jax.sweep import notation
 from fedvlr_jax.sweep.notation import Notation
 
 Axes = dict[str, tuple[Any, ...]]
+Kind = tuple[type, Check]  # whether a value is a str, an int or a float, and its range
 SWEEP = Notation("sweep", "swept")
 _LONGEST_NAME = 200  # characters of a run's name; a file system takes 255
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
+_LARGEST_FILE = 1 << 18  # bytes
+_MOST_VALUES = 20_000  # in a file, those counted again that an alias repeats
+_DEEPEST = 4  # a list of names, in a list of values, of an axis, in the file
+_NO_SWEEP = "sweep is no mapping of settings to values"
+_NOTHING = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What a file declares: settings of all runs, axes, and everything else by its name."""
+    """What a file declares.
+
+    Attributes:
+        settings: of all runs.
+        axes: what runs differ in.
+        others: everything else by its name.
+        places: the file and line of every name, as sentences begin with them.
+    """
 
     settings: dict[str, Any]
     axes: Axes
     others: dict[str, Any]
+    places: dict[str, str] = field(default_factory=dict)
+
+    def placed(self, reason: UserError) -> UserError:
+        """What is wrong with a setting, with its line if it comes from the file."""
+        place = self.places.get(reason.setting or "")
+        return UserError(f"{place}: {reason}") if place else reason
 
 
 def axes(lines: Sequence[str]) -> Axes:
@@ -53,54 +74,54 @@ def axes(lines: Sequence[str]) -> Axes:
     }
 
 
-def read(path: Path, others: Sequence[str] = ()) -> Declared:
+def read(path: Path, others: Mapping[str, Kind] | None = None) -> Declared:
     """What a YAML file declares.
+
+    What a value is, its setting decides, as on a command line: `1e-3` is a number and `no` a text.
 
     Args:
         path: a mapping of settings to values, and `sweep` to a mapping of settings to lists of
             values, or to a text like the values of an axis.
-        others: names beside settings that may stand in the file.
+        others: names beside settings that may stand in the file, and what values they take.
 
     Raises:
-        UserError: no such file, no YAML, an unknown name, or one that stands twice.
+        UserError: no such file, no YAML, an unknown name, one that stands twice, or a value that
+            its setting does not take.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise UserError(f"--config={path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"--config={path}: not readable as YAML ({reason}), expected {_FILE}"
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(f"--config={path}: holds no settings, expected {_FILE}")
-    swept = content.pop("sweep", None) or {}
-    if not isinstance(swept, dict):
-        raise UserError(
-            f"--config={path}: sweep is no mapping of settings to values, expected {_FILE}"
-        )
-    settings, rest = {}, {}
-    for name, value in content.items():
-        if name in others:
-            rest[name] = value
+    where = f"--config={path}"
+    settings: dict[str, Any] = {}
+    found: Axes = {}
+    rest: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for name, node in _entries(where, _tree(where, path), "holds no settings"):
+        here = places[name] = _line(where, node)
+        if name == "sweep":
+            swept = [] if _text(node) is None else _entries(here, node, _NO_SWEEP)
+            for axis, values in swept:
+                places[axis] = _line(where, values)
+                found[axis] = _listed(f"{places[axis]}: sweep", axis, values)
+        elif others and name in others:
+            rest[name] = _parsed(f"{here}: {name}", *others[name], node)
         else:
-            SWEEP.check_known(f"--config={path}", str(name))
-            settings[name] = ",".join(value) if name in LISTS and _is_names(value) else value
-    found = {name: _listed(f"--config={path}: sweep", str(name), swept[name]) for name in swept}
+            SWEEP.check_known(here, name)
+            settings[name] = _value(f"{here}: {name}", name, node)
     for name in found:
         if name in settings:
-            raise UserError(f"--config={path}: {name} is set and swept, expected one of the two")
-    return Declared(settings, found, rest)
+            raise UserError(f"{places[name]}: {name} is set and swept, expected one of the two")
+    return Declared(settings, found, rest, places)
 
 
 def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
     """The configuration of every run: all combinations, the last axis changes fastest.
 
     Raises:
-        UserError: a bad setting, or one that is set and swept.
+        UserError: a bad setting, one that is set and swept, or too many combinations.
     """
     SWEEP.refuse_set(settings, list(axes))
+    runs = math.prod(map(len, axes.values()))
+    if runs > MOST_RUNS:
+        sizes = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
+        raise UserError(f"--sweep: {runs:,} runs ({sizes}), expected at most {MOST_RUNS:,}")
     return [
         Config.of(**settings | dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
@@ -129,45 +150,131 @@ def _short(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which no name may stand twice, and 1e-3 is a number, as in Python."""
+    """YAML as a tree of bounded size: neither nested deeply nor grown by its aliases."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """The next node, with the number of values in it as its `size`.
+
+        Raises:
+            ComposerError: it is too deep or too large.
+        """
+        self._depth += 1
+        if self._depth > _DEEPEST + 1:
+            _refuse(f"nested deeper than {_DEEPEST} levels", self.peek_event().start_mark)
+        mark, again = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if again and not hasattr(node, "size"):
+            _refuse("holds itself", mark)
+        if not again:
+            parts = node.value if node.id == "sequence" else itertools.chain(*node.value)
+            node.size = 1 if node.id == "scalar" else 1 + sum(part.size for part in parts)
+        if node.size > _MOST_VALUES:
+            _refuse(f"holds more than {_MOST_VALUES:,} values", mark)
+        return node
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
-    names = [loader.construct_object(name) for name, _ in node.value]
-    for name in names:
-        if names.count(name) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{name} stands twice", node.start_mark
+def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:
+    raise yaml.composer.ComposerError(None, None, problem, mark)
+
+
+def _tree(where: str, path: Path) -> yaml.Node | None:
+    """The file's content.
+
+    Raises:
+        UserError: it is not there, or no YAML.
+    """
+    try:
+        text = files.read_text(path, _LARGEST_FILE)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{where}: {reason}") from None
+    try:
+        return yaml.compose(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        reason = getattr(error, "problem", None) or str(error)
+        raise UserError(
+            f"{where}: {line}not readable as YAML ({reason}), expected {_FILE}"
+        ) from None
+
+
+def _entries(where: str, node: yaml.Node | None, problem: str) -> list[tuple[str, yaml.Node]]:
+    """The names and values of a mapping.
+
+    Raises:
+        UserError: it is none, or a name stands twice.
+    """
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{where}: {problem}, expected {_FILE}")
+    found: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        name = _scalar(where, key) or ""
+        if name in found:
+            raise UserError(
+                f"{where}: line {key.start_mark.line + 1}: {name} stands twice, expected once"
             )
-    return loader.construct_mapping(node, deep=True)
+        found[name] = value
+    return list(found.items())
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _line(where: str, node: yaml.Node) -> str:
+    return f"{where}: line {node.start_mark.line + 1}"
 
 
-def _listed(where: str, name: str, values: Any) -> tuple[Any, ...]:
+def _text(node: yaml.Node) -> str | None:
+    """What a scalar says; None of null, and "" of what is no scalar."""
+    if not isinstance(node, yaml.ScalarNode):
+        return ""
+    return None if node.style is None and node.value in _NOTHING else node.value
+
+
+def _scalar(where: str, node: yaml.Node) -> str | None:
+    if not isinstance(node, yaml.ScalarNode):
+        raise UserError(f"{where}: is a {node.id}, expected one value, as in {_FILE}")
+    return _text(node)
+
+
+def _value(where: str, name: str, node: yaml.Node) -> Any:
+    """The value of a setting in a file.
+
+    Raises:
+        UserError: it does not take it.
+    """
+    if name in LISTS:
+        if isinstance(node, yaml.SequenceNode):
+            return ",".join(_scalar(where, part) or "" for part in node.value)
+        return _scalar(where, node)
+    leaf = leaves()[name]
+    if _text(node) is None and leaf.default is None:
+        return None
+    return _parsed(where, setting_type(leaf), leaf.metadata["check"], node)
+
+
+def _parsed(where: str, kind: type, check: Check, node: yaml.Node) -> Any:
+    text = _scalar(where, node) or ""
+    try:
+        return parsed(kind, check, text)
+    except UnfitError as expected:
+        raise UserError(f"{where}={text}: expected {expected}") from None
+
+
+def _listed(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
     """The values of an axis in a file."""
     SWEEP.check_known(where, name)
-    if isinstance(values, str):
-        return _values(f"{where}: {name}", name, values)
-    if not isinstance(values, list) or not values:
-        raise UserError(f"{where}: {name} has no list of values, expected one, as in {_FILE}")
-    found = [",".join(v) if name in LISTS and _is_names(v) else _converted(name, v) for v in values]
-    return SWEEP.distinct(f"{where}: {name}", name, found)
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(x, str) for x in value)
-
-
-def _converted(name: str, value: Any) -> Any:
-    """YAML takes 1e-3 for text."""
-    if isinstance(value, str) and setting_type(leaves()[name]) is float:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    where = f"{where}: {name}"
+    # One number alone is no list; as in a line, one name is.
+    is_text = setting_type(leaves()[name]) is str
+    text = _text(node) or ""
+    if "," in text or notation.scale_of(name, text) or (text and is_text):
+        return _values(where, name, text)
+    if not isinstance(node, yaml.SequenceNode) or not node.value:
+        raise UserError(f"{where} has no list of values, expected one, as in {_FILE}")
+    found = [_value(where, name, part) for part in node.value]
+    return SWEEP.distinct(where, name, found)
 
 
 def _values(where: str, name: str, text: str) -> tuple[Any, ...]:
@@ -186,14 +293,18 @@ def _points(where: str, name: str, text: str) -> tuple[Any, ...]:
         number = int(parts[2])
     except (IndexError, ValueError):
         number = 0
-    if len(parts) != 3 or number < 2:
+    if len(parts) != 3 or not 2 <= number <= MOST_RUNS:
         raise UserError(
-            f"{where}: expected {scale}:first:last:number with at least 2 points, like {right}"
+            f"{where}: expected {scale}:first:last:number with at least 2 points and at most "
+            f"{MOST_RUNS:,}, like {right}"
         )
     forwards = SWEEP.where(f"{name}={scale}:{parts[1]}:{parts[0]}:{number}")
     notation.check_ends(where, scale, (first, last), right, forwards)
     space = np.geomspace if scale == "log" else np.linspace
-    points = [float(f"{x:.6g}") for x in space(first, last, number)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = [float(f"{x:.6g}") for x in space(first, last, number)]
+    if not all(map(math.isfinite, points)):
+        raise UserError(f"{where}: expected ends that are less far apart, like {right}")
     if whole:
         points = [round(x) for x in points]
     return SWEEP.distinct(where, name, points)

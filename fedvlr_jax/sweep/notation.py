@@ -13,7 +13,7 @@ from typing import Any
 
 from fedvlr_jax.config import LISTS, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import setting_type
+from fedvlr_jax.settings import number, setting_type
 
 _EXAMPLES = {str: "fedvlr,mlp", int: "100,1000", float: "0.01,0.1"}
 _SCALES = ("lin", "log")
@@ -56,8 +56,8 @@ class Notation:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1) or ["server_lr"]
             raise UserError(
-                f"{where}: unknown setting {name or '(none)'}, expected one of --help, like "
-                f"{self.right(close[0])}"
+                f"{where}: unknown setting {name or '(none)'}, expected one that --help names, "
+                f"like {self.right(close[0])}"
             )
 
     def split(self, lines: Sequence[str]) -> dict[str, str]:
@@ -108,10 +108,10 @@ class Notation:
         kind = setting_type(leaves()[name])
         parts = text.split("|" if name in LISTS else ",")
         try:
-            found = [kind(part) for part in parts]
-        except ValueError:
-            number = "whole numbers" if kind is int else "numbers"
-            raise UserError(f"{where}: expected {number}, like {self.right(name)}") from None
+            found = parts if kind is str else [number(kind, part) for part in parts]
+        except (ValueError, OverflowError):
+            expected = "whole numbers" if kind is int else "numbers"
+            raise UserError(f"{where}: expected {expected}, like {self.right(name)}") from None
         if "" in parts:
             raise UserError(f"{where}: a value is empty, expected a line like {self.right(name)}")
         return self.distinct(where, name, found)

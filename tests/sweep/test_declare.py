@@ -1,8 +1,12 @@
+import os
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import ANY, SEEDS
 from fedvlr_jax.sweep import declare
 
 
@@ -104,7 +108,7 @@ def test_a_file_declares_the_same(tmp_path):
               modalities: [[image, id], "text,id"]
             """,
         ),
-        others=("seeds",),
+        others={"seeds": (int, SEEDS)},
     )
     assert found.settings == {"rounds": 30, "views": "sum,mlp"}
     assert found.others == {"seeds": 3}
@@ -141,6 +145,153 @@ def test_a_bad_file_gets_a_sentence(tmp_path, text, words):
     assert str(caught.value).startswith(f"--config={path}: ")
     assert words in str(caught.value)
     assert "expected" in str(caught.value)
+
+
+SPELLINGS = ["1e-3", "1E-3", "1.e-3", "+1.e-3", "0.001", ".001", "1_0e-4", "'1e-3'", "!!float 1e-3"]
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+@pytest.mark.parametrize("form", ["server_lr: {}", "sweep: {{server_lr: [{}]}}"])
+def test_a_number_in_a_file_is_what_python_reads(tmp_path, text, form):
+    found = declare.read(written(tmp_path, form.format(text)))
+    assert {**found.settings, **found.axes} in ({"server_lr": 1e-3}, {"server_lr": (1e-3,)})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e3", 1000), ("1E5", 100_000), ("50.0", 50), ("0123", 123), ("1_000", 1000), ("0x20", 32)],
+)
+def test_a_whole_number_in_a_file_is_what_python_reads(tmp_path, text, value):
+    found = declare.read(written(tmp_path, f"clients: {text}\nsweep: {{items: [{text}, 99]}}"))
+    assert found.settings == {"clients": value}
+    assert found.axes == {"items": (value, 99)}
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "on", "yes", "true", "2024", "2024-01-31", "0123", "1:30", "1e3", "nan", ".inf"]
+)
+def test_a_text_in_a_file_stays_what_it_is(tmp_path, text):
+    found = declare.read(written(tmp_path, f"data: {text}\nout: {text}"), {"out": (str, ANY)})
+    assert found.settings == {"data": text}
+    assert found.others == {"out": text}
+
+
+def test_nothing_in_a_file_is_the_default(tmp_path):
+    found = declare.read(written(tmp_path, "clients: null\nviews: ~\nsweep:"))
+    assert found.settings == {"clients": None, "views": None}
+    assert declare.configs(found.settings, {})[0].data.clients == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: &a [1]", "line 1: unknown setting a"),
+        (
+            "rounds: 3\nserver_lr: abc",
+            "line 2: server_lr=abc: expected a finite number of",
+        ),
+        ("rounds: 3\n\nclients: 1:30", "line 3: clients=1:30: expected a whole number from 1 to"),
+        ("rounds: no", "line 1: rounds=no: expected a whole number from 1 to"),
+        ("rounds: 2024-01-31", "line 1: rounds=2024-01-31: expected a whole number from 1 to"),
+        ("rounds: 1.5", "line 1: rounds=1.5: expected a whole number from 1 to"),
+        ("rounds:", "line 1: rounds=: expected a whole number from 1 to"),
+        ("rounds: [3]", "line 1: rounds: is a sequence, expected one value"),
+        ("rounds: {a: 3}", "line 1: rounds: is a mapping, expected one value"),
+        ("clients: .inf", "line 1: clients=.inf: expected a whole number"),
+        ("variant: no", "line 1: variant=no: expected one of fedvlr, mlp"),
+        ("seeds: 1.5", "line 1: seeds=1.5: expected a whole number from 1 to 10000"),
+        ("seeds: 20000000", "line 1: seeds=20000000: expected a whole number from 1 to 10000"),
+        ("sweep:\n  dim: [8, x]", "line 2: sweep: dim=x: expected a whole number from 1 to"),
+        ("sweep:\n  dim: [8, [9]]", "line 2: sweep: dim: is a sequence, expected one value"),
+        ("sweep:\n  dim: 8:9", "line 2: sweep: dim has no list of values, expected one"),
+        ("sweep:\n  dropout: lin:0:1:500000000", "line 2: sweep: dropout: expected lin:first"),
+        ("[" * 20_000, "line 1: not readable as YAML (nested deeper than 4 levels)"),
+        ("{a: " * 20_000, "line 1: not readable as YAML (nested deeper than 4 levels)"),
+        ("- " * 20_000, "line 1: not readable as YAML (nested deeper than 4 levels)"),
+        ("views: " + "[" * 20_000 + "]" * 20_000, "line 1: not readable as YAML (nested deeper"),
+        ("rounds: " + "9" * 5000, "line 1: rounds=999"),
+        ("server_lr: 1" + "0" * 5000, "line 1: server_lr=100"),
+        ("sweep: {dim: [" + "9" * 5000 + "]}", "line 1: sweep: dim=999"),
+        ("views: &a [*a]", "line 1: not readable as YAML (holds itself)"),
+        ("rounds: *a", "line 1: not readable as YAML (found undefined alias"),
+        ("views: !!python/object/apply:os.system [ls]\nrounds: x", "line 2: rounds=x"),
+        ("a: 1\n---\nb: 2", "line 2: not readable as YAML"),
+        ("rounds: 'a\x01'", "not readable as YAML"),
+        ("#" * 300_000, "has 300,000 bytes, expected at most 262,144"),
+    ],
+)
+def test_a_bad_value_in_a_file_is_told_with_its_line(tmp_path, text, sentence):
+    path = written(tmp_path, text)
+    begun = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        declare.read(path, {"seeds": (int, SEEDS)})
+    assert time.monotonic() - begun < 5
+    assert str(caught.value).startswith(f"--config={path}: {sentence}")
+    assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize("width", [2, 9, 30])
+@pytest.mark.parametrize("levels", [2, 3, 4, 12])
+def test_aliases_do_not_grow(tmp_path, width, levels):
+    lines = ["a0: &a0 [" + ",".join("x" * width) + "]"]
+    for k in range(levels):
+        lines.append(f"a{k + 1}: &a{k + 1} [{','.join([f'*a{k}'] * width)}]")
+    with pytest.raises(UserError, match=r"(holds more than 20,000 values|unknown setting a0)"):
+        declare.read(written(tmp_path, "\n".join(lines)))
+
+
+def test_an_alias_is_its_value(tmp_path):
+    found = declare.read(
+        written(tmp_path, "sweep: {server_lr: &rates [1e-3, 1e-2], client_lr: *rates}")
+    )
+    assert found.axes == {"server_lr": (1e-3, 1e-2), "client_lr": (1e-3, 1e-2)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["dropout=lin:0:1:500000000"], "at most 10,000"),
+        (["server_lr=log:1e-9:1:10001"], "at most 10,000"),
+        (["clients=lin:20:500000020:500000000"], "at most 10,000"),
+        (["dropout=lin:0:1:" + "9" * 5000], "at most 10,000"),
+        (["server_lr=lin:0:0.5:200", "client_lr=lin:0:0.5:51"], "10,200 runs (200 server_lr x 51"),
+        ([f"{name}=lin:0:0.5:10000" for name in ("server_lr", "client_lr", "own_lr")], "runs"),
+        (["clients=" + "9" * 5000], "expected whole numbers"),
+        (["server_lr=lin:-1.7e308:1.7e308:3"], "less far apart"),
+        (["clients=lin:0:1e300:3"], "expected a whole number from 1 to"),
+        (["server_lr=lin:0:1e999:3"], "first:last:number"),
+    ],
+)
+def test_a_sweep_is_not_larger_than_can_be_done(lines, words):
+    begun = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        declare.configs({}, declare.axes(lines))
+    assert words in str(caught.value)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "large", "no text"])
+def test_what_is_no_small_plain_file_is_not_read(tmp_path, kind):
+    path = tmp_path / "sweep.yaml"
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "large": lambda: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40),
+        "no text": lambda: path.write_bytes(b"rounds: \xff\xfe"),
+    }[kind]()
+    with pytest.raises(UserError, match=f"^--config={path}: .*expected"):
+        declare.read(path)
+
+
+def test_a_contradiction_is_told_with_the_line_of_what_is_wrong(tmp_path):
+    found = declare.read(written(tmp_path, "rounds: 3\ncohort: 9\nclients: 5"))
+    with pytest.raises(UserError) as caught:
+        declare.configs(found.settings, found.axes)
+    assert str(found.placed(caught.value)) == (
+        f"--config={tmp_path}/sweep.yaml: line 2: --cohort=9: expected at most the 5 clients there "
+        "are"
+    )
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -1,0 +1,132 @@
+import importlib
+import re
+
+import pytest
+from absl import flags
+
+from docs.tools.flags import PROGRAMS
+from experiments import cli
+from tests.experiments import programs
+
+NUMBERS = ("x", "", "nan", "inf", "1e999", "9" * 5000, "-1e99", "1:30", "1,5", "[1]", "0x")
+# What is expected of a number names its kind and its range.
+EXPECTED = re.compile(
+    r"a whole number from -?\d+ to \d+"
+    r"|a finite number (above|of at least) \d+"
+    r"|a number (from \d+ to (below )?[\d.]+|between \d+ and \d+)"
+)
+
+
+def defined(module):
+    values = flags.FlagValues()
+    importlib.import_module(module).define_flags(values)
+    return values
+
+
+def all_flags(*kinds):
+    found = {module: defined(module) for module in PROGRAMS}
+    return [
+        (module, name)
+        for module, values in found.items()
+        for name in values
+        if values[name].flag_type() in kinds
+    ]
+
+
+def complaint(module, argument, capsys):
+    """What a program says of a command line; it must not come to its work."""
+
+    def main(*_):
+        raise AssertionError("not refused")
+
+    program = importlib.import_module(module)
+    values = defined(module)
+    code = 0
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", [module, argument])
+            cli.run(main, values, program.USAGE)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "name"), all_flags("int", "float"))
+def test_a_bad_number_is_told_with_its_range(module, name, capsys):
+    for value in NUMBERS:
+        said = complaint(module, f"--{name}={value}", capsys)
+        assert said.startswith(f"error: --{name}={value[:1000]}")
+        assert EXPECTED.fullmatch(said.rstrip().rpartition(": expected ")[2]), said
+        assert said.count("\n") == 1
+        assert len(said) < 5000
+
+
+@pytest.mark.parametrize(("module", "name"), all_flags("int"))
+def test_a_number_beyond_its_range_is_told_with_it(module, name, capsys):
+    said = complaint(module, f"--{name}=x", capsys)
+    smallest, largest = map(int, re.findall(r"from (-?\d+) to (\d+)", said)[0])
+    for value in (smallest - 1, largest + 1):
+        said = complaint(module, f"--{name}={value}", capsys)
+        assert said == (
+            f"error: --{name}={value}: expected a whole number from {smallest} to {largest}\n"
+        )
+
+
+@pytest.mark.parametrize(("module", "name"), all_flags("bool"))
+@pytest.mark.parametrize("value", ["maybe", "2", "yes", "", "-1"])
+def test_a_bad_yes_or_no_is_told(module, name, value, capsys):
+    said = complaint(module, f"--{name}={value}", capsys)
+    assert said == f"error: --{name}={value}: expected true or false\n"
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+@pytest.mark.parametrize(
+    "argument", ["--flagfile=/dev/zero", "-flagfile=x", "--undefok=x", "--colour=3", "--noout=3"]
+)
+def test_a_flag_that_is_none_is_told(module, argument, capsys):
+    assert complaint(module, argument, capsys).startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "sentence"),
+    [
+        ("experiments.search", "--trials=0", "a whole number from 1 to 2147483647"),
+        ("experiments.sweep", "--together=-1", "a whole number from 0 to 2147483647"),
+        ("experiments.sweep", "--max_memory=-1", "a finite number of at least 0"),
+        ("experiments.sweep", "--seeds=0", "a whole number from 1 to 10000"),
+        ("experiments.paper", "--newcomers=1", "a number from 0 to 0.9"),
+        ("experiments.train", "--process_id=-1", "a whole number from 0 to 2147483647"),
+        ("experiments.train", "--num_processes=0", "a whole number from 1 to 2147483647"),
+        ("experiments.recommend", "--top=0", "a whole number from 1 to 50"),
+        ("benchmarks.roofline", "--clients=0", "a whole number from 1 to 2147483647"),
+        ("benchmarks.scaling", "--limit=0", "a finite number of at least 1"),
+        ("benchmarks.throughput", "--seconds=-1", "a finite number of at least 0"),
+    ],
+)
+def test_ranges(module, argument, sentence, capsys):
+    assert complaint(module, argument, capsys) == f"error: {argument}: expected {sentence}\n"
+
+
+LISTS = {
+    "experiments.paper": ("backbones", "variants", "noises", "server_rates", "client_rates"),
+    "experiments.preference_recovery": ("concentrations", "server_rates", "client_rates"),
+    "benchmarks.throughput": ("clients", "contenders"),
+    "benchmarks.scaling": ("axes", "clients"),
+    "experiments.sweep": ("clients", "sweep"),
+    "experiments.search": ("search",),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in LISTS.items() for n in names])
+@pytest.mark.parametrize("value", ["x", ",", "1,,2", "-1", "nan", "9" * 5000])
+def test_a_bad_list_is_told(module, name, value, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = importlib.import_module(module)
+    code, said, told = programs.in_process(program, capsys, f"--{name}={value}")
+    assert (code, said) == (2, "")
+    assert told.startswith((f"error: --{name}=", f"error: --sweep={name}="))
+    assert ": " in told
+    assert "expected" in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
