@@ -3,16 +3,18 @@
 import dataclasses
 import io
 import os
+import shlex
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 
 from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
+from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start
 from fedvlr_jax.settings import Check, UnfitError, fitted, parsed, setting_type
 
@@ -90,7 +92,12 @@ def given_settings(
 
 def tell(line: str) -> None:
     """Print a line at once."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
+
+
+def command(module: str, *arguments: str) -> str:
+    """A command line that a shell takes as it is printed."""
+    return printable(shlex.join(["python", "-m", module, *arguments]))
 
 
 def run(
@@ -105,17 +112,19 @@ def run(
 
     A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
     from the library, a file that the system refuses, too little memory) ends in one sentence on
-    stderr and exit code 2; `--help` in 0; Ctrl-C in 130.
+    stderr and exit code 2; `--help` in 0; Ctrl-C in 130. Where whoever reads the output has gone
+    (`... | head`), the program ends in silence and 1.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a bar on a terminal that has no bars
-    if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
-        print(_help(values, usage))
-        sys.exit(0)
     try:
         with naming_flags():
-            code = _attempt(main, values, arguments)
+            code = _attempt(main, values, usage, arguments)
+        for stream in _streams():
+            stream.flush()  # here and not at exit, where Python would tell of a closed pipe
+    except BrokenPipeError:
+        code = _end_output()
     except Exception:
         # With a traceback, as it is a bug; without waiting for other processes.
         if start.has_joined():
@@ -128,8 +137,33 @@ def run(
         sys.exit(code)
 
 
-def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The exit code, after telling what was wrong."""
+def _streams() -> list[TextIO]:
+    """What is printed to; Python has none where it was started without."""
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+
+
+def _end_output() -> int:
+    """Let what is printed from now on, and what still waits to be, go nowhere; the exit code."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in _streams():
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    return 1
+
+
+def _attempt(
+    main: Callable[..., None], values: flags.FlagValues, usage: str, arguments: Sequence[str]
+) -> int:
+    """The exit code, after telling what was wrong.
+
+    Raises:
+        BrokenPipeError: whoever reads the output has gone.
+    """
+    if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
+        print(_help(values, usage))
+        return 0
     try:
         _check_flags(values, sys.argv[1:])
         rest = _read(values, sys.argv)
@@ -144,9 +178,8 @@ def _attempt(main: Callable[..., None], values: flags.FlagValues, arguments: Seq
         start.part()
     except (flags.Error, UserError, UnicodeDecodeError) as error:
         return _told(str(UserError(str(error))))  # of absl's, too, one line
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _told(f"{error.filename}: {error.strerror or error}")
     except MemoryError as error:

@@ -8,11 +8,11 @@ from absl import flags
 
 from experiments import cli
 from experiments.reporting import versions
-from fedvlr_jax import files
-from fedvlr_jax.errors import UserError
-from fedvlr_jax.pages import sections
+from fedvlr_jax.foreign import printable
+from fedvlr_jax.pages import sections, shell
 from fedvlr_jax.pages.sections import Section
 from fedvlr_jax.sweep import compare
+from fedvlr_jax.sweep.compare import Comparison
 
 USAGE = """
     usage: python -m experiments.compare RUN_A RUN_B [--out=FILE]
@@ -34,19 +34,10 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues, first: str, second: str) -> None:
     """Compare, print and write."""
-    found = compare.compared(*(compare.held(Path(folder)) for folder in (first, second)))
     out = Path(values.out)
-    if out.is_dir():
-        raise UserError(f"--out={out}: is a folder, expected a file")
-    print(f"A: {first}\nB: {second}")
-    for _, row in found.settings.iterrows():
-        print(f"--{row['setting']}: {row['A']} in A, {row['B']} in B")
-    if found.settings.empty:
-        print("no setting differs")
-    print(found.table.to_string(index=False, float_format=lambda x: f"{x:,.4g}", na_rep="--"))
-    for side, number in zip("AB", found.alone, strict=True):
-        if number:
-            print(f"{number} runs of {side} have no counterpart")
+    shell.check_place(out)
+    found = compare.compared(*(compare.held(Path(folder)) for folder in (first, second)))
+    print(printable("\n".join(_lines(found, first, second))))
     drawn = compare.chart(found)
     parts = [
         Section(
@@ -72,8 +63,28 @@ def main(values: flags.FlagValues, first: str, second: str) -> None:
         "made with": versions(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(out, sections.page("Comparison", facts, parts))
-    print(f"written to {out}")
+    shell.write(out, sections.page("Comparison", facts, parts))
+    print(printable(f"written to {out}"))
+
+
+def _lines(found: Comparison, first: str, second: str) -> list[str]:
+    """The comparison as text."""
+    table = found.table.to_string(index=False, float_format=lambda x: f"{x:,.4g}", na_rep="--")
+    return [
+        f"A: {first}",
+        f"B: {second}",
+        *(
+            f"--{row['setting']}: {row['A']} in A, {row['B']} in B"
+            for _, row in found.settings.iterrows()
+        ),
+        *(["no setting differs"] if found.settings.empty else []),
+        table,
+        *(
+            f"{number} runs of {side} have no counterpart"
+            for side, number in zip("AB", found.alone, strict=True)
+            if number
+        ),
+    ]
 
 
 if __name__ == "__main__":

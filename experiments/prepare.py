@@ -4,6 +4,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.reporting import Progress
+from fedvlr_jax.foreign import printable
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from fedvlr_jax.prepare.config import leaves
 
@@ -35,12 +36,12 @@ def main(values: flags.FlagValues) -> None:
     done = prepare(config, values.out, Progress())
     kept = done.summary["kept"]
     print(
-        f"{done.out}: {kept['users']:,} users, {kept['items']:,} items, "
+        f"{printable(str(done.out))}: {kept['users']:,} users, {kept['items']:,} items, "
         f"{kept['train']:,} train interactions"
     )
     featured = any((done.out / f"{m}_features.npy").exists() for m in ("image", "text"))
-    variant = "" if featured else " --variant=id"
-    print(f"train on it: python -m experiments.train --data={done.out}{variant}")
+    variant = [] if featured else ["--variant=id"]
+    print(f"train on it: {cli.command('experiments.train', f'--data={done.out}', *variant)}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from fedvlr_jax import files
 from fedvlr_jax.analysis.card import card, outcome, planted
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.foreign import printable
+from fedvlr_jax.pages import shell
 from fedvlr_jax.settings import AT_LEAST_ZERO, at_least
 
 USAGE = """
@@ -46,21 +47,17 @@ def main(values: flags.FlagValues) -> None:
     """Print and write one user's card."""
     if not values.run:
         raise UserError("--run: missing, expected the folder of a finished run")
-    run, data = Path(values.run), Path(values.data) if values.data else None
-    if values.out and (not Path(values.out).name or Path(values.out).name == ".."):
-        raise UserError(f"--out={values.out}: expected a file to write")
-    shown = recommend(run, values.user, values.original_user, values.top, data)
-    out = Path(values.out) if values.out else run / f"user-{shown.user}.html"
-    if out.exists() and not out.is_file():
-        raise UserError(f"--out={out}: is there and no plain file, expected a file to write")
-    try:
-        files.write_text(out, card(shown))
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from None
+    run = Path(values.run)
+    if values.out:
+        shell.check_place(Path(values.out))
+    shown = recommend(run, values.user, values.original_user, values.top, values.data or None)
+    out = Path(values.out or run / f"user-{shown.user}.html")
+    shell.write(out, card(shown))
     pictures = (
         "" if shown.folder else " (without pictures: none are known, or their folder is gone)"
     )
-    print("\n".join([*lines(shown), f"written to {out}{pictures}"]))
+    for line in (*lines(shown), f"written to {out}{pictures}"):
+        print(printable(line))
 
 
 def lines(shown: Recommendation) -> list[str]:

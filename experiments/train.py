@@ -9,6 +9,7 @@ from experiments import cli, interrupts
 from experiments.reporting import Progress, Quiet
 from fedvlr_jax.config import leaves
 from fedvlr_jax.events import WithEvents
+from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start, together
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO
 from fedvlr_jax.simulation.run import default_out
@@ -80,8 +81,9 @@ def _show(result: fedvlr_jax.Result) -> None:
         print(f"  {group:<16} {numbers}")
     rate = summary["timing"]["client_rounds_per_second"]
     speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
-    print(f"written to {result.out}{speed}")
-    print(f"look at a user: python -m experiments.recommend --run={result.out} --user=0")
+    print(printable(f"written to {result.out}{speed}"))
+    command = cli.command("experiments.recommend", f"--run={result.out}", "--user=0")
+    print(f"look at a user: {command}")
 
 
 def _group(metrics: dict[str, float | None], prefix: str) -> dict[str, float | None]:

@@ -6,8 +6,9 @@ import json
 import math
 import os
 import stat
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
@@ -16,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.foreign import cell
 
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
+_MOST_ARRAYS = 1 << 34  # bytes of arrays that are read from one archive
 MOST_TEXT = 64 << 20  # bytes of a text that is read as a whole
 _BLOCK = 1 << 22  # bytes read at once
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -213,13 +216,39 @@ def append_line(path: Path, record: dict) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Replace the content of `path` by a comma-separated table with a header."""
+    """Replace the content of `path` by a comma-separated table with a header.
+
+    Texts that a spreadsheet would run as formulas are written as `foreign.cell` says.
+    """
+    shown = table.copy()
+    for name in table:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            shown[name] = table[name].map(lambda x: cell(x) if isinstance(x, str) else x)
     with (
         _replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
-        table.to_csv(file, index=False, lineterminator="\n")
+        shown.to_csv(file, index=False, lineterminator="\n")
         _to_disk(file)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some arrays of a small npz archive.
+
+    Raises:
+        UserError: it is no such archive, lacks one of them, or they are larger than is believable.
+    """
+    try:
+        with open_plain(path) as file, np.load(file, allow_pickle=False) as archive:
+            size = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in names)
+            if size > _MOST_ARRAYS:
+                raise ValueError(f"{size:,} bytes of arrays")
+            return {name: archive[name] for name in names}
+    except (
+        *(OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, SyntaxError),
+        *(MemoryError, RecursionError, NotImplementedError, zlib.error, zipfile.BadZipFile),
+    ) as error:
+        raise UserError(f"{path} is damaged ({error})") from None
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

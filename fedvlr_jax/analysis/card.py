@@ -1,6 +1,5 @@
 """A recommendation as one HTML page that needs nothing else: pictures inside, light and dark."""
 
-import html
 import io
 
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown
@@ -42,7 +41,7 @@ def card(shown: Recommendation) -> str:
         best = "".join(_item(item, shown.folder, k) for k, item in enumerate(shown.top, 1))
         past = "".join(_item(item, shown.folder) for item in history)
     bars = "".join(
-        f'<tr><th scope="row">{html.escape(view)}</th>'
+        f'<tr><th scope="row">{shell.text(view)}</th>'
         f'<td><div class="bar" style="width:{100 * weight:.1f}%"></div></td>'
         f"<td>{100 * weight:.0f} %</td></tr>"
         for view, weight in shown.weights.items()
@@ -52,15 +51,15 @@ def card(shown: Recommendation) -> str:
         if len(shown.weights) > 1
         else "this variant has one view and no router"
     )
-    body = f"""<h1>{html.escape(name)}</h1>
-<p>{html.escape(f"{shown.data}, variant {shown.variant}, run {shown.run}")}</p>
+    body = f"""<h1>{shell.text(name)}</h1>
+<p>{shell.text(f"{shown.data}, variant {shown.variant}, run {shown.run}")}</p>
 <h2>Recommended</h2>
 <ol>{best}</ol>
-<p style="margin-top:.75rem">{html.escape(outcome(shown))}</p>
+<p style="margin-top:.75rem">{shell.text(outcome(shown))}</p>
 <h2>View weights</h2>
 <p style="margin-bottom:.5rem">{router}</p>
 <table>{bars}</table>
-<p style="margin-top:.5rem">{html.escape(planted(shown))}</p>
+<p style="margin-top:.5rem">{shell.text(planted(shown))}</p>
 <h2>History</h2>
 <p style="margin-bottom:.75rem">{len(shown.history)} train items, the newest first\
 {f"; {more} older ones are left out" if more else ""}</p>
@@ -90,9 +89,7 @@ def _item(item: Shown, folder: PictureFolder | None, place: int | None = None) -
     hit = f"<strong>its {item.held_out} item</strong>" if item.held_out else ""
     picture = _picture(item, folder)
     kind = ' class="hit"' if item.held_out == "test" else ""
-    return (
-        f'<li{kind}>{picture}{number}<div class="title">{hit}{html.escape(item.title)}</div></li>'
-    )
+    return f'<li{kind}>{picture}{number}<div class="title">{hit}{shell.text(item.title)}</div></li>'
 
 
 def _picture(item: Shown, folder: PictureFolder | None) -> str:
@@ -108,5 +105,5 @@ def _picture(item: Shown, folder: PictureFolder | None) -> str:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     address = shell.data_uri("image/jpeg", file.getvalue())
-    alternative = html.escape(item.title, quote=True)
+    alternative = shell.text(item.title)
     return f'<img class="picture" alt="{alternative}" src="{address}">'

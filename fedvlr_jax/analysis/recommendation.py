@@ -1,8 +1,8 @@
 """What a finished run recommends to one user, and what its router looks at."""
 
 import dataclasses
-import zipfile
-import zlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from fedvlr_jax.data.labels import Labels, history_in_time, read_labels
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import read_json
+from fedvlr_jax.files import read_arrays, read_json
+from fedvlr_jax.settings import ANY, AT_LEAST_ONE, AT_LEAST_ZERO, Check, UnfitError, fitted
 
 _ARRAYS = {
     "rankings.npz": ("users", "topk"),
@@ -65,24 +66,28 @@ class Recommendation:
 
 
 def recommend(
-    run: Path,
-    user: int | None = None,
-    original_user: str | None = None,
-    top: int = 10,
-    data: Path | None = None,
+    run: str | os.PathLike,
+    user: Any = None,
+    original_user: Any = None,
+    top: Any = 10,
+    data: str | os.PathLike | None = None,
 ) -> Recommendation:
     """Read what a finished run recommends to a user.
 
     Args:
         run: folder that `fedvlr_jax.train` has written.
-        user: id in the data set; or
-        original_user: id in the raw data, where users.csv knows it.
+        user: id in the data set, a whole number; or
+        original_user: id in the raw data, a text or number, where users.csv knows it.
         top: number of items, at most as many as the run has ranked.
         data: folder of the data set, if it has moved since.
 
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
     """
+    run = Path(_given("run", str, ANY, run))
+    user = None if user is None else _given("user", int, AT_LEAST_ZERO, user)
+    top = _given("top", int, AT_LEAST_ONE, top)
+    data = None if data is None else Path(_given("data", str, ANY, data))
     settings, ranked, per_user = _results(run)
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:
@@ -134,23 +139,47 @@ def recommend(
     )
 
 
+def _given(name: str, kind: type, check: Check, value: Any) -> Any:
+    try:
+        return fitted(kind, check, value)
+    except UnfitError as expected:
+        raise UserError(f"--{name}={value}: expected {expected}") from None
+
+
 def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """config.json, rankings.npz and per_user.npz of a finished run."""
     for name in ("config.json", "summary.json", "rankings.npz", "per_user.npz"):
         if not (run / name).is_file():
             what = "an unfinished run" if (run / "config.json").is_file() else "no run"
             raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
+    settings = read_json(run / "config.json")
     try:
-        settings = read_json(run / "config.json")
-        arrays = []
-        for name, wanted in _ARRAYS.items():
-            with open(run / name, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays.append({key: archive[key] for key in wanted})
-    except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"--run={run}: {name} is damaged ({error})") from None
+        arrays = [read_arrays(run / name, wanted) for name, wanted in _ARRAYS.items()]
+        _check_arrays(run, *arrays)
+    except UserError as error:
+        raise UserError(f"--run={run}: {error}") from None
     if "data_fingerprint" not in settings:
         raise UserError(f"--run={run}: config.json is not a run's")
     return settings, arrays[0], arrays[1]
+
+
+def _check_arrays(
+    run: Path, ranked: Mapping[str, np.ndarray], per_user: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse arrays whose shapes or kinds are not those of a run."""
+    users, views = np.atleast_1d(per_user["user"]), np.atleast_1d(per_user["views"])
+    for name, array, shape, kinds in (
+        ("rankings.npz", ranked["topk"], (len(users), None), "iu"),
+        ("per_user.npz", users, (None,), "iu"),
+        ("per_user.npz", per_user["rank"], (len(users),), "iu"),
+        ("per_user.npz", views, (None,), "U"),
+        ("per_user.npz", per_user["view_weights"], (len(users), len(views)), "f"),
+    ):
+        fits = len(shape) == array.ndim and all(
+            wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in kinds:
+            raise UserError(f"{run / name} is damaged (its arrays do not fit each other)")
 
 
 def _load(run: Path, config: Config, settings: dict[str, Any]) -> Dataset:
@@ -169,16 +198,16 @@ def _load(run: Path, config: Config, settings: dict[str, Any]) -> Dataset:
     return found
 
 
-def _user(found: Dataset, labels: Labels, user: int | None, original: str | None) -> int:
+def _user(found: Dataset, labels: Labels, user: int | None, original: Any) -> int:
     n_clients = found.interactions.n_clients
     if (user is None) == (original is None):
         raise UserError("--user: expected either --user=ID or --original_user=ID")
     if original is not None:
         if labels.users is None:
             raise UserError(f"--original_user={original}: the data has no users.csv, use --user")
-        if original not in labels.users:
+        if str(original) not in labels.users:
             raise UserError(f"--original_user={original}: not among the {n_clients} users kept")
-        return labels.users.index(original)
+        return labels.users.index(str(original))
     if not 0 <= user < n_clients:
         raise UserError(f"--user={user}: expected an id from 0 to {n_clients - 1}")
     return user

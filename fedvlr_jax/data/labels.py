@@ -14,6 +14,7 @@ from fedvlr_jax.data.table import read_table
 from fedvlr_jax.data.text import is_missing, plain, shown
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
+from fedvlr_jax.foreign import from_cell
 
 _PREFERENCE = "preference_"
 
@@ -103,7 +104,7 @@ def _columns(path: Path, key: str, count: int) -> dict[str, list[str]]:
         raise UserError(f"{path}: expected every {key} from 0 to {count - 1} once")
     cells = table.cells.iloc[np.argsort(ids)]
     return {
-        name: ["" if is_missing(text) else plain(text) for text in cells[name]]
+        name: ["" if is_missing(text) else plain(from_cell(text)) for text in cells[name]]
         for name in cells
         if name
     }

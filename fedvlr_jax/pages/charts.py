@@ -1,6 +1,5 @@
 """Charts that answer the pointer, drawn in the browser by plotly.js, which the page carries."""
 
-import html
 import itertools
 import math
 from collections.abc import Sequence
@@ -9,6 +8,8 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
+
+from fedvlr_jax.pages import shell
 
 Numbers = Sequence[float | int]
 
@@ -143,7 +144,7 @@ def fragment(chart: Chart) -> str:
     """The place of a chart in a page that ends with `library`, and what is drawn there."""
     # Nothing in it may end the script.
     content = plotly.io.to_json(chart.figure, validate=False).replace("</", "<\\/")
-    alternative = html.escape(chart.alternative)
+    alternative = shell.text(chart.alternative)
     return (
         f'<div class="chart" role="img" aria-label="{alternative}">'
         f'<div class="plot" style="height:{_HEIGHT}px"></div>'

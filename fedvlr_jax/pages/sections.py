@@ -1,6 +1,5 @@
 """Results as one HTML page that needs nothing else: facts, tables, pictures, charts."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -108,17 +107,16 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
     """
     named = list(enumerate(sections, 1))
     rows = "\n".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-        for name, value in facts.items()
+        f"<dt>{shell.text(name)}</dt><dd>{shell.text(value)}</dd>" for name, value in facts.items()
     )
     contents = "\n".join(
-        f'<li><a href="#part-{number}">{html.escape(section.title)}</a></li>'
+        f'<li><a href="#part-{number}">{shell.text(section.title)}</a></li>'
         for number, section in named
     )
     parts = "\n".join(_section(number, section) for number, section in named)
     if any(section.charts for section in sections):
         parts += f"\n{library()}"
-    body = f"""<h1>{html.escape(title)}</h1>
+    body = f"""<h1>{shell.text(title)}</h1>
 <dl>
 {rows}
 </dl>
@@ -130,12 +128,12 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
 
 
 def _section(number: int, section: Section) -> str:
-    text = "\n".join(f"<p>{html.escape(part)}</p>" for part in section.text.split("\n\n") if part)
+    text = "\n".join(f"<p>{shell.text(part)}</p>" for part in section.text.split("\n\n") if part)
     table = "" if section.table is None else _table(section, section.table)
     pictures = "\n".join(_figure(figure) for figure in section.figures)
     drawn = "\n".join(map(fragment, section.charts))
     return f"""<section id="part-{number}">
-<h2>{html.escape(section.title)}</h2>
+<h2>{shell.text(section.title)}</h2>
 {text}
 {table}
 {pictures}
@@ -147,7 +145,7 @@ def _figure(figure: Figure) -> str:
     """A picture as large as it was drawn, on white, whatever surrounds it."""
     with Image.open(figure.path) as picture:
         width, height = (round(side * _INCH / drawing.DPI) for side in picture.size)
-    alternative = html.escape(figure.alternative)
+    alternative = shell.text(figure.alternative)
     return f"""<div class="scroll" tabindex="0" role="group" aria-label="{alternative}"><figure>
 <img alt="{alternative}" width="{width}" height="{height}" style="--width:{width}px" \
 src="{shell.data_uri("image/png", figure.path.read_bytes())}">
@@ -163,7 +161,7 @@ def _table(section: Section, table: pd.DataFrame) -> str:
     means = [c for c in table.columns if c not in beside]
     kinds = [' class="number"' if _numeric(table[c]) else "" for c in means]
     heads = "".join(
-        f'<th scope="col"{kind}>{html.escape(name)}</th>'
+        f'<th scope="col"{kind}>{shell.text(name)}</th>'
         for name, kind in zip(means, kinds, strict=True)
     )
     competing = np.ones(len(table), bool)
@@ -176,7 +174,7 @@ def _table(section: Section, table: pd.DataFrame) -> str:
         notes.append(
             "the largest in bold" + ("" if section.apart is None else ", references aside")
         )
-    name, caption = html.escape(section.title), html.escape("; ".join([section.title, *notes]))
+    name, caption = shell.text(section.title), shell.text("; ".join([section.title, *notes]))
     return f"""<div class="scroll" tabindex="0" role="group" aria-label="{name}">
 <table>
 <caption><span>{caption}</span></caption>
@@ -202,7 +200,7 @@ def _cells(table: pd.DataFrame, column: str, competing: Bool[np.ndarray, " rows"
     """A column's cells as HTML, the largest of the `competing` ones in bold."""
     values = table[column]
     if not _numeric(values):
-        return [_NONE if pd.isna(x) else html.escape(str(x)) for x in values]
+        return [_NONE if pd.isna(x) else shell.text(str(x)) for x in values]
     beside = next((table[column + end] for end in _BESIDE if column + end in table), None)
     deviations = pd.Series([None] * len(table)) if beside is None else beside
     decimals = _decimals(values, measured=beside is not None)

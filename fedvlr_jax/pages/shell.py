@@ -2,7 +2,15 @@
 
 import base64
 import html
+from pathlib import Path
 
+from fedvlr_jax import files
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.foreign import printable
+
+_GENERATOR = '<meta name="generator" content="fedvlr_jax">'  # which every page begins with
+_HEAD = 1024  # bytes that hold it
+_SUFFIXES = (".html", ".htm")
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f6f7f9; --card: #ffffff; --ink: #1d2430;
   --soft: #5d6778; --line: #dfe3e9; --bar: #3466c2; --hit: #1d7a46; }
@@ -31,8 +39,9 @@ def page(title: str, style: str, body: str) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{_GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{text(title)}</title>
 <style>{_STYLE}{style}</style>
 </head>
 <body>
@@ -42,6 +51,53 @@ def page(title: str, style: str, body: str) -> str:
 </body>
 </html>
 """
+
+
+def text(plain: str) -> str:
+    """Plain text as HTML."""
+    return html.escape(printable(plain))
+
+
+def check_place(out: Path) -> None:
+    """Refuse to write a page where anything else is that somebody may want to keep.
+
+    Raises:
+        UserError: something is there that is no page of this package, or the name is no page's.
+    """
+    where = f"--out={out}"
+    if not out.name or out.name == "..":
+        raise UserError(f"{where}: has no name, expected a file to write")
+    try:
+        with files.open_plain(out) as file:
+            is_page = _GENERATOR.encode() in file.read(_HEAD)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{out}: ")
+        raise UserError(f"{where}: {reason}, expected a file to write") from None
+    except FileNotFoundError:
+        if out.suffix.lower() not in _SUFFIXES:
+            raise UserError(
+                f"{where}: expected a file to write whose name ends in .html, as it is a page"
+            ) from None
+        return
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror or error})") from None
+    if not is_page:
+        raise UserError(
+            f"{where}: is there and no page of this program, expected a file to write that is new"
+        )
+
+
+def write(out: Path, page: str) -> None:
+    """Write a page, in the place of an older one or of none.
+
+    Raises:
+        UserError: something else is there, or it cannot be written.
+    """
+    check_place(out)
+    try:
+        files.write_text(out, page)
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror or error})") from None
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -58,7 +58,7 @@ def held(folder: Path) -> list[Held]:
     """
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
-        Held(files.read_json(place / "config.json"), files.read_json(place / "summary.json"), place)
+        Held(_settings(place / "config.json"), _summary(place / "summary.json"), place)
         for place in places
         if (place / "summary.json").is_file() and (place / "config.json").is_file()
     ]
@@ -67,6 +67,29 @@ def held(folder: Path) -> list[Held]:
             f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
             "or experiments.train"
         )
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A run's settings, none of which a hand has made a list of."""
+    found = files.read_json(path)
+    for name, value in found.items():
+        if isinstance(value, dict | list):
+            raise UserError(f"{path}: {name} is no single value, expected config.json of a run")
+    return found
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """A run's summary, with the numbers that are compared."""
+    found = files.read_json(path)
+    wanted = [("test", metric) for metric in _METRICS.values()]
+    for group, name in (*wanted, ("timing", "round_seconds_median")):
+        part = found.get(group)
+        value = part.get(name, "") if isinstance(part, dict) else ""
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(
+                f"{path}: {group}, {name} is no number, expected summary.json of a finished run"
+            )
     return found
 
 
@@ -152,8 +175,19 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
         float(np.median([run.summary["timing"]["round_seconds_median"] or np.nan for run in runs]))
         for runs in (first, second)
     ]
-    row["round time, B / A"] = seconds[1] / seconds[0]
+    row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
     return row
+
+
+def _per_user(path: Path) -> dict[str, np.ndarray]:
+    """Users with their ranks, and which of them are warm."""
+    found = files.read_arrays(path, ("user", "rank", "warm"))
+    kinds = [array.dtype.kind for array in found.values()]
+    if any(array.shape != (found["user"].size,) for array in found.values()) or kinds[2] != "b":
+        raise UserError(f"{path} is damaged (its arrays do not fit each other)")
+    if not set(kinds[:2]) <= set("iu"):
+        raise UserError(f"{path} is damaged (ranks are no whole numbers)")
+    return found
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -168,9 +202,12 @@ def _over_users(first: Sequence[Held], second: Sequence[Held]) -> str | None:
     """The difference of NDCG@50 paired over warm users, in words; None for other populations."""
     if len({run.settings.get(_FINGERPRINT) for run in (*first, *second)}) > 1:
         return None
-    kept = [[np.load(run.folder / "per_user.npz") for run in runs] for runs in (first, second)]
+    kept = [[_per_user(run.folder / "per_user.npz") for run in runs] for runs in (first, second)]
     users = kept[0][0]["user"]
     if any(not np.array_equal(users, arrays["user"]) for runs in kept for arrays in runs):
+        return None
+    warm = kept[0][0]["warm"]
+    if any(not np.array_equal(warm, arrays["warm"]) for runs in kept for arrays in runs):
         return None
     ranks = [np.stack([arrays["rank"][arrays["warm"]] for arrays in runs]) for runs in kept]
     if not ranks[0].size:

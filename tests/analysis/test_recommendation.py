@@ -117,11 +117,11 @@ def test_mistakes_end_in_one_sentence(run, shop, tmp_path, capsys):
     assert "--run: missing" in refused(capsys, "--user=1")
     assert "no run (config.json is missing)" in refused(capsys, f"--run={tmp_path}", "--user=1")
     assert "expected an id from 0 to 29" in refused(capsys, f"--run={run}", "--user=30")
-    assert "expected an id from 0 to 29" in refused(capsys, f"--run={run}", "--user=-1")
+    assert "--user=-1: expected a whole number from 0 to" in refused(capsys, "--user=-1")
     assert "either --user=ID or" in refused(capsys, f"--run={run}")
     assert "either" in refused(capsys, f"--run={run}", "--user=1", "--original_user=a")
     assert "not among the 30" in refused(capsys, f"--run={run}", "--original_user=x")
-    assert "--top=0: expected 1 to 50" in refused(capsys, f"--run={run}", "--user=1", "--top=0")
+    assert "--top=0: expected a whole number from 1 to 50" in refused(capsys, "--top=0")
     out = tmp_path / "no" / "card.html"
     assert "cannot be written" in refused(capsys, f"--run={run}", "--user=1", f"--out={out}")[:200]
     moved = tmp_path / "moved"

@@ -105,7 +105,7 @@ def test_quiet_prints_the_result_only(tmp_path, capsys):
 BAD_FLAGS = [
     ("--clients=0", "--clients=0"),
     ("--clients=ten", "--clients=ten: expected a whole number"),
-    ("--server_lr=fast", "--server_lr=fast: expected a number"),
+    ("--server_lr=fast", "--server_lr=fast: expected a finite number of at least 0"),
     ("--rounds=1.5", "--rounds=1.5: expected a whole number"),
     ("--rounds=-1", "--rounds=-1"),
     ("--colour=red", "colour"),
