@@ -94,7 +94,7 @@ class PictureFolder:
         """
         if names is None:
             found = self.by_stem()
-            return [found.get(item) for item in items]
+            return [found.get(item, found.get(f"{item}.0")) for item in items]  # 7.0.jpg for 7
         return [self._if_there(names.get(item)) for item in items]
 
     def states(self, names: list[str | None]) -> list[tuple[str, int, int] | None]:

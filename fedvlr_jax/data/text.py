@@ -1,6 +1,9 @@
 """Text from outside that ends up in tables and on terminals."""
 
+import html
+import re
 import unicodedata
+from html.entities import html5
 
 _SHOWN = 40  # characters of what was found that a message shows
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
@@ -8,6 +11,41 @@ _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
 _MISSING = frozenset(
     ("na", "nan", "nat", "null", "none", "n/a", "#n/a", "#na", "-nan", r"\n", "<na>", "<nan>")
 ) | {"<null>", "<none>", "(null)", "undefined"}
+_ENTITY = re.compile(
+    r"&(?:#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};|[A-Za-z][A-Za-z0-9]{1,31};"
+    r"|(?:amp|lt|gt|quot|nbsp)(?![A-Za-z0-9=;]))"
+)
+_MOST_ESCAPES = 3  # a title that was escaped more often is no title
+# Elements of HTML that turn up in titles. `a < b` and `<3` are no tags, neither is `<unknown>`.
+_WITHIN_WORDS = "b big em font i mark s small strike strong sub sup tt u"
+_BETWEEN_WORDS = (
+    "a abbr bdi bdo blockquote body br center cite code dd del div dl dt form h1 h2 h3 h4 h5 h6 "
+    "head hr html img input ins label li link meta nobr ol option p pre q samp section select "
+    "span table tbody td th thead title tr ul var wbr"
+)
+
+
+def _tags(names: str) -> str:
+    return rf"</?(?:{names.replace(' ', '|')})(?:\s[^<>]*)?/?>"
+
+
+_TAG_WITHIN = re.compile(_tags(_WITHIN_WORDS), re.I)
+_TAG_BETWEEN = re.compile(_tags(_BETWEEN_WORDS) + "|<!--.*?(?:-->|$)|<!doctype[^<>]*>", re.I | re.S)
+# What a page's program or style sheet looks like where a title was to be read from it.
+_SCRIPT = re.compile(
+    r"</?(?:script|style|noscript|iframe)\b|\bgetTime\b|\baPageStart\b|\bue_t0\b|<!\[CDATA\["
+    r"|\bvar\s+[A-Za-z_$][\w$]*\s*=|\bfunction\s*[\w$]*\s*\([^()]*\)\s*\{"
+    r"|\b(?:document|window)\.[A-Za-z]+\s*[.(=\[]|\bjavascript:|=>\s*\{"
+    r"|\{\s*[a-z-]+\s*:[^{};]+;[^{}]*\}",
+    re.I,
+)
+
+
+def _unescaped(found: re.Match) -> str:
+    name = found[0][1:]
+    if name.startswith("#"):
+        return html.unescape(found[0])
+    return html5.get(name, found[0])
 
 
 def is_plain(text: str) -> bool:
@@ -29,3 +67,29 @@ def is_missing(text: str) -> bool:
 def shown(text: str) -> str:
     """`text` for a message: quoted, its control characters escaped, cut where it is long."""
     return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
+
+
+def readable(text: str) -> tuple[str, str]:
+    """A title as people read it, and what was done to it to get there.
+
+    Entities of HTML become the characters that they stand for, tags go, and what is no title at
+    all is empty: a marker of a missing value, a script, a style sheet.
+
+    Returns:
+        The title on one line, and a few words that follow "titles ...", empty if nothing
+        but space was taken away.
+    """
+    if is_missing(text):
+        done = "are markers of a missing value and count as missing"
+        return "", done if text.strip() else ""
+    if "<" not in text and "&" not in text and not _SCRIPT.search(text):
+        return plain(text), ""
+    known = text
+    for _ in range(_MOST_ESCAPES):
+        known = _ENTITY.sub(_unescaped, known)
+    if _SCRIPT.search(known):
+        return "", "are scripts or style sheets and count as missing"
+    title = plain(_TAG_BETWEEN.sub(" ", _TAG_WITHIN.sub("", known)))
+    if is_missing(title):
+        return "", "hold markup only and count as missing"
+    return title, "" if title == plain(text) else "held HTML, whose entities were read and tags cut"

@@ -20,7 +20,8 @@ from fedvlr_jax.settings import (
 
 SOURCES = ("amazon", "ninerec", "movielens", "mmrec", "csv", "rendered")
 _CSV_COLUMNS = ("user_column", "item_column", "time_column")
-_CSV_ITEMS = ("item_table", "title_column", "image_column")
+_CSV_ITEMS = ("item_table", "title_column", "image_column", "columns")
+_COLUMN_DEFAULTS = dict(zip(_CSV_COLUMNS, ("user", "item", "time"), strict=True))  # of --columns
 _RENDERED_DEFAULTS = {"clients": 2000, "items": 800, "preference_concentration": 0.3}
 
 
@@ -56,10 +57,20 @@ class PrepareConfig:
     min_item_interactions: int = setting(
         0, "Items with fewer users are dropped, in users; 0 = none.", AT_LEAST_ZERO
     )
-    user_column: str | None = setting(None, "Source csv: column of the users' ids.")
-    item_column: str | None = setting(None, "Source csv: column of the items' ids.")
+    columns: str | None = setting(
+        None,
+        "Source csv: names of all columns of a table without a header, with commas between them "
+        "(user,item,time); a column that nobody needs may have an empty name.",
+    )
+    user_column: str | None = setting(
+        None, "Source csv: column of the users' ids; default user with --columns."
+    )
+    item_column: str | None = setting(
+        None, "Source csv: column of the items' ids; default item with --columns."
+    )
     time_column: str | None = setting(
-        None, "Source csv: column of the time, numbers or ISO 8601 dates."
+        None,
+        "Source csv: column of the time, numbers or ISO 8601 dates; default time with --columns.",
     )
     item_table: str | None = setting(
         None, "Source csv: table of the items (file), with --item_column, too."
@@ -96,6 +107,12 @@ class PrepareConfig:
         values = {name: checked(known[name], value) for name, value in settings.items()}
         return _resolved(cls(**values))
 
+    def column_names(self) -> tuple[str, ...] | None:
+        """The names in --columns; None without it."""
+        if self.columns is None:
+            return None
+        return tuple(name.strip() for name in self.columns.split(","))
+
     def flat(self) -> dict[str, Any]:
         """All settings as one JSON-ready dictionary, named like the flags."""
         return dataclasses.asdict(self)
@@ -130,9 +147,7 @@ def _resolved(config: PrepareConfig) -> PrepareConfig:
     if config.source == "mmrec" and config.images is not None:
         raise UserError(f"--images={config.images}: --source=mmrec brings its own features")
     if config.source == "csv":
-        for name in _CSV_COLUMNS:
-            if not getattr(config, name):
-                raise UserError(f"--{name}: missing, --source=csv needs the column's name")
+        config = _with_columns(config)
         for name in ("title_column", "image_column"):
             if getattr(config, name) and not config.item_table:
                 raise UserError(f"--{name}={getattr(config, name)}: --item_table is missing")
@@ -145,4 +160,27 @@ def _resolved(config: PrepareConfig) -> PrepareConfig:
                 f"--image_column={config.image_column}: its paths are below --images, which is "
                 "missing"
             )
+    return config
+
+
+def _with_columns(config: PrepareConfig) -> PrepareConfig:
+    """Name the columns of source csv, and refuse names that do not go together."""
+    names = config.column_names()
+    if names is not None:
+        for name in filter(None, names):
+            if names.count(name) > 1:
+                raise UserError(
+                    f"--columns={config.columns}: {name} stands twice, expected it once"
+                )
+        given = {leaf: getattr(config, leaf) or name for leaf, name in _COLUMN_DEFAULTS.items()}
+        config = dataclasses.replace(config, **given)
+    places: dict[str, str] = {}
+    for leaf in _CSV_COLUMNS:
+        name = getattr(config, leaf)
+        if not name:
+            raise UserError(f"--{leaf}: missing, --source=csv needs the column's name")
+        if names is not None and name not in names:
+            raise UserError(f"--columns={config.columns}: no {name}, which --{leaf} is")
+        if places.setdefault(name, leaf) != leaf:
+            raise UserError(f"--{leaf}={name}: is the --{places[name]}, too, expected another one")
     return config

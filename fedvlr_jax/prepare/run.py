@@ -147,6 +147,7 @@ def _read(config: PrepareConfig, out: Path) -> tuple[Raw, PictureFolder | None]:
             config.time_column,
             config.title_column,
             config.image_column,
+            config.column_names(),
         )
         item_table = Path(config.item_table) if config.item_table else None
         return table.read(raw, columns, item_table), pictures

@@ -387,7 +387,7 @@ def test_problems_of_inputs_are_not_blamed_on_the_output(tmp_path, raw):
     published.mmrec(raw)
     (raw / "image_feat.npy").unlink()
     (raw / "image_feat.npy").mkdir()
-    with pytest.raises(UserError, match=r"image_feat\.npy: cannot be used"):
+    with pytest.raises(UserError, match=r"image_feat\.npy: is a folder, expected a plain file"):
         prepare(PrepareConfig.of(source="mmrec", raw=str(raw)), tmp_path / "out")
     long = PrepareConfig.of(source="mmrec", raw="x" * 300)
     with pytest.raises(UserError, match="x: cannot be used"):

@@ -10,9 +10,9 @@ seconds, and `meta_<Category>.json` with `asin`, `title`. Pictures are named aft
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, find
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
-from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 
 _PATTERNS = ("*.jsonl", "*.json")
@@ -20,6 +20,7 @@ _EDITIONS = {
     "2023": ("user_id", "parent_asin", "timestamp"),
     "2018": ("reviewerID", "asin", "unixReviewTime"),
 }
+_WANTED = {"title"}.union(*_EDITIONS.values())
 
 
 def read(folder: Path) -> Raw:
@@ -35,36 +36,37 @@ def read(folder: Path) -> Raw:
         if not found:
             names = ", ".join(path.name for path in files)
             raise UserError(f"--raw={folder}: no {what} there, found only {names}")
-    builder, notes, edition = LogBuilder(), [], None
+    builder, notes, names = None, [], ()
     for path in reviews:
         file = TextFile(path)
-        for line, record in file.records():
-            edition = edition or _edition(file, line, record)
-            user, item, time = (_field(file, line, record, name) for name in _EDITIONS[edition])
-            names = _EDITIONS[edition]
-            builder.add(
-                file.identifier(line, names[0], user),
-                file.identifier(line, names[1], item),
-                file.number(line, names[2], time),
-            )
+        for number, (line, record) in enumerate(file.records(_WANTED)):
+            if builder is None:
+                names = _edition(file, line, record)
+                builder = LogBuilder(names)
+            if not number:
+                builder.begin(file)
+            user, item, time = (_field(file, line, record, name) for name in names)
+            builder.add(user, item, time, line)
         notes += file.notes
-    titles = {}
-    item_name = _EDITIONS[edition or "2023"][1]
-    for path in meta:
-        file = TextFile(path)
-        for line, record in file.records():
-            item = file.identifier(line, item_name, _field(file, line, record, item_name))
-            title = record.get("title")
-            if item in builder and isinstance(title, str) and plain(title):
-                titles.setdefault(item, plain(title))
+    if builder is None:
+        raise UserError(f"{reviews[0]}: no review, expected one in each line")
+    log = builder.log()
+    goods = ItemTable(log, names[1])
+    products = [TextFile(path) for path in meta]
+    for file in products:
+        for line, record in file.records(_WANTED):
+            item = goods.find(file, line, _field(file, line, record, names[1]))
+            if item is not None:
+                goods.add_title(item, goods.title(file, line, record.get("title")))
         notes += file.notes
-    return Raw(builder.log(), titles, files=(*reviews, *meta), notes=tuple(notes))
+    notes += builder.notes + goods.finish(products, reviews[0])
+    return Raw(log, goods.titles, files=(*reviews, *meta), notes=tuple(notes))
 
 
-def _edition(file: TextFile, line: int, record: dict[str, Any]) -> str:
-    for edition, names in _EDITIONS.items():
+def _edition(file: TextFile, line: int, record: dict[str, Any]) -> tuple[str, str, str]:
+    for names in _EDITIONS.values():
         if all(name in record for name in names):
-            return edition
+            return names
     expected = " or ".join(f"{', '.join(names)} ({year})" for year, names in _EDITIONS.items())
     raise file.refuse(line, f"fields {', '.join(record)}, expected {expected}")
 
@@ -72,4 +74,7 @@ def _edition(file: TextFile, line: int, record: dict[str, Any]) -> str:
 def _field(file: TextFile, line: int, record: dict[str, Any], name: str) -> Any:
     if name not in record:
         raise file.refuse(line, f"no field {name}, found {', '.join(record)}")
-    return record[name]
+    value = record[name]
+    if isinstance(value, bool):  # Python takes it for 0 or 1
+        raise file.refuse(line, f"{name} is {value}, expected an id or a time")
+    return value

@@ -3,50 +3,67 @@
 import codecs
 import csv
 import gzip
+import io
 import json
-import math
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import open_plain
 
-_LARGEST = 2.0**53  # whole numbers from here on would be rounded, and times reordered
 _GZIP = b"\x1f\x8b"
+_LONGEST = 1 << 24  # letters of a line, more are no line
+_BLOCK = 1 << 20  # bytes decoded at once
+_HEADER_WITHIN = 20  # lines from the top that are searched for a header
+_NOT_LATIN = re.compile(rb"[\x80-\x9f]")  # which Latin-1 has no letters for
+_OTHER_TEXT = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+# RecBole's atomic files (recbole.io/docs) tell a column's type in its name: user_id:token.
+_ATOMIC = re.compile(r":(?:token|token_seq|float|float_seq)$")
 
 
 class TextFile:
-    """One text file, read once; afterwards `notes` says what a person should know about it."""
+    """One text file, read once; afterwards `notes` says what a person should know about it.
 
-    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+    Its text is UTF-8. With a `fallback`, a file that is not UTF-8 is read in that encoding, all
+    of it.
+    """
+
+    def __init__(self, path: Path, fallback: str | None = None) -> None:
         self.path = path
         self.notes: list[str] = []
-        self._encoding = encoding
+        self._fallback = fallback
 
     def refuse(self, line: int, found: str) -> UserError:
         """The error to raise about one line."""
         return UserError(f"{self.path}, line {line}: {found}")
 
     def lines(self) -> Iterator[str]:
-        """The lines with their ends; line k is the k-th, counted from 1.
+        """The lines with their ends (LF, CR LF or CR); line k is the k-th, counted from 1.
 
         Raises:
-            UserError: empty, unreadable, not in the expected encoding, or a gzip stream that is
-                cut off or damaged.
+            UserError: empty, unreadable, not in the expected encoding, a line without end, or a
+                gzip stream that is cut off or damaged.
         """
-        number, raw = 0, b""
+        number, text = 0, ""
         try:
-            with open(self.path, "rb") as file:
-                compressed = file.read(2) == _GZIP
-            with gzip.open(self.path) if compressed else open(self.path, "rb") as file:
-                for number, raw in enumerate(file, 1):
-                    text = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-                    yield text.decode(self._encoding)
-        except UnicodeDecodeError as error:
-            where = f"byte {error.object[error.start]:#04x} at column {error.start + 1}"
-            raise self.refuse(number, f"{where} is not {self._encoding.upper()}") from None
+            encoding = self._encoding() if self._fallback else "utf-8"
+            with self._bytes() as file, io.TextIOWrapper(file, encoding, newline="") as reader:
+                for number, text in enumerate(iter(partial(reader.readline, _LONGEST), ""), 1):
+                    if number == 1:
+                        text = text.removeprefix("\ufeff")
+                        if "\0" in text:
+                            raise self.refuse(1, "holds NUL bytes, expected text in UTF-8")
+                    if len(text) >= _LONGEST:
+                        raise self.refuse(number, f"longer than {_LONGEST:,} letters, no line")
+                    yield text
+        except UnicodeDecodeError:
+            raise self._not_text() from None
         except EOFError:
             raise self.refuse(
                 number + 1, "the gzip stream ends here, the file was cut off; expected all of it"
@@ -57,11 +74,73 @@ class TextFile:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         if number == 0:
             raise UserError(f"{self.path}: the file is empty, expected lines of text")
-        if not raw.endswith(b"\n") and not compressed:
+        if not text.endswith(("\n", "\r")) and not self._is_gzip():
             self.notes.append(
                 f"{self.path}, line {number}: the last line has no line end; if the file was cut "
                 "off, that line may be incomplete"
             )
+
+    def first_line(self) -> str:
+        """The first line without its end.
+
+        Raises:
+            UserError: as `lines`.
+        """
+        return next(TextFile(self.path, self._fallback).lines()).rstrip("\r\n")
+
+    def _is_gzip(self) -> bool:
+        with open_plain(self.path) as file:
+            return file.read(2) == _GZIP
+
+    def _bytes(self) -> io.BufferedIOBase:
+        return gzip.open(self.path) if self._is_gzip() else open_plain(self.path)
+
+    def _encoding(self) -> str:
+        """The encoding of the whole file, found before any of it is used."""
+        try:
+            with self._bytes() as file:
+                decoder = codecs.getincrementaldecoder("utf-8")()
+                while block := file.read(_BLOCK):
+                    decoder.decode(block)
+                decoder.decode(b"", final=True)
+            return "utf-8"
+        except UnicodeDecodeError:
+            pass
+        first: dict[bool, int] = {}  # the first line that is UTF-8 beyond ASCII, and that is not
+        with self._bytes() as file:
+            for number, raw in enumerate(file, 1):
+                if number == 1 and (b"\0" in raw or raw.startswith(codecs.BOM_UTF8)):
+                    raise self._not_text()
+                if not raw.isascii():
+                    first.setdefault(_is_utf8(raw), number)
+                if _NOT_LATIN.search(raw) and not _is_utf8(raw):
+                    raise self.refuse(number, f"neither UTF-8 nor {self._fallback.title()}")
+        if len(first) == 2:
+            raise self.refuse(
+                first[False],
+                f"is not UTF-8, and line {first[True]} is, expected one encoding in a file",
+            )
+        self.notes.append(
+            f"{self.path}, line {first[False]}: is not UTF-8; the file is read as "
+            f"{self._fallback.title()}"
+        )
+        return self._fallback
+
+    def _not_text(self) -> UserError:
+        """What is wrong with the first line that is no UTF-8."""
+        with self._bytes() as file:
+            # Lines end as they do in `lines`, whatever the bytes between them are.
+            reader = io.TextIOWrapper(file, "latin-1", newline="")
+            for number, text in enumerate(iter(partial(reader.readline, _LONGEST), ""), 1):
+                raw = text.encode("latin-1")
+                if number == 1 and raw[:2] in _OTHER_TEXT:
+                    return self.refuse(1, f"{_OTHER_TEXT[raw[:2]]}, expected text saved as UTF-8")
+                try:
+                    raw.decode()
+                except UnicodeDecodeError as error:
+                    where = f"byte {raw[error.start]:#04x} at column {error.start + 1}"
+                    return self.refuse(number, f"{where} is not UTF-8")
+        return UserError(f"{self.path}: not text in UTF-8")
 
     def rows(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Line number and cells of every row that is not blank; quotes as in RFC 4180.
@@ -87,17 +166,23 @@ class TextFile:
                 yield begun, row
             begun = reader.line_num + 1
 
-    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def records(self, wanted: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Line number and object of every line of JSON that is not blank.
 
+        Numbers with a point stay as they are spelled, so that none of their digits is lost.
+
         Raises:
-            UserError: as `lines`, or a line that is not a JSON object.
+            UserError: as `lines`, a line that is not a JSON object, or one of the `wanted` names
+                twice in one object.
         """
+        decoder = json.JSONDecoder(
+            object_pairs_hook=_Object.of, parse_float=str, parse_constant=str
+        )
         for number, text in enumerate(self.lines(), 1):
             if text.isspace():
                 continue
             try:
-                record = json.loads(text)
+                record = decoder.decode(text)
             except (ValueError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
                 reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
@@ -105,57 +190,99 @@ class TextFile:
             if not isinstance(record, dict):
                 kind = type(record).__name__
                 raise self.refuse(number, f"holds a JSON {kind}, expected an object")
+            if isinstance(record, _Object):
+                for name in sorted(record.twice.intersection(wanted)):
+                    raise self.refuse(number, f"{name} stands twice, expected each name once")
             yield number, record
 
-    def table(self, delimiter: str, wanted: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    def table(
+        self, delimiter: str, wanted: Sequence[str], names: Sequence[str] | None = None
+    ) -> Iterator[tuple[int, list[str]]]:
         """Line number and the `wanted` cells, in that order, of every row below the header.
 
+        Args:
+            delimiter: between cells.
+            wanted: names of columns; `user_id` is also the name of RecBole's `user_id:token`.
+            names: of all columns, if the file has no header.
+
         Raises:
-            UserError: as `rows`, a column that is missing, no row at all, or a row with more or
-                fewer cells than the header.
+            UserError: as `rows`, a column that is missing or stands twice, no row at all, or a row
+                with more or fewer cells than the header.
         """
         rows = self.rows(delimiter)
-        number, header = next(rows, (1, []))
+        number, header = (0, names) if names else next(rows, (1, []))
+        places = []
         for name in wanted:
-            if name not in header:
-                found = ", ".join(header)
-                raise self.refuse(number, f"no column {name}, found {found}")
-        places = [header.index(name) for name in wanted]
+            found = [place for place, cell in enumerate(header) if name in column_names(cell)]
+            if len(found) != 1:
+                raise self._no_column(number, name, header, found, delimiter, wanted)
+            places.append(found[0])
         number = 0
         for number, row in rows:
             if len(row) != len(header):
-                raise self.refuse(number, f"{len(row)} cells, expected the header's {len(header)}")
+                whose = "--columns names" if names else "the header's"
+                raise self.refuse(number, f"{len(row)} cells, expected {whose} {len(header)}")
             yield number, [row[place] for place in places]
         if not number:
             raise UserError(f"{self.path}: no row below the header")
 
-    def number(self, line: int, name: str, text: Any) -> float:
-        """`text` as a finite number.
+    def _no_column(
+        self,
+        number: int,
+        name: str,
+        header: Sequence[str],
+        found: Sequence[int],
+        delimiter: str,
+        wanted: Sequence[str],
+    ) -> UserError:
+        if found:
+            places = " and ".join(str(place + 1) for place in found)
+            return self.refuse(
+                number,
+                f"column {name} stands {len(found)} times, at places {places}, expected it once",
+            )
+        known = ", ".join(cell[:40] for cell in header[:20])
+        rows = TextFile(self.path, self._fallback).rows(delimiter)
+        for later, row in islice(rows, _HEADER_WITHIN):
+            if all(any(one in column_names(cell) for cell in row) for one in wanted):
+                return self.refuse(
+                    number,
+                    f"no column {name}, found {known}; line {later} is the header, expected no "
+                    "line above it",
+                )
+        return self.refuse(number, f"no column {name}, found {known}")
 
-        Raises:
-            UserError: it is not one.
-        """
-        try:
-            value = math.nan if isinstance(text, bool | None) else float(text)
-        except (ValueError, TypeError, OverflowError):
-            value = math.nan
-        if not abs(value) < _LARGEST:
-            shown = repr(text)[:40]
-            raise self.refuse(line, f"{name} is {shown}, expected a number below 2^53")
-        return value
 
-    def identifier(self, line: int, name: str, text: Any) -> str:
-        """`text` as an id: a string with something in it, or a whole number.
+class _Object(dict):
+    """A JSON object in which names stand twice."""
 
-        Raises:
-            UserError: it is not one.
-        """
-        if isinstance(text, int) and not isinstance(text, bool):
-            return str(text)
-        if not isinstance(text, str) or not text.strip() or not is_plain(text.strip()):
-            shown = ascii(text)[:40]
-            raise self.refuse(line, f"{name} is {shown}, expected an id")
-        return text.strip()
+    twice: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """A plain dictionary unless a name stands twice."""
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        doubled = cls(found)
+        doubled.twice = frozenset(n for n, k in Counter(name for name, _ in pairs).items() if k > 1)
+        return doubled
+
+
+def column_names(cell: str) -> set[str]:
+    """What a column may be called whose cell in the header is `cell`."""
+    bare = cell.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1].strip()
+    return {cell, bare, _ATOMIC.sub("", bare)}
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def find(folder: Path, patterns: Iterable[str], what: str, flag: str = "--raw") -> list[Path]:

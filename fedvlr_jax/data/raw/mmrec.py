@@ -35,22 +35,34 @@ def read(folder: Path) -> Raw:
         raise UserError(
             f"--raw={folder}: no image_feat.npy or text_feat.npy there, expected at least one"
         )
-    n_rows = min(len(rows) for rows in arrays.values())
-    file, builder = TextFile(path), LogBuilder()
-    for line, (user, item, time) in file.table(
-        "," if path.name.startswith("inter.csv") else "\t", _COLUMNS
-    ):
-        if not (item.isdecimal() and len(item) < 20 and int(item) < n_rows):
-            raise file.refuse(
-                line,
+    n_rows = len(next(iter(arrays.values())))
+    if any(len(rows) != n_rows for rows in arrays.values()):
+        found = " and ".join(
+            f"{len(rows)} rows in {source.name}"
+            for rows, source in zip(arrays.values(), sources, strict=True)
+        )
+        raise UserError(f"--raw={folder}: {found}, expected one for each item in both")
+    file, builder = TextFile(path), LogBuilder(_COLUMNS)
+    builder.begin(file)
+    delimiter = "," if path.name.startswith("inter.csv") else "\t"
+    if all(f"{name}:token" in file.first_line() for name in ("user_id", "item_id")):
+        raise file.refuse(
+            1,
+            "RecBole's names of columns, expected userID, itemID, timestamp; read it by "
+            "--source=csv --user_column=user_id --item_column=item_id --time_column=timestamp",
+        )
+    for line, cells in file.table(delimiter, _COLUMNS):
+        builder.add(*cells, line)
+    log = builder.log()
+    for code, item in enumerate(log.items):
+        if not (item.isdecimal() and len(item) < 20 and str(int(item)) == item) or (
+            int(item) >= n_rows
+        ):
+            raise builder.refuse(
+                int((log.item == code).argmax()),
                 f"itemID is {item[:40]!r}, expected a whole number below the {n_rows} feature rows",
             )
-        builder.add(
-            file.identifier(line, "userID", user),
-            str(int(item)),
-            file.number(line, "timestamp", time),
-        )
-    log = builder.log()
     row_of = np.array(log.items, np.int64)
     features = {modality: rows[row_of] for modality, rows in arrays.items()}
-    return Raw(log, titles=None, features=features, files=(path, *sources), notes=tuple(file.notes))
+    notes = (*file.notes, *builder.notes)
+    return Raw(log, titles=None, features=features, files=(path, *sources), notes=notes)

@@ -1,20 +1,22 @@
 """MovieLens (Harper and Konstan, 2015; grouplens.org/datasets/movielens).
 
 The latest editions: `ratings.csv` (userId, movieId, rating, timestamp) and `movies.csv` (movieId,
-title, genres) in UTF-8. The 1M edition: `ratings.dat` and `movies.dat`, cells apart by `::`, no
-header, in Latin-1. Every rating is an interaction. An item's text is its title and genres. Posters,
-if there are any, are named after the movie: `<movieId>.jpg`.
+title, genres). The 1M and 10M editions: `ratings.dat` and `movies.dat`, cells apart by `::`, no
+header. All are in UTF-8 but 1M, which is in Latin-1. Every rating is an interaction. An item's text
+is its title and genres. Posters, if there are any, are named after the movie: `<movieId>.jpg`.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
-from fedvlr_jax.data.text import plain
+from fedvlr_jax.data.text import readable
 
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")
+_FALLBACK = "latin-1"
 _NO_GENRES = "(no genres listed)"
 
 
@@ -26,32 +28,22 @@ def read(folder: Path) -> Raw:
     """
     path = find_one(folder, ("ratings.csv", "ratings.dat"), "MovieLens ratings")
     end = ".dat" if ".dat" in path.suffixes else ".csv"
-    builder = LogBuilder()
-    ratings = _file(path)
+    builder = LogBuilder(("userId", "movieId", "timestamp"))
+    ratings = TextFile(path, _FALLBACK)
+    builder.begin(ratings)
     for line, (user, item, _, time) in _rows(ratings, _RATINGS):
-        builder.add(
-            ratings.identifier(line, "userId", user),
-            ratings.identifier(line, "movieId", item),
-            ratings.number(line, "timestamp", time),
-        )
-    movies = _file(find_one(folder, (f"movies{end}",), "MovieLens titles"))
-    titles = {}
+        builder.add(user, item, time, line)
+    log = builder.log()
+    movies = TextFile(find_one(folder, (f"movies{end}",), "MovieLens titles"), _FALLBACK)
+    items = ItemTable(log, "movieId")
     for line, (movie, title, genres) in _rows(movies, _MOVIES):
-        item = movies.identifier(line, "movieId", movie)
-        known = "" if genres.strip() == _NO_GENRES else genres.strip().replace("|", ", ")
-        text = ". ".join(part for part in (plain(title), plain(known)) if part)
-        if item in builder and text:
-            titles.setdefault(item, text)
-    return Raw(
-        builder.log(),
-        titles,
-        files=(ratings.path, movies.path),
-        notes=(*ratings.notes, *movies.notes),
-    )
-
-
-def _file(path: Path) -> TextFile:
-    return TextFile(path, "latin-1" if ".dat" in path.suffixes else "utf-8")
+        item = items.find(movies, line, movie)
+        if item is not None:
+            named = "" if genres.strip() == _NO_GENRES else readable(genres.replace("|", ", "))[0]
+            parts = (items.title(movies, line, title), named)
+            items.add_title(item, ". ".join(filter(None, parts)))
+    notes = (*ratings.notes, *movies.notes, *builder.notes, *items.finish([movies], path))
+    return Raw(log, items.titles, files=(path, movies.path), notes=notes)
 
 
 def _rows(file: TextFile, names: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:

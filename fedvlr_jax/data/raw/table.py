@@ -1,28 +1,38 @@
-"""Any table of interactions with a header, and if wanted another one about the items."""
+"""Any table of interactions, and if wanted another one about the items.
 
-from collections.abc import Iterator
+RecBole's atomic files (`.inter` and `.item`, recbole.io/docs) are such tables: tabs between cells,
+and types in the header, `user_id:token`, which a column's name need not tell.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from fedvlr_jax.data.raw.lines import TextFile, find_one
+from fedvlr_jax.data.raw.items import ItemTable
+from fedvlr_jax.data.raw.lines import TextFile, column_names, find_one
+from fedvlr_jax.data.raw.times import is_time
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
-from fedvlr_jax.data.text import plain
+from fedvlr_jax.data.text import is_missing
 from fedvlr_jax.errors import UserError
 
-_PATTERNS = ("*.csv", "*.tsv", "*.txt")
-_DELIMITERS = (",", "\t", ";", "|")
+_PATTERNS = ("*.csv", "*.tsv", "*.txt", "*.inter")
+_DELIMITERS = (",", "\t", ";", "|", " ")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; `title` and `picture` are columns of the items' table."""
+    """Names of the columns; `title` and `picture` are columns of the items' table.
+
+    `names` are those of all columns of a table of interactions without a header.
+    """
 
     user: str
     item: str
     time: str
     title: str | None = None
     picture: str | None = None
+    names: tuple[str, ...] | None = None
 
 
 def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
@@ -37,36 +47,32 @@ def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
         UserError: files missing or malformed, with file and line.
     """
     path = raw if raw.is_file() else _only_table(raw, items)
-    builder, clock = LogBuilder(), _Clock(columns.time)
+    builder = LogBuilder((columns.user, columns.item, columns.time))
     file = TextFile(path)
-    for line, (user, item, time) in _rows(file, (columns.user, columns.item, columns.time)):
-        builder.add(
-            file.identifier(line, columns.user, user),
-            file.identifier(line, columns.item, item),
-            clock.read(file, line, time),
-        )
-    notes = list(file.notes)
-    titles = {} if items and columns.title else None
-    pictures = {} if items and columns.picture else None
-    if items:
-        file, known_items = TextFile(items), 0
-        wanted = [name for name in (columns.item, columns.title, columns.picture) if name]
-        for line, cells in _rows(file, wanted):
-            known = dict(zip(wanted, cells, strict=True))
-            item = file.identifier(line, columns.item, known[columns.item])
-            known_items += item in builder
-            for column, into in ((columns.title, titles), (columns.picture, pictures)):
-                if into is not None and item in builder and plain(known[column]):
-                    into.setdefault(item, plain(known[column]))
-        notes += file.notes
-        if not known_items:
-            example = builder.log().items[0]
-            raise UserError(
-                f"{items}: none of its rows is about an item of {path}, expected values of "
-                f"{columns.item} like {example}"
-            )
-    read_files = (path, items) if items else (path,)
-    return Raw(builder.log(), titles, pictures, files=read_files, notes=tuple(notes))
+    builder.begin(file)
+    for line, cells in _interactions(file, columns):
+        builder.add(*cells, line)
+    log = builder.log()
+    notes = [*file.notes, *builder.notes]
+    if not items:
+        return Raw(log, None, files=(path,), notes=tuple(notes))
+    file, goods = TextFile(items), ItemTable(log, columns.item)
+    wanted = [name for name in (columns.item, columns.title, columns.picture) if name]
+    for line, cells in file.table(_delimiter(file, wanted), wanted):
+        known = dict(zip(wanted, cells, strict=True))
+        item = goods.find(file, line, known[columns.item])
+        if item is not None and columns.title:
+            goods.add_title(item, goods.title(file, line, known[columns.title]))
+        if item is not None and columns.picture:
+            goods.add_picture(file, line, item, known[columns.picture])
+    notes += file.notes + goods.finish([file], path)
+    return Raw(
+        log,
+        goods.titles if columns.title else None,
+        goods.pictures if columns.picture else None,
+        files=(path, items),
+        notes=tuple(notes),
+    )
 
 
 def _only_table(folder: Path, items: Path | None) -> Path:
@@ -85,49 +91,50 @@ def _only_table(folder: Path, items: Path | None) -> Path:
     return find_one(folder, _PATTERNS, "table of interactions")
 
 
-def _rows(file: TextFile, wanted: list[str] | tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """The wanted cells; the delimiter is the one that makes the first wanted column appear."""
-    header = next(TextFile(file.path).lines()).rstrip("\r\n")
-    for delimiter in _DELIMITERS:
-        if wanted[0] in (cell.strip('"') for cell in header.split(delimiter)):
-            return file.table(delimiter, wanted)
-    return file.table(_DELIMITERS[0], wanted)
-
-
-class _Clock:
-    """Reads one column of times, all of them of the first one's kind.
-
-    A number stays as it is; an ISO 8601 date becomes seconds since 1970, in UTC where it names no
-    zone. A column of several kinds would put interactions into an order that nobody meant.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._kind = ""
-
-    def read(self, file: TextFile, line: int, text: str) -> float:
-        """One time; raises UserError where it is no time or of another kind."""
-        kind, value = self._parsed(file, line, text)
-        self._kind = self._kind or kind
-        if kind != self._kind:
+def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[str]]]:
+    """Line number, user, item and time of every row."""
+    wanted = (columns.user, columns.item, columns.time)
+    if columns.names is None:
+        delimiter = _delimiter(file, wanted)
+        header = _cells(file.first_line(), delimiter)
+        named = any(name in column_names(cell) for name in wanted for cell in header)
+        if not named and any(is_time(cell) for cell in header):
+            shown = ", ".join(cell[:40] for cell in header[:20])
             raise file.refuse(
-                line,
-                f"{self._name} is {text!r}, {kind}, expected {self._kind} as in the lines above",
+                1,
+                f"no column {columns.user}, found {shown}, which looks like data; a file without a "
+                "header needs names for its columns, as in --columns=user,item,time",
             )
-        return value
+        yield from file.table(delimiter, wanted)
+        return
+    first = file.first_line()
+    for delimiter in _DELIMITERS:
+        cells = _cells(first, delimiter)
+        if len(cells) == len(columns.names):
+            break
+    else:
+        raise file.refuse(
+            1, f"no {len(columns.names)} cells, which --columns names, expected one name for each"
+        )
+    time = cells[columns.names.index(columns.time)]
+    if not is_missing(time) and not is_time(time):
+        shown = ", ".join(cells)
+        raise file.refuse(
+            1, f"{columns.time} is {time!r}, no time; if {shown} is a header, leave out --columns"
+        )
+    yield from file.table(delimiter, wanted, columns.names)
 
-    def _parsed(self, file: TextFile, line: int, text: str) -> tuple[str, float]:
-        try:
-            return "a number", file.number(line, self._name, text)
-        except UserError:
-            pass
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise file.refuse(
-                line,
-                f"{self._name} is {text!r}, expected a number or a date like 2026-01-31 12:00:00",
-            ) from None
-        if moment.tzinfo:
-            return "a date with a time zone", moment.timestamp()
-        return "a date without a time zone", moment.replace(tzinfo=UTC).timestamp()
+
+def _delimiter(file: TextFile, wanted: Sequence[str]) -> str:
+    """The delimiter that makes most of the wanted columns appear, the first of several."""
+    header = file.first_line()
+
+    def appear(delimiter: str) -> int:
+        names = set().union(*map(column_names, _cells(header, delimiter)))
+        return sum(name in names for name in wanted)
+
+    return max(_DELIMITERS, key=appear)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [""])

@@ -1,12 +1,19 @@
 """What every source is read into: a log of interactions, and what is known about the items."""
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+
+from fedvlr_jax.data.raw.ids import Codes, as_whole_numbers, spelled, whole
+from fedvlr_jax.data.raw.lines import TextFile
+from fedvlr_jax.data.raw.times import Clock, hardly_times, units_apart
+from fedvlr_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,38 +57,179 @@ class Raw:
 
 
 class LogBuilder:
-    """Collects events one by one in compact arrays.
+    """Collects events one by one in compact arrays, as the cells of a file say them.
+
+    A row whose user, item or time is missing is left out and counted. `log` judges what one row
+    alone does not tell, and `notes` says afterwards what a person should know.
 
     Example:
         >>> builder = LogBuilder()
-        >>> builder.add("ann", "lamp", 10.0)
-        >>> builder.add("bob", "lamp", 20.0)
+        >>> builder.add("ann", "lamp", 10)
+        >>> builder.add("bob", "lamp", "20.0")
+        >>> builder.add("NULL", "lamp", 30)
         >>> log = builder.log()
-        >>> log.users, log.items, log.user.tolist()
-        (['ann', 'bob'], ['lamp'], [0, 1])
+        >>> log.users, log.items, log.user.tolist(), log.time.tolist()
+        (['ann', 'bob'], ['lamp'], [0, 1], [10.0, 20.0])
+        >>> builder.notes
+        ["the log, line 0: the user is 'NULL', a missing value; 1 of 3 rows is left out"]
     """
 
-    def __init__(self) -> None:
-        self._users: dict[str, int] = {}
-        self._items: dict[str, int] = {}
+    def __init__(self, names: tuple[str, str, str] = ("the user", "the item", "the time")) -> None:
+        self.notes: list[str] = []
+        self._names = names
+        self._users, self._items, self._clock = Codes(), Codes(), Clock()
         self._user, self._item, self._time = array("q"), array("q"), array("d")
+        self._line = array("q")
+        self._files: list[TextFile] = []
+        self._begins: list[int] = []  # the first event of each file
+        self._left_out: dict[str, list] = {}  # by column: how many rows, and the first of them
 
-    def add(self, user: str, item: str, time: float) -> None:
-        """Append one event."""
-        self._user.append(self._users.setdefault(user, len(self._users)))
-        self._item.append(self._items.setdefault(item, len(self._items)))
-        self._time.append(time)
+    def begin(self, file: TextFile) -> None:
+        """The events that follow are those of `file`."""
+        self._files.append(file)
+        self._begins.append(len(self._line))
 
-    def __contains__(self, item: str) -> bool:
-        """Whether any event has this item."""
-        return item in self._items
+    def add(self, user: Any, item: Any, time: Any, line: int = 0) -> None:
+        """Append one event.
+
+        Args:
+            user: the user's id, as it stands in the file.
+            item: the item's id.
+            time: number or date.
+            line: where it stands.
+
+        Raises:
+            UserError: a cell is not what it should be.
+        """
+        try:
+            user_code, item_code = self._users[user], self._items[item]
+            moment = self._clock.read(time)
+        except (ValueError, TypeError):
+            raise self._refused((user, item, time), line) from None
+        if user_code < 0 or item_code < 0 or moment != moment:
+            self._leave_out(
+                0 if user_code < 0 else 1 if item_code < 0 else 2, user, item, time, line
+            )
+            return
+        self._user.append(user_code)
+        self._item.append(item_code)
+        self._time.append(moment)
+        self._line.append(line)
 
     def log(self) -> Log:
-        """The events so far."""
-        return Log(
-            users=list(self._users),
-            items=list(self._items),
-            user=np.array(self._user, np.int64),
-            item=np.array(self._item, np.int64),
-            time=np.array(self._time, np.float64),
-        )
+        """The events so far.
+
+        Raises:
+            UserError: there are none, most rows miss something, an id is spelled in several ways
+                that may be several ids, or times are of several units.
+        """
+        self.notes = []
+        self._judge_left_out()
+        time = np.array(self._time, np.float64)
+        self._judge_times(time)
+        users, user = self._column(0, self._users, self._user)
+        items, item = self._column(1, self._items, self._item)
+        return Log(users, items, user, item, time)
+
+    def where(self, event: int) -> str:
+        """File and line of an event."""
+        return self._where(self._line[event], bisect_right(self._begins, event) - 1)
+
+    def refuse(self, event: int, found: str) -> UserError:
+        """The error to raise about one event."""
+        return UserError(f"{self.where(event)}: {found}")
+
+    def _where(self, line: int, file: int = -1) -> str:
+        return f"{self._files[file].path if self._files else 'the log'}, line {line}"
+
+    def _refused(self, cells: tuple[Any, Any, Any], line: int) -> UserError:
+        """What is wrong with the first cell that is."""
+        readers = (spelled, spelled, self._clock.read)
+        for name, cell, read in zip(self._names, cells, readers, strict=True):
+            try:
+                read(cell)
+            except ValueError as error:
+                return UserError(f"{self._where(line)}: {name} is {_shown(cell)}, {error}")
+        raise AssertionError("one of the cells was refused")
+
+    def _leave_out(self, place: int, *row: Any) -> None:
+        """Count a row whose cell at `place` is missing."""
+        name = self._names[place]
+        if name not in self._left_out:
+            self._left_out[name] = [0, f"{self._where(row[-1])}: {name} is {_shown(row[place])}"]
+        self._left_out[name][0] += 1
+
+    def _judge_left_out(self) -> None:
+        """Tell of rows that miss something; refuse where they are most of them."""
+        counts = [count for count, _ in self._left_out.values()]
+        rows = len(self._line) + sum(counts)
+        if not rows:
+            path = self._files[-1].path if self._files else "the log"
+            raise UserError(f"{path}: no interaction, expected a row for each")
+        for count, first in self._left_out.values():
+            if 2 * sum(counts) > rows and count == max(counts):
+                raise UserError(
+                    f"{first}, a missing value, as in {count:,} of {rows:,} rows, expected a value "
+                    "in most of them; it may be the wrong column"
+                )
+            verb = "is" if count == 1 else "are"
+            self.notes.append(
+                f"{first}, a missing value; {count:,} of {rows:,} rows {verb} left out"
+            )
+
+    def _judge_times(self, time: Float64[np.ndarray, " events"]) -> None:
+        name = self._names[2]
+        apart = units_apart(time) if self._clock.is_number else None
+        if apart:
+            low, high, factor = apart
+            raise self.refuse(
+                high,
+                f"{name} is {time[high]:.15g}, about {factor:,} times that of "
+                f"{self.where(low)} ({time[low]:.15g}), expected one unit, not seconds beside "
+                "milliseconds",
+            )
+        odd = hardly_times(time)
+        if len(odd):
+            self.notes.append(
+                f"{self.where(odd[0])}: {name} is {time[odd[0]]:.15g}, hardly a time where most "
+                f"are above 100,000,000, as in {len(odd):,} of {len(time):,} rows; they are read "
+                "as the oldest ones"
+            )
+
+    def _column(
+        self, place: int, codes: Codes, column: array
+    ) -> tuple[list[str], Int64[np.ndarray, " events"]]:
+        """Ids in the order of their first event, and every event's code."""
+        events = np.array(column, np.int64)
+        try:
+            ids = as_whole_numbers(codes.ids)
+        except ValueError as error:
+            event = int((events == codes.ids.index(str(error))).argmax())
+            raise self.refuse(
+                event,
+                f"{self._names[place]} is {str(error)!r} beside {whole(str(error))!r}, expected "
+                "one spelling, since others are no whole numbers",
+            ) from None
+        if ids is None and not self._left_out:
+            return codes.ids, events
+        if ids is not None:
+            respelled = np.array([a != b for a, b in zip(ids, codes.ids, strict=True)])[events]
+            if respelled.any():
+                event = int(respelled.argmax())
+                self.notes.append(
+                    f"{self.where(event)}: {self._names[place]} is "
+                    f"{codes.ids[events[event]]!r}, a whole number spelled with a point, as in "
+                    f"{respelled.sum():,} of {len(events):,} rows; they are read as "
+                    f"{ids[events[event]]!r}"
+                )
+        ids = codes.ids if ids is None else ids
+        present, first = np.unique(events, return_index=True)
+        code_of: dict[str, int] = {}
+        new = np.zeros(len(ids), np.int64)
+        for code in present[np.argsort(first)]:
+            new[code] = code_of.setdefault(ids[code], len(code_of))
+        return list(code_of), new[events]
+
+
+def _shown(cell: Any) -> str:
+    return repr(cell)[:40]
