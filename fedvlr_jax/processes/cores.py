@@ -1,5 +1,7 @@
 """CPU cores as devices of their own."""
 
+import contextlib
+import functools
 import os
 import re
 
@@ -21,6 +23,21 @@ def split_cpu() -> None:
         jax.config.update("jax_num_cpu_devices", _usable_cores())
     except RuntimeError:  # JAX runs already
         return
+
+
+def meet_at(address: str) -> None:
+    """Let CPU devices of several processes exchange numbers at this address of this process.
+
+    JAX has no public setting for it. Left alone, it listens at what this host's own name means:
+    an address that others may not reach, or that more of them reach than should.
+    """
+    # Another version of JAX may keep it elsewhere; then what JAX does alone has to do.
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.lib import _jax
+
+        _jax.make_gloo_tcp_collectives = functools.partial(
+            _jax.make_gloo_tcp_collectives, hostname=address
+        )
 
 
 def _forced_devices() -> int:

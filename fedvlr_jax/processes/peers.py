@@ -3,24 +3,23 @@
 A collective operation waits for every process, for ever if one has died. So process 0 holds a
 connection to each other process; both ends say every second that they are there. A connection that
 closes, or is silent for half a minute, ends the process that notices it, and so all of them.
+
+JAX's own coordination service watches, too, but it can only abort a process, without a sentence.
 """
 
 import contextlib
 import os
 import socket
-import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import addresses, greeting
 from fedvlr_jax.processes.place import Place
+from fedvlr_jax.processes.secret import shared
 
 _BEAT, _LEFT, _FAILED = b".", b"!", b"x"
 _SECONDS_BETWEEN = 1.0
-_HELLO = struct.Struct("!II")  # number of processes, index
-_PORT = struct.Struct("!H")
 _EXIT_CODE = 2
 
 
@@ -33,21 +32,27 @@ class Peers:
         silence: seconds after which a process that says nothing counts as lost.
 
     Raises:
-        UserError: not all turned up in time, or they disagree on who is who.
+        UserError: not all turned up in time, they disagree on who is who, or see `shared`.
 
     Attributes:
-        port: a free one of process 0's, agreed on by all.
+        jax_links: connections to the same processes, for what JAX has to say.
+        address: of this process, where the others can reach it.
     """
 
     def __init__(self, place: Place, patience: float, silence: float) -> None:
         self._place = place
         self._silence = silence
-        self._ending = False
-        until = time.monotonic() + patience
+        self._ending = threading.Event()
+        secret = shared()
         if place.index == 0:
-            self._links, self.port = _gather(place, until, patience)
+            servers = addresses.listening(place.host, place.port)
+            found = greeting.gather(place, secret, servers, patience, _say)
         else:
-            self._links, self.port = _reach(place, until, patience)
+            found = greeting.reach(place, secret, patience)
+        self.jax_links = _links(found, greeting.JAX)
+        self._links = _links(found, greeting.WATCH)
+        self.address = str(next(iter(self._links.values())).getsockname()[0])
+        self._threads: list[threading.Thread] = []
         for other, link in self._links.items():
             link.settimeout(silence)
             self._start(lambda other=other, link=link: self._listen(other, link))
@@ -56,16 +61,21 @@ class Peers:
     def leave(self) -> None:
         """Go after everybody is done."""
         self._end(_LEFT)
+        for link in self._links.values():
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        addresses.close(list(self._links.values()))
 
     def fail(self) -> None:
         """Tell the others before this process ends by an error of its own."""
         self._end(_FAILED)
-        if self._place.index == 0:
-            # JAX's service lives in process 0, and its end would abort the others wordlessly.
-            time.sleep(2 * _SECONDS_BETWEEN)
 
     def _start(self, work: Callable[[], None]) -> None:
-        threading.Thread(target=work, daemon=True).start()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _listen(self, other: int, link: socket.socket) -> None:
         why = "has died"
@@ -80,7 +90,7 @@ class Peers:
             why = f"has not been heard of for {self._silence:g} s"
         except OSError:
             pass
-        if not self._ending:
+        if not self._ending.is_set():
             _say(
                 f"error: process {other} {why}, so process {self._place.index} stops; start all "
                 "processes again to go on from the last checkpoint"
@@ -90,12 +100,12 @@ class Peers:
             os._exit(_EXIT_CODE)
 
     def _beat(self) -> None:
-        while not self._ending:
+        self._tell(_BEAT)
+        while not self._ending.wait(_SECONDS_BETWEEN):
             self._tell(_BEAT)
-            time.sleep(_SECONDS_BETWEEN)
 
     def _end(self, word: bytes) -> None:
-        self._ending = True
+        self._ending.set()
         self._tell(word)
 
     def _tell(self, word: bytes) -> None:
@@ -104,91 +114,8 @@ class Peers:
                 link.sendall(word)
 
 
-def _gather(place: Place, until: float, patience: float) -> tuple[dict[int, socket.socket], int]:
-    """Process 0's side: a connection to every other process, and the port they were told."""
-    links: dict[int, socket.socket] = {}
-    port = _free_port()
-    with _listening(place.port) as server:
-        server.listen(place.count)
-        warned = False
-        while missing := sorted(set(range(1, place.count)) - set(links)):
-            server.settimeout(max(min(until - time.monotonic(), 5.0), 0.01))
-            try:
-                link, _ = server.accept()
-            except TimeoutError:
-                names = ", ".join(map(str, missing))
-                if time.monotonic() >= until:
-                    raise UserError(
-                        f"processes {names} of {place.count} did not turn up at port {place.port} "
-                        f"within {patience:g} s"
-                    ) from None
-                if not warned:
-                    _say(f"waiting for processes {names} of {place.count} at port {place.port}")
-                warned = True
-                continue
-            link.settimeout(5.0)
-            try:
-                count, index = _HELLO.unpack(_exactly(link, _HELLO.size))
-            except OSError:  # somebody else's connection
-                link.close()
-                continue
-            if count != place.count or index not in missing:
-                raise UserError(
-                    f"--process_id={index} of --num_processes={count} turned up, expected one of "
-                    f"{', '.join(map(str, missing))} of {place.count}"
-                )
-            links[index] = link
-    for link in links.values():
-        link.sendall(_PORT.pack(port))
-    return links, port
-
-
-def _reach(place: Place, until: float, patience: float) -> tuple[dict[int, socket.socket], int]:
-    """Every other process's side: a connection to process 0, and the port it told."""
-    while True:
-        try:
-            link = socket.create_connection((place.host, place.port), timeout=5.0)
-            link.sendall(_HELLO.pack(place.count, place.index))
-            link.settimeout(max(until - time.monotonic(), 0.01) + 5.0)
-            (port,) = _PORT.unpack(_exactly(link, _PORT.size))
-            return {0: link}, port
-        except OSError as error:
-            if time.monotonic() >= until:
-                raise UserError(
-                    f"--coordinator={place.host}:{place.port}: process 0 cannot be reached within "
-                    f"{patience:g} s ({error.strerror or error})"
-                ) from None
-            time.sleep(0.2)
-
-
-def _listening(port: int) -> socket.socket:
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        server.bind(("", port))
-    except OSError as error:
-        server.close()
-        raise UserError(
-            f"--coordinator: port {port} of this host cannot be used ({error.strerror}), expected "
-            "a free one"
-        ) from None
-    return server
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
-
-
-def _exactly(link: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        part = link.recv(size - len(found))
-        if not part:
-            raise ConnectionError("closed")
-        found += part
-    return found
+def _links(found: greeting.Links, purpose: str) -> dict[int, socket.socket]:
+    return {other: link for (other, what), link in found.items() if what == purpose}
 
 
 def _say(sentence: str) -> None:

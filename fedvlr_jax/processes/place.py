@@ -1,7 +1,9 @@
 """Which of how many processes this is, from flags or from SLURM."""
 
+import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,11 +53,7 @@ def place_of_flags(
             f"--{missing[0]}: missing, expected --coordinator=HOST:PORT, --num_processes=N and "
             "--process_id=I together"
         )
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UserError(
-            f"--coordinator={coordinator}: expected HOST:PORT of process 0, like node1:4000"
-        )
+    host, port = _address(coordinator)
     if num_processes < 1:
         raise UserError(f"--num_processes={num_processes}: expected at least 1")
     if not 0 <= process_id < num_processes:
@@ -63,7 +61,45 @@ def place_of_flags(
             f"--process_id={process_id}: expected 0 to {num_processes - 1} for "
             f"--num_processes={num_processes}"
         )
-    return Place(host.strip("[]"), int(port), num_processes, process_id)
+    return Place(host, port, num_processes, process_id)
+
+
+def _address(coordinator: str) -> tuple[str, int]:
+    """HOST:PORT, the host without brackets.
+
+    Raises:
+        UserError: it is none of one host.
+    """
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:\s]+)):([0-9]{1,5})", coordinator)
+    if not found or not 0 < int(found[3]) < 1 << 16 or not _is_host(found[1] or found[2]):
+        raise UserError(
+            f"--coordinator={coordinator}: expected HOST:PORT of process 0, like node1:4000 "
+            "or [2001:db8::1]:4000"
+        )
+    host = found[1] or found[2]
+    if _is_everywhere(host):
+        raise UserError(
+            f"--coordinator={coordinator}: that is every address of a host, expected the one at "
+            "which the others reach process 0"
+        )
+    return host, int(found[3])
+
+
+def _is_host(host: str) -> bool:
+    """Whether the system can be asked for it."""
+    try:
+        return b"\0" not in host.encode("idna")
+    except UnicodeError:
+        return False
+
+
+def _is_everywhere(host: str) -> bool:
+    """Whether this is 0.0.0.0 or ::, however it is written."""
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except OSError:  # a name
+        return False
+    return any(ipaddress.ip_address(address[0]).is_unspecified for *_, address in found)
 
 
 def place_of_slurm(environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -71,24 +107,56 @@ def place_of_slurm(environment: Mapping[str, str] = os.environ) -> Place | None:
 
     The variables are those of srun's manual. Where a node has several tasks, each takes the
     accelerator of its local number, unless SLURM has given it one of its own already.
+
+    Raises:
+        UserError: the variables make no sense.
     """
-    count = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-    if count == 1:
+    count = _number(environment, "SLURM_STEP_NUM_TASKS", "1")
+    if count <= 1:
         return None
-    job, step = (int(environment.get(f"SLURM_{name}", "0")) for name in ("JOB_ID", "STEP_ID"))
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    job, step = (_number(environment, f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID"))
+    nodes = _number(environment, "SLURM_STEP_NUM_NODES", "1")
+    index = _number(environment, "SLURM_PROCID")
+    if index >= count:
+        raise UserError(
+            f"SLURM_PROCID={index}: expected 0 to {count - 1} for SLURM_STEP_NUM_TASKS={count}"
+        )
     visible = environment.get("CUDA_VISIBLE_DEVICES", environment.get("ROCR_VISIBLE_DEVICES", ""))
     shares = count > nodes and len(visible.split(",")) > 1
     return Place(
-        host=first_node(environment["SLURM_STEP_NODELIST"]),
+        host=first_node(environment.get("SLURM_STEP_NODELIST", "")),
         port=_FIRST_PORT + (61 * job + step) % _PORTS,
         count=count,
-        index=int(environment["SLURM_PROCID"]),
-        local_device=int(environment["SLURM_LOCALID"]) if shares else None,
+        index=index,
+        local_device=_number(environment, "SLURM_LOCALID") if shares else None,
     )
 
 
 def first_node(nodes: str) -> str:
-    """The first host of a SLURM list: "a[007-9,12],b" -> "a007"."""
-    prefix, number = re.match(r"([^\[,]*)(?:\[([^\],-]*))?", nodes).groups()
-    return prefix + (number or "")
+    """The first host of a SLURM list: "a[007-9,12],b" -> "a007".
+
+    Raises:
+        UserError: it is no such list.
+    """
+    first = re.sub(r"\[([^\[\],-]+)[^\[\]]*\]", r"\1", nodes).split(",")[0]
+    if not re.fullmatch(r"[^\[\]\s]+", first) or not _is_host(first):
+        raise UserError(
+            f"SLURM_STEP_NODELIST={nodes}: expected a list of nodes, like node[1-4]; where this is "
+            "no step of srun, unset SLURM_STEP_NUM_TASKS"
+        )
+    return first
+
+
+def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
+    """A variable of SLURM's.
+
+    Raises:
+        UserError: it is no whole number.
+    """
+    text = environment.get(name, default)
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise UserError(
+            f"{name}={text}: expected a whole number from srun; where this is no step of srun, "
+            "unset SLURM_STEP_NUM_TASKS"
+        )
+    return int(text)

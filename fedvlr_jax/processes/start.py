@@ -9,9 +9,10 @@ import numpy as np
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
-from fedvlr_jax.processes.cores import split_cpu
+from fedvlr_jax.processes.cores import meet_at, split_cpu
 from fedvlr_jax.processes.peers import Peers
 from fedvlr_jax.processes.place import Place, place_of_flags, place_of_slurm
+from fedvlr_jax.processes.tunnel import Tunnel
 
 # Seconds. Hosts of one job may start minutes apart; a lost one must be noticed within one.
 _PATIENCE = 300.0
@@ -19,6 +20,7 @@ _SILENCE = 30.0
 _NEWS = 3.0
 
 _peers: Peers | None = None
+_tunnel: Tunnel | None = None
 
 
 def join_if_told(
@@ -45,19 +47,26 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
     Raises:
         UserError: not all turn up, or their numbers of devices differ.
     """
-    global _peers
+    global _peers, _tunnel
     if place.count == 1:
         return
     split_cpu()
     _peers = Peers(place, patience, silence)
-    jax.distributed.initialize(
-        f"{place.host}:{_peers.port}",
-        place.count,
-        place.index,
-        local_device_ids=None if place.local_device is None else [place.local_device],
-        cluster_detection_method="deactivate",
-        initialization_timeout=int(patience),
-    )
+    _tunnel = Tunnel(list(_peers.jax_links.values()), is_first=place.index == 0)
+    try:
+        _tunnel.wait_until_ready(patience)
+        jax.distributed.initialize(
+            _tunnel.address,
+            place.count,
+            place.index,
+            local_device_ids=None if place.local_device is None else [place.local_device],
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(patience),
+            coordinator_bind_address=_tunnel.address,
+        )
+    finally:
+        _tunnel.hide()
+    meet_at(_peers.address)
     counts = together.concatenated(np.array([jax.local_device_count()]))
     if len(set(counts.tolist())) > 1:
         raise UserError(
@@ -81,12 +90,15 @@ def hear_of_others() -> None:
 
 def part() -> None:
     """Leave when all processes have come to their end; does nothing where none has joined."""
-    global _peers
-    if _peers is not None:
+    global _peers, _tunnel
+    if _peers is not None and _tunnel is not None:
         together.wait("end")
         _peers.leave()
         _peers = None
+        _tunnel.expect_end()
         jax.distributed.shutdown()
+        _tunnel.close()
+        _tunnel = None
 
 
 def abandon(code: int) -> None:
