@@ -70,9 +70,7 @@ class _Line:
         self._numbers = numbers
 
     async def send(self, use: bytes, text: str) -> None:
-        content = text.encode()[:_LONGEST]
-        signed = _LENGTH.pack(len(content)) + content + self._signature(use, content)
-        await _send(self.link, signed)
+        await _send(self.link, _signed(self._secret, self._numbers, use, text))
 
     async def receive(self, use: bytes) -> str:
         """What the other end has sent.
@@ -89,18 +87,14 @@ class _Line:
             raise ValueError("a text that is too long")
         content = await _exactly(self.link, length)
         signature = await _exactly(self.link, _SIGNATURE)
-        if not hmac.compare_digest(signature, self._signature(use, content)):
+        expected = _signature(self._secret, self._numbers, use, content)
+        if not hmac.compare_digest(signature, expected):
             raise _StrangerError
         return content.decode()
 
     async def refuse(self) -> None:
         """Tell the other end that it has another secret."""
         await _send(self.link, _LENGTH.pack(_STRANGER))
-
-    def _signature(self, use: bytes, content: bytes) -> bytes:
-        # The uses differ in length or letters, and the numbers have a fixed length, so no two
-        # messages look the same.
-        return hmac.digest(self._secret, self._numbers + use + b":" + content, "sha256")
 
 
 def gather(
@@ -230,7 +224,7 @@ class _Door:
                     return False
                 wrong = self._what_is_wrong(card)
                 await line.send(_ALONE, wrong)
-        except (OSError, ValueError, TypeError, TimeoutError):
+        except (OSError, ValueError, TypeError, RecursionError, TimeoutError):
             return False
         self._changed.set()
         if wrong:
@@ -319,6 +313,8 @@ async def _reach(place: Place, secret: bytes, patience: float) -> Links:
                     f"{what}: process 0 has another secret than process {place.index}, expected "
                     f"{VARIABLE} to be the same in all processes"
                 ) from None
+            except UserError:
+                raise
             except ConnectionRefusedError:
                 reason = "nobody waits there; it has not started, or all have turned up already"
             except (ValueError, TimeoutError):
@@ -372,6 +368,17 @@ def _check(answers: list[str]) -> None:
 def _waiting(link: socket.socket) -> socket.socket:
     link.setblocking(True)
     return link
+
+
+def _signed(secret: bytes, numbers: bytes, use: bytes, text: str) -> bytes:
+    """A text as it is sent."""
+    content = text.encode()[:_LONGEST]
+    return _LENGTH.pack(len(content)) + content + _signature(secret, numbers, use, content)
+
+
+def _signature(secret: bytes, numbers: bytes, use: bytes, content: bytes) -> bytes:
+    # The numbers have a fixed length and no use holds a colon, so no two messages look the same.
+    return hmac.digest(secret, numbers + use + b":" + content, "sha256")
 
 
 async def _send(link: socket.socket, content: bytes) -> None:
