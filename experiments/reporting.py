@@ -119,7 +119,7 @@ class Progress(Quiet):
     def evaluated(self, line: dict) -> None:
         """Print loss and validation metrics of one evaluation."""
         self._print(
-            f"round {line['round']:>4}  loss {line['train_loss']:.4f}  valid "
+            f"round {line['round']:>4}  {_loss(line)}  valid "
             f"HR@50 {_percent(line['valid/hr@50'])}  NDCG@50 {_percent(line['valid/ndcg@50'])}  "
             f"warm HR@50 {_percent(line['valid/warm/hr@50'])}  "
             f"NDCG@50 {_percent(line['valid/warm/ndcg@50'])}  {line['seconds']:.1f} s"
@@ -145,6 +145,13 @@ def versions() -> str:
         f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
         f"{jax.devices()[0].device_kind}"
     )
+
+
+def _loss(line: dict) -> str:
+    """The loss, or why there is none."""
+    if line["train_loss"] is not None:
+        return f"loss {line['train_loss']:.4f}"
+    return "no upload arrived" if line["clients_trained"] else "no client trained"
 
 
 def _percent(value: float | None) -> str:

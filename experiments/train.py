@@ -12,6 +12,7 @@ from fedvlr_jax.events import WithEvents
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start, together
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO
+from fedvlr_jax.simulation.results import remarks
 from fedvlr_jax.simulation.run import default_out
 
 USAGE = """
@@ -67,7 +68,10 @@ def main(values: flags.FlagValues) -> None:
 
 def _show(result: fedvlr_jax.Result) -> None:
     summary = result.summary
-    print(f"best round {summary['best_round']} (by validation), test in percent:")
+    for remark in remarks(summary):
+        print(remark)
+    done = summary["rounds_done"]
+    print(f"best round {summary['best_round']} of {done} (by validation), test in percent:")
     for group, metrics in (
         ("all", summary["test"]),
         ("warm", _group(summary["test"], "warm/")),
@@ -80,7 +84,7 @@ def _show(result: fedvlr_jax.Result) -> None:
         )
         print(f"  {group:<16} {numbers}")
     rate = summary["timing"]["client_rounds_per_second"]
-    speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
+    speed = "" if rate is None else f"; {rate:,.0f} client updates a second (of those that trained)"
     print(printable(f"written to {result.out}{speed}"))
     command = cli.command("experiments.recommend", f"--run={result.out}", "--user=0")
     print(f"look at a user: {command}")

@@ -32,8 +32,8 @@ class Project(Contender):
     def round(self, clients: int) -> float:  # noqa: ARG002 - always the whole cohort
         """One round of everybody."""
         with jax.transfer_guard("disallow"):
-            loss = self.trainer.round()
-        return float(jax.device_get(loss)[0])
+            outcome = self.trainer.round()
+        return float(outcome.loss[0])
 
 
 def measured(world: World, simulation: Simulation, measure: Callable[[Project], Result]) -> Result:

@@ -1,10 +1,13 @@
-"""What a simulation is made of, in numbers: padding, parameters, what is sent."""
+"""What a run is made of, in numbers: padding, parameters, who took part, what was sent."""
+
+import statistics
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.population import padded_places
 from fedvlr_jax.simulation.round import Federation, FederationState
 from fedvlr_jax.simulation.simulation import Simulation
@@ -22,6 +25,75 @@ def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str
         "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
         "private_per_client": simulation.federation.training.model.private_numbers(),
     }
+
+
+def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
+    """Client rounds: a client in a round counts once (docs/outputs.md, summary.json).
+
+    All but `asked` are None for a run that was begun where they were not counted.
+
+    Args:
+        cohort: clients that are asked in a round.
+        progress: where the run has ended.
+    """
+    asked = cohort * progress.round
+    if not _counted(progress):
+        unknown = dict.fromkeys(("trained", "late", "uploads_counted", "rounds_without_clients"))
+        return {"asked": asked} | unknown
+    trained = sum(progress.trained)
+    return {
+        "asked": asked,
+        "trained": trained,
+        "late": sum(progress.late),
+        # What is late in the last round never arrives.
+        "uploads_counted": trained - (progress.late[-1] if progress.late else 0),
+        "rounds_without_clients": progress.trained.count(0),
+    }
+
+
+def traffic(protocol: Protocol, progress: Progress) -> dict[str, float | int | None]:
+    """Bytes that clients received and sent, over the client rounds that were trained.
+
+    A client that drops out receives nothing and sends nothing; what arrives late was sent. Totals
+    are None where clients were not counted, the mean upload also where none came.
+    """
+    down = protocol.download_bytes()
+    came = np.array(progress.by_length, np.int64)
+    if not _counted(progress):
+        trained, mean = None, None
+    else:
+        trained = sum(progress.trained)
+        lengths = np.flatnonzero(came)
+        uploads = protocol.upload_bytes(lengths)
+        mean = float((uploads * came[lengths]).sum() / trained) if trained else None
+    return {
+        "download_bytes_per_client_round": down,
+        "upload_bytes_per_client_round": mean,
+        "download_bytes": None if trained is None else trained * down,
+        "upload_bytes": None if trained is None else trained * (mean or 0.0),
+    }
+
+
+def speed(progress: Progress) -> dict[str, float | None]:
+    """Seconds of a round and client updates a second, None before the second round.
+
+    The first round is left out, as it may still warm up caches. Medians, so that rounds in which
+    the process was stopped for a while do not count as slow ones.
+    """
+    if progress.round < 2:
+        return {"round_seconds_median": None, "client_rounds_per_second": None}
+    median = statistics.median(progress.round_seconds[1:])
+    counted = _counted(progress)
+    return {
+        "round_seconds_median": median,
+        "client_rounds_per_second": (
+            statistics.mean(progress.together[1:]) / median if counted else None
+        ),
+    }
+
+
+def _counted(progress: Progress) -> bool:
+    return len(progress.trained) == progress.round
 
 
 def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:

@@ -7,16 +7,20 @@ file catches what happens to one afterwards. Where several processes train toget
 reads the private states of its own clients; the folder has to be one that all of them see.
 """
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from jaxtyping import Int
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import UNFINISHED, checksum, write_json
@@ -27,6 +31,25 @@ _KEPT = 2
 _CHUNK = 4 << 20  # bytes of an array that are written at a time
 _FILE = 32 << 20  # bytes of one file, about
 _CHECKSUMS = "checksums.json"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is remembered of a round of one run.
+
+    Attributes:
+        seconds: wall seconds that it took.
+        loss: see `round.Outcome`.
+        by_length: how many clients with 0, 1, ... train items trained.
+        late: how many of them upload a round late.
+        together: how many clients trained in all runs of the program.
+    """
+
+    seconds: float
+    loss: float
+    by_length: Int[np.ndarray, " lengths"]
+    late: int
+    together: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,10 @@ class Progress:
         stopped: whether patience has run out.
         lines: the lines of metrics.jsonl up to here.
         round_seconds: wall seconds of every round so far.
+        trained: clients that trained in every round so far, those that dropped out left out.
+        late: how many of them uploaded a round late.
+        together: as `trained`, over all runs that the program trained.
+        by_length: over all rounds, how many clients that trained had 0, 1, ... train items.
         eval_seconds: wall seconds of every evaluation so far.
         compile_seconds: spent compiling, over all processes that worked on the run.
         total_seconds: spent on the run, over all processes.
@@ -53,9 +80,38 @@ class Progress:
     stopped: bool = False
     lines: list[dict] = field(default_factory=list)
     round_seconds: list[float] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
+    by_length: list[int] = field(default_factory=list)
     eval_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     total_seconds: float = 0.0
+
+    def after(self, rounds: Sequence[Done]) -> "Progress":
+        """Progress after more rounds, not evaluated yet."""
+        by_length = self.by_length
+        for done in rounds:
+            pairs = itertools.zip_longest(by_length, done.by_length.tolist(), fillvalue=0)
+            by_length = [a + b for a, b in pairs]
+        return dataclasses.replace(
+            self,
+            round=self.round + len(rounds),
+            round_seconds=self.round_seconds + [done.seconds for done in rounds],
+            trained=self.trained + [int(done.by_length.sum()) for done in rounds],
+            late=self.late + [done.late for done in rounds],
+            together=self.together + [done.together for done in rounds],
+            by_length=by_length,
+        )
+
+    @property
+    def uploads(self) -> int:
+        """Uploads that the server had in the last round: none from who came late, or stayed away.
+
+        Those that were late in the round before are among them.
+        """
+        before = self.late[-2] if len(self.late) > 1 else 0
+        return self.trained[-1] - self.late[-1] + before
 
 
 class Checkpoints:

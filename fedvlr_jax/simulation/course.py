@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter
-from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Progress
+from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
 from fedvlr_jax.simulation.simulation import Simulation
 from fedvlr_jax.simulation.trainer import Run
 
@@ -111,33 +111,31 @@ class Course:
             f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
         )
 
-    def evaluated(
-        self, run: Run, progress: Progress, loss: float, seconds: list[float]
-    ) -> Progress:
-        """Progress after evaluating the validation split."""
+    def evaluated(self, run: Run, progress: Progress, rounds: Sequence[Done]) -> Progress:
+        """Progress after rounds and an evaluation of the validation split."""
         begun = time.perf_counter()
         found = metrics.from_ranks(run.ranks("valid"), self.dataset.interactions.warm("valid"))
         eval_seconds = time.perf_counter() - begun
-        number = progress.round + len(seconds)
+        progress = progress.after(rounds)
+        number, uploads = progress.round, progress.uploads
         score = metrics.selection_score(found)
         better = score > progress.best_score
         since_best = 0 if better else progress.since_best + 1
         patience = self.config.schedule.patience
-        round_seconds = progress.round_seconds + seconds
         line = {
             "round": number,
-            "train_loss": loss,
-            "seconds": round(sum(round_seconds), 6),
+            "train_loss": rounds[-1].loss if uploads else None,
+            "clients_trained": progress.trained[-1],
+            "uploads_counted": uploads,
+            "seconds": round(sum(progress.round_seconds), 6),
             **{f"valid/{name}": value for name, value in found.items()},
         }
         return dataclasses.replace(
             progress,
-            round=number,
             best_round=number if better else progress.best_round,
             best_score=score if better else progress.best_score,
             since_best=since_best,
             stopped=bool(patience) and since_best >= patience,
             lines=[*progress.lines, line],
-            round_seconds=round_seconds,
             eval_seconds=[*progress.eval_seconds, eval_seconds],
         )

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract, state_shardings
 from fedvlr_jax.simulation.trainer import SMALL, Rankings, ranked
 
@@ -40,14 +40,14 @@ class Lanes:
         """Compile the round and the two programs of evaluation."""
         self._programs = compiled(self._simulation, self._stacked)
 
-    def round(self) -> Float[Array, " runs"]:
+    def round(self) -> Outcome:
         """One call of the compiled round trains all runs."""
         simulation = self._simulation
         self._found.clear()
-        self._stacked, losses = self._programs.round(
+        self._stacked, outcome = self._programs.round(
             self._stacked, simulation.population, simulation.features, simulation.rates
         )
-        return jax.block_until_ready((self._stacked, losses))[1]
+        return jax.device_get(jax.block_until_ready((self._stacked, outcome))[1])
 
     @property
     def diverged(self) -> Int[np.ndarray, " runs"]:

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.programs import Programs, compiled
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import SMALL, Alone, Rankings, ranked
+from fedvlr_jax.simulation.trainer import SMALL, Alone, Rankings, alone, ranked
 
 
 class OnDevice(Alone):
@@ -30,13 +30,13 @@ class OnDevice(Alone):
         """Compile the round and the two programs of evaluation."""
         self._programs = compiled(self._simulation, self.state)
 
-    def round(self) -> Float[Array, " runs"]:
+    def round(self) -> Outcome:
         """One call of the compiled round."""
         simulation = self._simulation
-        self.state, loss = self._programs.round(
+        self.state, outcome = self._programs.round(
             self.state, simulation.population, simulation.features, simulation.rates
         )
-        return jax.block_until_ready((self.state, loss))[1][None]
+        return alone(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """See `Run`."""

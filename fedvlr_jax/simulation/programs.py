@@ -17,7 +17,7 @@ from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Resident
-from fedvlr_jax.simulation.round import Federation, FederationState, Rates
+from fedvlr_jax.simulation.round import Federation, FederationState, Outcome, Rates
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 
 
@@ -25,7 +25,7 @@ from fedvlr_jax.simulation.simulation import Simulation, abstract
 class Programs:
     """The compiled programs of a run, or of several that train together.
 
-    `round`: state, population, features, rates -> state (donated), loss.
+    `round`: state, population, features, rates -> state (donated), outcome.
     `ranks`: state, population, features, target -> every client's rank.
     `rankings`: state, population, features -> every client's tastes, and what views are made of.
 
@@ -53,7 +53,7 @@ def _compile(
 
     def federated_round(
         state: FederationState, population: Population, features: Features, rates: Rates
-    ) -> tuple[FederationState, Float[Array, ""]]:
+    ) -> tuple[FederationState, Outcome]:
         return round.federated_round(federation, state, population, features, rates)
 
     def ranks(

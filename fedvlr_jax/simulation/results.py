@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
-from fedvlr_jax.simulation import memory
-from fedvlr_jax.simulation.accounting import padded_share, parameter_counts, protocol_of
+from fedvlr_jax.simulation import fit, memory
+from fedvlr_jax.simulation.accounting import (
+    padded_share,
+    parameter_counts,
+    participation,
+    protocol_of,
+    speed,
+    traffic,
+)
 from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.course import Course
 from fedvlr_jax.simulation.trainer import Run
@@ -85,6 +93,7 @@ def _summary(
             "padded_share": padded_share(federation, data.lengths),
         },
         "best_round": progress.best_round,
+        "best_is_last": progress.best_round == progress.round,
         "rounds_done": progress.round,
         "stopped_early": progress.stopped,
         "valid": {
@@ -97,13 +106,13 @@ def _summary(
         "timing": _timing(course, progress),
         "memory": {
             "peak_rss_bytes": memory.peak_bytes(),
-            "client_state_bytes": run.private_bytes,
+            # Without the rows that fill up the devices.
+            "client_state_bytes": min(
+                run.private_bytes, fit.state_bytes(federation) // federation.runs
+            ),
         },
-        "communication": {
-            "download_bytes_per_client_round": protocol.download_bytes(),
-            "upload_bytes_per_client_round": float(protocol.upload_bytes(data.lengths).mean()),
-            "protocol": dataclasses.asdict(protocol),
-        },
+        "participation": participation(course.simulation.cohort_size, progress),
+        "communication": traffic(protocol, progress) | {"protocol": dataclasses.asdict(protocol)},
         "privacy": _privacy(course, progress),
         "parameters": parameter_counts(course.simulation, state),
         "devices": federation.mesh.devices.size,
@@ -140,16 +149,29 @@ def _popularity(
 
 
 def _timing(course: Course, progress: Progress) -> dict[str, float | None]:
-    # The first round of a run is left out, as it may still warm up caches.
-    steady, runs = progress.round_seconds[1:], course.simulation.federation.runs
     return {
         "data_seconds": course.data_seconds,
         "compile_seconds": progress.compile_seconds,
-        "round_seconds_median": statistics.median(steady) if steady else None,
-        "client_rounds_per_second": (
-            runs * course.simulation.cohort_size * len(steady) / sum(steady) if steady else None
-        ),
+        **speed(progress),
         "eval_seconds_median": statistics.median(progress.eval_seconds),
         "total_seconds": progress.total_seconds,
-        "runs_together": runs,
+        "runs_together": course.simulation.federation.runs,
     }
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What a person should know of a finished run's numbers, as sentences.
+
+    Args:
+        summary: the content of its summary.json.
+    """
+    found = []
+    # Runs of versions that did not count have neither.
+    if summary.get("participation", {}).get("trained") == 0:
+        found.append(
+            f"no client trained in any of the {summary['rounds_done']} rounds (--dropout): "
+            "nothing was learned"
+        )
+    elif summary.get("best_is_last"):
+        found.append("the best round is the last one: a larger --rounds may do better")
+    return found

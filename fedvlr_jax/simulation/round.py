@@ -62,15 +62,38 @@ class FederationState(NamedTuple):
     late: Gathered | None = None
 
 
+class Came(NamedTuple):
+    """How many clients took part in a round: sampled, and not dropped out.
+
+    `by_length` counts them by their number of train items, `late` those whose uploads arrive a
+    round late. It is the simulator's own, for its reports; no server learns it from a `CohortSum`.
+    """
+
+    by_length: Int[Array, " lengths"]
+    late: Int[Array, ""]
+
+
+class Outcome(NamedTuple):
+    """What a round came to.
+
+    `loss` is the weighted mean training loss of the uploads that the server had in the round, 0
+    where there were none.
+    """
+
+    loss: Float[Array, ""]
+    came: Came
+
+
 class Sums(NamedTuple):
     """What a round's clients uploaded: in time and late (None where all are on time).
 
-    `finite` tells whether all their private parameters are.
+    `finite` tells whether all their private parameters are, `came` how many they are.
     """
 
     in_time: CohortSum
     late: CohortSum | None
     finite: Bool[Array, ""]
+    came: Came
 
 
 @dataclass(frozen=True)
@@ -204,8 +227,8 @@ def federated_round(
     population: Population,
     features: Features,
     rates: Rates,
-) -> tuple[FederationState, Float[Array, ""]]:
-    """One round (METHOD "One round"): the state after it, and the cohort's mean training loss."""
+) -> tuple[FederationState, Outcome]:
+    """One round (METHOD "One round"): the state after it, and what it came to."""
     sent = aggregate.broadcast(federation.server, state.server, features, state.round)
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
@@ -213,8 +236,8 @@ def federated_round(
     private, sums = train_all(
         federation, sent, Resident(state.private), population, taking_part, rates, state.key
     )
-    state, loss = server_step(federation, state, features, sums, rates)
-    return state._replace(private=private.states), loss
+    state, outcome = server_step(federation, state, features, sums, rates)
+    return state._replace(private=private.states), outcome
 
 
 def train_all(
@@ -234,13 +257,34 @@ def train_all(
     def train(private: Private, who: Bool[Array, " rows"]) -> tuple[Private, CohortSum, Array]:
         return train_cohort(federation, sent, private, population, who, rates.client, key)
 
+    by_length = count_by_length(federation, population, taking_part)
     if not federation.late:
         private, total, finite = train(private, taking_part)
-        return private, Sums(total, None, finite)
+        return private, Sums(total, None, finite, Came(by_length, jnp.zeros((), jnp.int32)))
     late = is_late(key, sent.round, population.client, rates.late)
     private, in_time, these_finite = train(private, taking_part & ~late)
     private, later, those_finite = train(private, taking_part & late)
-    return private, Sums(in_time, later, these_finite & those_finite)
+    came = Came(by_length, (taking_part & late).sum(dtype=jnp.int32))
+    return private, Sums(in_time, later, these_finite & those_finite, came)
+
+
+def count_by_length(
+    federation: Federation, population: Population, taking_part: Bool[Array, " rows"]
+) -> Int[Array, " lengths"]:
+    """How many of those that take part have 0, 1, ... train items, up to the longest history."""
+    n_lengths = federation.buckets[-1].width + 1
+
+    def on_device(length: Array, taking_part: Array) -> Array:
+        found = jnp.zeros(n_lengths, jnp.int32).at[length].add(taking_part.astype(jnp.int32))
+        return jax.lax.psum(found, AXIS)
+
+    return jax.shard_map(
+        on_device,
+        mesh=federation.mesh,
+        in_specs=(BY_CLIENT, BY_CLIENT),
+        out_specs=EVERYWHERE,
+        check_vma=False,
+    )(population.length, taking_part)
 
 
 def is_late(
@@ -258,7 +302,9 @@ def is_late(
 def no_sums(federation: Federation, sent: Broadcast) -> Sums:
     """The sums of no clients."""
     nothing = aggregate.nothing(federation.server, sent)
-    return Sums(nothing, nothing if federation.late else None, jnp.array(True))
+    nobody = jnp.zeros(federation.buckets[-1].width + 1, jnp.int32)
+    came = Came(nobody, jnp.zeros((), jnp.int32))
+    return Sums(nothing, nothing if federation.late else None, jnp.array(True), came)
 
 
 def server_step(
@@ -267,8 +313,8 @@ def server_step(
     features: Features,
     sums: Sums,
     rates: Rates,
-) -> tuple[FederationState, Float[Array, ""]]:
-    """The server's half of a round: the state with all but `private` after it, and the loss.
+) -> tuple[FederationState, Outcome]:
+    """The server's half of a round: the state with all but `private` after it, and the outcome.
 
     What was uploaded in time is added to what is late from the round before, gradients of what was
     sent then.
@@ -281,17 +327,22 @@ def server_step(
     noise = aggregate.Noise(noise_key, rates.gradient_noise)
     gather = functools.partial(aggregate.gathered, federation.server, state.server, features)
     found = gather(total)
+    losses, weight = found.loss, found.weight
     if federation.late:
         found, late = jax.tree.map(jnp.add, found, state.late), gather(sums.late)
+        # Of clipped uploads `found.weight` is the number that were asked; the loss is of all that
+        # there are.
+        losses = sums.in_time.loss + state.late.loss
+        weight = sums.in_time.weight + state.late.weight
     server = aggregate.step(
         federation.server, state.server, found, state.round, rates.server, noise
     )
-    loss = found.loss / jnp.maximum(found.weight, 1)
+    loss = losses / jnp.maximum(weight, 1)
     number = state.round + 1
     finite = sums.finite & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
     after = FederationState(state.key, number, diverged, server, state.private, late)
-    return after, loss
+    return after, Outcome(loss, sums.came)
 
 
 def choose_cohort(

@@ -21,8 +21,10 @@ from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
+from fedvlr_jax.simulation.checkpoint import Done
 from fedvlr_jax.simulation.course import Course
 from fedvlr_jax.simulation.evaluate import evaluated_clients
+from fedvlr_jax.simulation.round import Outcome
 from fedvlr_jax.simulation.saving import Saver
 from fedvlr_jax.simulation.simulation import Simulation, build
 
@@ -166,6 +168,18 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
         )
 
 
+def _done(outcome: Outcome, run: int, seconds: float) -> Done:
+    """A round of one of the runs that it is the outcome of."""
+    came = outcome.came
+    return Done(
+        seconds,
+        float(outcome.loss[run]),
+        came.by_length[run],
+        int(came.late[run]),
+        int(came.by_length.sum()),
+    )
+
+
 def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | DivergedError]:
     """Rounds, evaluations and checkpoints to the end; then every run's results at its best round.
 
@@ -191,7 +205,7 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     savers = {k: Saver(states[k], runs[k].checkpoints, seconds) for k in progress}
     shown = min(progress)  # the run whose rounds are told
     reporter.begin(progress[shown].round, runs[shown].config.schedule.rounds, "round")
-    since: dict[int, list[float]] = {k: [] for k in progress}  # seconds of rounds since evaluation
+    since: dict[int, list[Done]] = {k: [] for k in progress}  # rounds since the last evaluation
 
     def end() -> None:
         for run in runs:
@@ -205,14 +219,13 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
         with jax.transfer_guard("disallow"):
             for _ in range(left):
                 begun = time.perf_counter()
-                losses = trainer.round()
+                outcome = trainer.round()
                 took = time.perf_counter() - begun
                 for k in ahead:
-                    since[k].append(took)
+                    since[k].append(_done(outcome, k, took))
                 reporter.advance(progress[shown].round + len(since[shown]))
                 if stops():
                     break
-        losses = jax.device_get(losses)
         for k in ahead:
             run = runs[k]
             if run.until_evaluation(progress[k], len(since[k])):
@@ -221,7 +234,7 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
                 savers[k].rescue()
                 diverged[k] = run.divergence(bad)
                 continue
-            found = run.evaluated(states[k], progress[k], float(losses[k]), since[k])
+            found = run.evaluated(states[k], progress[k], since[k])
             elapsed = time.perf_counter() - run.start
             progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
             since[k] = []

@@ -2,9 +2,10 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 from fedvlr_jax.processes import together
-from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.checkpoint import Checkpoints, Done, Progress
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.trainer import Run
 
@@ -35,25 +36,18 @@ class Saver:
         if progress.best_round == progress.round:
             self._kept = (self._run.copy(), progress)
 
-    def pause(self, progress: Progress, seconds: list[float], total: float) -> None:
+    def pause(self, progress: Progress, rounds: Sequence[Done], total: float) -> None:
         """Between evaluations, before the run is left, unless it has diverged since the last one.
 
         Args:
             progress: at the last evaluation.
-            seconds: of each round since.
+            rounds: that were done since.
             total: seconds of the whole run so far.
         """
         if self._run.diverged >= 0:
             self.rescue()
-        elif seconds or self._is_behind:
-            self._save(
-                dataclasses.replace(
-                    progress,
-                    round=progress.round + len(seconds),
-                    round_seconds=progress.round_seconds + seconds,
-                    total_seconds=total,
-                )
-            )
+        elif rounds or self._is_behind:
+            self._save(dataclasses.replace(progress.after(rounds), total_seconds=total))
 
     def rescue(self) -> None:
         """Write the best state where the present one is of no use."""

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import Tastes
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.round import FederationState, Outcome
 
 # Bytes of private states that memory may hold twice.
 SMALL = 100_000_000
@@ -31,6 +31,11 @@ class Rankings(NamedTuple):
     weights: Float[np.ndarray, "evaluated views"]
     reliance: Float[np.ndarray, "evaluated modalities"]
     composition: Float[np.ndarray, "views modalities"]
+
+
+def alone(outcome: Outcome) -> Outcome:
+    """The outcome of a round of one run as that of a trainer: on the host, stacked by run."""
+    return jax.tree.map(lambda x: x[None], jax.device_get(outcome))
 
 
 def ranked(
@@ -119,5 +124,8 @@ class Trainer(Protocol):
     def compile(self) -> None:
         """Compile every program of the runs."""
 
-    def round(self) -> Float[Array, " runs"]:
-        """Train every run's next cohort and step its server; mean losses, when they are ready."""
+    def round(self) -> Outcome:
+        """Train every run's next cohort and step its server; outcomes stacked by run, on the host.
+
+        It returns when everything is done.
+        """

@@ -61,9 +61,10 @@ def test_a_round_without_anybody_changes_nothing():
     simulation = worlds.simulation(dropout=0.999999, server_optimizer="sgd")
     state = simulation.initial_state(0)
     step = jax.jit(functools.partial(federated_round, simulation.federation))
-    after, loss = step(state, simulation.population, simulation.features, simulation.rates)
+    after, (loss, came) = step(state, simulation.population, simulation.features, simulation.rates)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
+    assert came.by_length.sum() == 0
     assert int(after.diverged) == -1
 
 
@@ -109,7 +110,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         # Late gradients are of what was sent to those clients, so through its operators.
         arriving = gathered(expected, later)
         expected = stepped(expected, found)
-        state, loss = step(state, population, features, rates)
+        state, (loss, _) = step(state, population, features, rates)
         close(state.server.params, expected.params)
         close(state.private, private)
         assert float(loss) == pytest.approx(float(found.loss / found.weight), abs=1e-5)
@@ -119,9 +120,10 @@ def test_a_first_round_with_nobody_in_time_moves_only_clients():
     simulation = worlds.simulation(late=0.999999, server_optimizer="sgd")
     state = moved(simulation)
     step = jax.jit(functools.partial(federated_round, simulation.federation))
-    after, loss = step(state, simulation.population, simulation.features, simulation.rates)
+    after, (loss, came) = step(state, simulation.population, simulation.features, simulation.rates)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
+    assert came.late == came.by_length.sum() == simulation.n_clients
     assert int(after.diverged) == -1
     old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
     assert (old != new).any()

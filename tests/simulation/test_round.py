@@ -49,7 +49,8 @@ def one_round(simulation, state):
 def whole_round(simulation, state):
     """(state, loss) after the next round, as a run takes it."""
     step = jax.jit(functools.partial(federated_round, simulation.federation))
-    return step(state, simulation.population, simulation.features, simulation.rates)
+    after, outcome = step(state, simulation.population, simulation.features, simulation.rates)
+    return after, outcome.loss
 
 
 def client_state(simulation, private, client, history, pool, empty=0.0):

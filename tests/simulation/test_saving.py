@@ -1,9 +1,10 @@
 """Which rounds get on disk, by stand-ins for a run and its checkpoints."""
 
+import numpy as np
 import pytest
 
 from fedvlr_jax.simulation import saving
-from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.checkpoint import Checkpoints, Done, Progress
 from fedvlr_jax.simulation.saving import Saver
 
 
@@ -35,6 +36,9 @@ class Training:
 
     def save(self, checkpoints, progress):
         checkpoints.rounds.append(progress.round)
+
+
+ROUND = Done(0.1, 0.5, np.array([0, 3]), 0, 3)
 
 
 @pytest.fixture
@@ -103,13 +107,13 @@ def test_a_pause_writes_what_is_newer_than_on_disk(run, disk):
     saver = Saver(run, disk, 10.0)
     saver.pause(Progress(), [], 1.0)
     assert disk.rounds == []
-    saver.pause(Progress(), [0.1], 1.0)
+    saver.pause(Progress(), [ROUND], 1.0)
     assert disk.rounds == [1]
     evaluate(saver, run, 5, 5)
     saver.pause(Progress(round=5, best_round=5), [], 1.0)
     assert disk.rounds == [1, 5]
     evaluate(saver, run, 10, 10)
-    saver.pause(Progress(round=10, best_round=10), [0.1, 0.1], 1.0)
+    saver.pause(Progress(round=10, best_round=10), [ROUND, ROUND], 1.0)
     assert disk.rounds == [1, 5, "copy of 10", 12]
 
 
@@ -118,6 +122,6 @@ def test_of_what_has_diverged_the_best_is_rescued(run, disk):
     evaluate(saver, run, 5, 5)
     evaluate(saver, run, 10, 5)
     run.diverged = 11
-    saver.pause(Progress(round=10, best_round=5), [0.1], 1.0)
+    saver.pause(Progress(round=10, best_round=5), [ROUND], 1.0)
     saver.rescue()
     assert disk.rounds == ["copy of 5"]

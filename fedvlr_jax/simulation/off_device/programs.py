@@ -21,6 +21,7 @@ from fedvlr_jax.simulation.private import Slab, common_router
 from fedvlr_jax.simulation.round import (
     Federation,
     FederationState,
+    Outcome,
     Rates,
     Sums,
     choose_cohort,
@@ -40,7 +41,7 @@ class Programs:
     `open`: state, features -> views, and a sum of nothing.
     `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates ->
     slab.after and sums.
-    `close`: state, features, sums, rates -> state, loss.
+    `close`: state, features, sums, rates -> state, outcome.
     `ranks`: views, slab, population, target -> ranks.
     `remove`: state, features -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, slab, population -> tastes.
@@ -111,7 +112,7 @@ def compile_programs(
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
-    ) -> tuple[FederationState, Float[Array, ""]]:
+    ) -> tuple[FederationState, Outcome]:
         return server_step(federation, state, features, sums, rates)
 
     def ranks(

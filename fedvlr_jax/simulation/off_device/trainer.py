@@ -28,9 +28,9 @@ from fedvlr_jax.simulation.off_device.waves import (
     prepare,
 )
 from fedvlr_jax.simulation.private import Slab
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Alone, Rankings
+from fedvlr_jax.simulation.trainer import Alone, Rankings, alone
 
 _STATES = "private"  # folder below the run's and below a checkpoint's
 
@@ -101,7 +101,7 @@ class OffDevice(Alone):
             simulation.federation, simulation.evaluation, structure, tuple(leaves)
         )
 
-    def round(self) -> Float[Array, " runs"]:
+    def round(self) -> Outcome:
         """One round: every wave of the cohort, then the server's step."""
         simulation, programs = self._simulation, self._programs
         features, rates = simulation.features, simulation.rates
@@ -123,8 +123,8 @@ class OffDevice(Alone):
             wave = self._prepared(clients)
             jax.block_until_ready(states)
         self._ahead = wave
-        self.state, loss = programs.close(self.state, features, sums, rates)
-        return jax.block_until_ready((self.state, loss))[1][None]
+        self.state, outcome = programs.close(self.state, features, sums, rates)
+        return alone(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """See `Run`."""
