@@ -12,6 +12,7 @@ from rich.text import Text
 
 from experiments import interrupts
 from fedvlr_jax.config import Config
+from fedvlr_jax.foreign import printable
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.sweep.store import FAILED, Row
 
@@ -100,7 +101,7 @@ class Board:
 
     def note(self, sentence: str) -> None:
         """A sentence above the table."""
-        self.console.print(Text(sentence))
+        self.console.print(Text(printable(sentence)))
 
     def __rich__(self) -> Group:
         """The table as it is now."""

@@ -12,6 +12,7 @@ import jax
 from tqdm import tqdm
 
 from experiments import interrupts
+from fedvlr_jax.foreign import printable
 from fedvlr_jax.report import Reporter, Silent
 from fedvlr_jax.sweep.store import FAILED, Row
 from fedvlr_jax.version import __version__
@@ -133,10 +134,11 @@ class Progress(Quiet):
         self._line = None
 
     def _print(self, text: str) -> None:
+        line = printable(self._label + text)
         if self._bar is not None:
-            self._bar.write(self._label + text)
+            self._bar.write(line)
         else:
-            print(self._label + text, flush=True)
+            print(line, flush=True)
 
 
 def versions() -> str:

@@ -1,5 +1,6 @@
 """Files: written so that a kill leaves the old content or the new, and read only where plain."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -220,15 +221,17 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
     Texts that a spreadsheet would run as formulas are written as `foreign.cell` says.
     """
-    shown = table.copy()
+    shown, quoting = table.copy(), csv.QUOTE_MINIMAL
     for name in table:
         if not pd.api.types.is_numeric_dtype(table[name]):
             shown[name] = table[name].map(lambda x: cell(x) if isinstance(x, str) else x)
+            if any(isinstance(x, str) and "\r" in x for x in table[name]):
+                quoting = csv.QUOTE_NONNUMERIC  # the other quotes no "\r", which ends a line
     with (
         _replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
-        shown.to_csv(file, index=False, lineterminator="\n")
+        shown.to_csv(file, index=False, lineterminator="\n", quoting=quoting)
         _to_disk(file)
 
 

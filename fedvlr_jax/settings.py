@@ -19,6 +19,7 @@ from fedvlr_jax.errors import UserError
 
 _LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
 MOST_RUNS = 10_000  # that one study may ask for
+_KINDS = {str: "a text", int: "a whole number", float: "a number"}
 _BASES = {"0x": 16, "0o": 8}
 Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what was expected
 
@@ -135,7 +136,7 @@ def checked(leaf: dataclasses.Field, value: Any) -> Any:
 
 
 def _expected(kind: type, check: Check) -> str:
-    return check[1] or f"a value of type {kind.__name__}"
+    return check[1] or _KINDS[kind]
 
 
 def _shown(kind: type, value: Any) -> str:

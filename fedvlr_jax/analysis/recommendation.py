@@ -1,7 +1,6 @@
 """What a finished run recommends to one user, and what its router looks at."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_arrays, read_json
-from fedvlr_jax.settings import ANY, AT_LEAST_ONE, AT_LEAST_ZERO, Check, UnfitError, fitted
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, Check, UnfitError, fitted
 
+_FOLDER: Check = (lambda v: v != "", "a folder")
 _ARRAYS = {
     "rankings.npz": ("users", "topk"),
     "per_user.npz": ("user", "rank", "views", "view_weights"),
@@ -66,28 +66,28 @@ class Recommendation:
 
 
 def recommend(
-    run: str | os.PathLike,
+    run: Any,
     user: Any = None,
     original_user: Any = None,
     top: Any = 10,
-    data: str | os.PathLike | None = None,
+    data: Any = None,
 ) -> Recommendation:
     """Read what a finished run recommends to a user.
 
     Args:
-        run: folder that `fedvlr_jax.train` has written.
+        run: path of the folder that `fedvlr_jax.train` has written.
         user: id in the data set, a whole number; or
         original_user: id in the raw data, a text or number, where users.csv knows it.
         top: number of items, at most as many as the run has ranked.
-        data: folder of the data set, if it has moved since.
+        data: path of the data set's folder, if it has moved since.
 
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
     """
-    run = Path(_given("run", str, ANY, run))
+    run = Path(_given("run", str, _FOLDER, run))
     user = None if user is None else _given("user", int, AT_LEAST_ZERO, user)
     top = _given("top", int, AT_LEAST_ONE, top)
-    data = None if data is None else Path(_given("data", str, ANY, data))
+    data = None if data is None else Path(_given("data", str, _FOLDER, data))
     settings, ranked, per_user = _results(run)
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:

@@ -15,7 +15,7 @@ from experiments import recommend as program
 from fedvlr_jax.analysis.card import card
 from fedvlr_jax.analysis.recommendation import recommend
 from fedvlr_jax.data.folder import read_folder
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from tests import worlds
 from tests.experiments import programs
@@ -62,6 +62,69 @@ def test_shows_what_the_run_has_found(shop, run):
 def test_a_user_by_its_original_id(run):
     assert recommend(run, original_user="client000007") == recommend(run, 7)
     assert len(recommend(run, 7, top=15).top) == 15
+
+
+@pytest.mark.parametrize("user", [7, np.int64(7), np.array(7), 7.0, np.uint8(7), np.arange(8)[7]])
+@pytest.mark.parametrize("path", [str, Path])
+def test_python_gives_paths_as_text_and_numbers_of_numpy(run, shop, user, path):
+    assert (
+        recommend(path(run), user, data=path(shop), top=np.int64(3)).top
+        == (recommend(run, 7).top[:3])
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"user": "7"}, "user=7: expected a whole number from 0 to 2147483647, found a str"),
+        ({"user": 1.5}, "user=1.5: expected a whole number from 0 to 2147483647"),
+        ({"user": True}, "user=True: expected a whole number from 0 to 2147483647, found a bool"),
+        ({"user": -1}, "user=-1: expected a whole number from 0 to"),
+        ({"user": 30}, "user=30: expected an id from 0 to 29"),
+        ({"user": 1, "top": 0}, "top=0: expected a whole number from 1 to"),
+        ({"user": 1, "top": 51}, "top=51: expected 1 to 50 items"),
+        ({"user": 1, "top": "3"}, "top=3: expected a whole number from 1 to 2147483647, found a"),
+        ({"user": 1, "data": 3}, "data=3: expected a folder, found an int"),
+        ({"run": None}, "run=None: expected a folder, found a NoneType"),
+        ({"run": "nowhere", "user": 1}, "run=nowhere: no run (config.json is missing)"),
+        ({}, "user: expected either user=ID or original_user=ID"),
+        ({"original_user": 7}, "original_user=7: not among the 30 users kept"),
+    ],
+)
+def test_python_hears_of_arguments(run, given, words):
+    with naming_flags(False):
+        with pytest.raises(UserError) as caught:
+            recommend(**{"run": run} | given)
+        assert str(caught.value).startswith(words)
+
+
+def test_titles_and_views_are_shown_and_not_obeyed(run, shop, tmp_path, capsys):
+    data, other = shutil.copytree(shop, tmp_path / "data"), shutil.copytree(run, tmp_path / "run")
+    table = pd.read_csv(data / "items.csv")
+    table["title"] = "'=1+1\x1b[2J"
+    table.to_csv(data / "items.csv", index=False)
+    with np.load(run / "per_user.npz") as kept:
+        arrays = dict(kept) | {"views": np.array(["\x1b]0;x\x07", "<b>"])}
+    np.savez(other / "per_user.npz", **arrays)
+    code, printed, _ = programs.in_process(
+        program, capsys, f"--run={other}", "--user=3", f"--data={data}"
+    )
+    page = (other / "user-3.html").read_text()
+    assert code == 0
+    assert "\x1b" not in printed + page
+    assert "\\x1b]0;x\\x07" in printed
+    assert "&lt;b&gt;" in page
+    assert " 1. =1+1" in printed
+
+
+@pytest.mark.parametrize("name", ["inter.csv", "notes.html", "card"])
+def test_nothing_but_a_card_is_replaced(run, shop, tmp_path, capsys, name):
+    other = shutil.copytree(shop, tmp_path / "other")
+    (other / name).touch()
+    before = (other / name).read_bytes()
+    complaint = refused(capsys, f"--run={run}", "--user=1", f"--out={other / name}")
+    assert "is there and no page of this program, expected a file to write" in complaint
+    assert (other / name).read_bytes() == before
 
 
 def test_the_card_holds_every_picture_and_title(run):

@@ -1,5 +1,9 @@
 import importlib
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -130,3 +134,61 @@ def test_a_bad_list_is_told(module, name, value, capsys, tmp_path, monkeypatch):
     assert "expected" in told
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["runs/x", "my runs/x", "a'b", "$(touch x)", "a;b", "a&b", "`x`", "a|b", "*", "~/x", "#x"],
+)
+def test_a_command_that_is_printed_is_what_a_shell_takes(path):
+    line = cli.command("experiments.recommend", f"--run={path}", "--user=0")
+    assert shlex.split(line)[-2:] == [f"--run={path}", "--user=0"]
+    shell = f"set -- {line}; printf '%s' \"$4\""
+    assert subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout == (
+        f"--run={path}"
+    )
+
+
+def _printing():
+    values = flags.FlagValues()
+    cli.define_number(values, "rounds", 1, "Rounds.", (lambda v: v > 0, "a number above 0"))
+    cli.run(lambda _: print("x" * 100_000), values, "usage: x")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--rounds=x"], ["--colour"], ["x"], []])
+@pytest.mark.parametrize("closed", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_closed_pipe_ends_in_silence(arguments, closed, monkeypatch, tmp_path):
+    """The reader is gone before anything is written; nothing is left for Python to tell at exit."""
+    for name in ("stdout", "stderr"):
+        read, write = os.pipe()
+        os.close(read)
+        place = write if name in closed else tmp_path / name
+        monkeypatch.setattr(sys, name, open(place, "w"))  # noqa: SIM115
+    streams = sys.stdout, sys.stderr
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    code = 0
+    try:
+        _printing()
+    except SystemExit as stop:
+        code = stop.code
+    told = "stdout" if arguments in (["--help"], []) else "stderr"
+    assert code == (1 if told in closed else {"stdout": 0, "stderr": 2}[told])
+    for stream in streams:
+        stream.close()  # flushes, as Python does at its end
+    if "stderr" not in closed and told == "stdout":
+        assert (tmp_path / "stderr").read_text() == ""
+
+
+def test_help_ends_in_silence_where_its_reader_has_gone():
+    """As a process, whose end is Python's own."""
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments.recommend", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=programs.environment(),
+        cwd=programs.ROOT,
+    )
+    os.close(write)
+    assert (found.returncode, found.stderr) == (1, b"")

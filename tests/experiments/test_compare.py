@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from experiments import cli, compare
@@ -46,3 +48,29 @@ def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, wor
     assert words in complaint
     assert complaint.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["inter.csv", "page.html", "x.txt"])
+def test_nothing_but_a_page_is_replaced(tmp_path, capsys, monkeypatch, name):
+    sweep(tmp_path / "a", "mlp", 0.0)
+    (tmp_path / name).write_text("mine")
+    code, said, complaint = compared(
+        capsys, monkeypatch, tmp_path / "a", tmp_path / "a", f"--out={tmp_path / name}"
+    )
+    assert (code, said) == (2, "")
+    assert "is there and no page of this program" in complaint
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_setting_with_terminal_escapes_is_shown_and_not_obeyed(tmp_path, capsys, monkeypatch):
+    for name in "ab":
+        sweep(tmp_path / name, "mlp", 0.0)
+        for path in (tmp_path / name).glob("runs/*/config.json"):
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps(content | {"views": f"{name}\x1b[2J<script>"}))
+    out = tmp_path / "page.html"
+    code, said, _ = compared(capsys, monkeypatch, tmp_path / "a", tmp_path / "b", f"--out={out}")
+    assert code == 0
+    assert "--views: a\\x1b[2J<script> in A" in said
+    assert "\x1b" not in said + out.read_text()
+    assert "a\\x1b[2J&lt;script&gt;" in out.read_text()

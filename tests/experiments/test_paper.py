@@ -85,7 +85,7 @@ def tables_of(out):
         ("--server_rates=0.1,a", "--server_rates=0.1,a: expected different numbers above 0"),
         ("--noises=0.1,0.1", "--noises=0.1,0.1: expected different numbers above 0"),
         ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
-        ("--seeds=0", "--seeds=0: expected a whole number of at least 1"),
+        ("--seeds=0", "--seeds=0: expected a whole number from 1 to 10000"),
         ("--backbone=fcf", "Unknown command line flag 'backbone'"),
     ],
 )

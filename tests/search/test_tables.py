@@ -11,6 +11,7 @@ from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.search import picture, space, tables
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial, ranked
+from fedvlr_jax.settings import ANY, SEEDS
 from fedvlr_jax.sweep import declare
 
 LINES = ("server_lr=log:1e-4:1e-1", "client_lr=log:1e-2:1e-1", "dropout=lin:0:0.5", "dim=8,16")
@@ -86,7 +87,7 @@ def test_the_best_settings_are_taken_as_they_are(tmp_path, settings, seeds):
     path, params = tmp_path / "best.yaml", TRIALS[2].params
     tables.write_best(best, params, path)
     # By a sweep,
-    file = declare.read(path, ("seeds", "out"))
+    file = declare.read(path, {"seeds": (int, SEEDS), "out": (str, ANY)})
     assert not file.axes
     assert file.settings["clients"] == settings.get("clients", 1000)
     wanted = list(best.runs(params).values())

@@ -100,3 +100,73 @@ def test_nothing_in_common_is_refused(tmp_path):
     second = sweep(tmp_path / "b", "mlp", 0.0, (300, 400))
     with pytest.raises(UserError, match="no combination of settings in common"):
         compare.compared(first, second)
+
+
+def _json(**changes):
+    def change(folder, name):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | changes))
+
+    return change
+
+
+def _text(content):
+    return lambda folder, name: (folder / name).write_bytes(content)
+
+
+def _arrays(**changes):
+    def change(folder, name):
+        with np.load(folder / name) as kept:
+            arrays = {key: kept[key] for key in kept} | changes
+        np.savez(folder / name, **{k: v for k, v in arrays.items() if v is not None})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", _json(dim=[8, 16])),
+        ("config.json", _json(views={"a": "b"})),
+        ("config.json", _json(data_fingerprint=["x"])),
+        ("config.json", _text(b"[]")),
+        ("config.json", _text(b"{")),
+        ("config.json", _text(b"[" * 20_000)),
+        ("config.json", _text('{"dim": 8}'.encode("utf-16"))),
+        ("config.json", _text(b'{"dim": ' + b"9" * 5000 + b"}")),
+        ("summary.json", _json(test=None)),
+        ("summary.json", _json(test={})),
+        ("summary.json", _json(test=[1])),
+        ("summary.json", _json(test={"warm/ndcg@50": "=1+1", "warm/hr@50": 1})),
+        ("summary.json", _json(test={"warm/ndcg@50": True, "warm/hr@50": 1})),
+        ("summary.json", _json(timing={})),
+        ("summary.json", _json(timing={"round_seconds_median": "fast"})),
+        ("summary.json", _text(b'{"test": NaN}')),
+        ("per_user.npz", _text(b"")),
+        ("per_user.npz", _text(b"PK\x03\x04 no archive")),
+        ("per_user.npz", _arrays(rank=None)),
+        ("per_user.npz", _arrays(rank=np.arange(3))),
+        ("per_user.npz", _arrays(rank=np.full(USERS, "x"))),
+        ("per_user.npz", _arrays(rank=np.full(USERS, 0.5))),
+        ("per_user.npz", _arrays(warm=np.arange(USERS))),
+        ("per_user.npz", _arrays(user=np.zeros((USERS, 2), int))),
+        ("per_user.npz", _arrays(user=np.int64(3))),
+        ("per_user.npz", _arrays(rank=np.full(USERS, None))),
+        ("per_user.npz", lambda folder, name: (folder / name).unlink()),
+    ],
+)
+def test_a_run_that_a_hand_has_edited_is_told_with_its_file(tmp_path, name, change):
+    run(tmp_path / "a", 40.0, 0)
+    run(tmp_path / "b", 42.0, 0)
+    change(tmp_path / "b", name)
+    with pytest.raises(UserError) as caught:
+        compare.compared(*(compare.held(tmp_path / side) for side in "ab"))
+    assert str(caught.value).startswith(str(tmp_path / "b" / name))
+
+
+def test_a_user_who_is_warm_in_one_run_only_is_not_paired(tmp_path):
+    run(tmp_path / "a", 40.0, 0)
+    run(tmp_path / "b", 42.0, 0)
+    _arrays(warm=np.ones(USERS, bool))(tmp_path / "b", "per_user.npz")
+    found = compare.compared(*(compare.held(tmp_path / side) for side in "ab"))
+    assert found.table["over users"].isna().all()
