@@ -18,6 +18,19 @@ def test_flags_name_a_place():
         (("node1", 2, 0), "--coordinator=node1: expected HOST:PORT of process 0"),
         (("node1:x", 2, 0), "--coordinator=node1:x: expected HOST:PORT"),
         (("node1:70000", 2, 0), "--coordinator=node1:70000: expected HOST:PORT"),
+        ((":4000", 2, 0), "--coordinator=:4000: expected HOST:PORT"),
+        (("node1:0", 2, 0), "--coordinator=node1:0: expected HOST:PORT"),
+        (("node1:-1", 2, 0), "--coordinator=node1:-1: expected HOST:PORT"),
+        (("::1:4000", 2, 0), "--coordinator=::1:4000: expected HOST:PORT"),
+        (("[::1]", 2, 0), "--coordinator=[::1]: expected HOST:PORT"),
+        (("[::1:4000", 2, 0), "--coordinator=[::1:4000: expected HOST:PORT"),
+        (("a b:4000", 2, 0), "--coordinator=a b:4000: expected HOST:PORT"),
+        (("a..b:4000", 2, 0), "--coordinator=a..b:4000: expected HOST:PORT"),
+        (("x" * 70 + ":4000", 2, 0), f"--coordinator={'x' * 70}:4000: expected HOST:PORT"),
+        (("http://node1:4000", 2, 0), "--coordinator=http://node1:4000: expected HOST:PORT"),
+        (("0.0.0.0:4000", 2, 0), "--coordinator=0.0.0.0:4000: that is every address of a host"),
+        (("0:4000", 2, 1), "--coordinator=0:4000: that is every address of a host"),
+        (("[::]:4000", 2, 1), "--coordinator=[::]:4000: that is every address of a host"),
         (("node1:4000", 0, 0), "--num_processes=0: expected at least 1"),
         (("node1:4000", 2, 2), "--process_id=2: expected 0 to 1 for --num_processes=2"),
         (("node1:4000", 2, -1), "--process_id=-1: expected 0 to 1"),
@@ -62,7 +75,48 @@ def test_tasks_of_one_node_share_out_its_accelerators():
 
 @pytest.mark.parametrize(
     ("nodes", "first"),
-    [("a", "a"), ("a,b", "a"), ("a[007-9,12],b", "a007"), ("a[7,9]", "a7"), ("n-1[3]", "n-13")],
+    [
+        ("a", "a"),
+        ("a,b", "a"),
+        ("a[007-9,12],b", "a007"),
+        ("a[7,9]", "a7"),
+        ("n-1[3]", "n-13"),
+        ("rack[2-3]node[01,04],b", "rack2node01"),
+        ("a[1-2]-ib", "a1-ib"),
+    ],
 )
 def test_the_first_node_of_a_list(nodes, first):
     assert first_node(nodes) == first
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "two"}, "SLURM_STEP_NUM_TASKS=two: expected a whole number"),
+        ({"SLURM_STEP_NUM_TASKS": ""}, "SLURM_STEP_NUM_TASKS=: expected a whole number"),
+        ({"SLURM_STEP_NUM_TASKS": "-2"}, "SLURM_STEP_NUM_TASKS=-2: expected a whole number"),
+        ({"SLURM_STEP_NUM_TASKS": "9" * 5000}, "SLURM_STEP_NUM_TASKS=999"),
+        ({"SLURM_JOB_ID": "x"}, "SLURM_JOB_ID=x: expected a whole number"),
+        ({"SLURM_STEP_ID": "1.5"}, "SLURM_STEP_ID=1.5: expected a whole number"),
+        ({"SLURM_STEP_NUM_NODES": "2(x2)"}, "SLURM_STEP_NUM_NODES=2(x2): expected a whole number"),
+        ({"SLURM_PROCID": ""}, "SLURM_PROCID=: expected a whole number"),
+        ({"SLURM_PROCID": None}, "SLURM_PROCID=: expected a whole number"),
+        ({"SLURM_PROCID": "2"}, "SLURM_PROCID=2: expected 0 to 1 for SLURM_STEP_NUM_TASKS=2"),
+        (
+            {"SLURM_LOCALID": "a", "SLURM_STEP_NUM_NODES": "1", "CUDA_VISIBLE_DEVICES": "0,1"},
+            "SLURM_LOCALID=a: expected a whole number",
+        ),
+        ({"SLURM_STEP_NODELIST": ""}, "SLURM_STEP_NODELIST=: expected a list of nodes"),
+        ({"SLURM_STEP_NODELIST": None}, "SLURM_STEP_NODELIST=: expected a list of nodes"),
+        ({"SLURM_STEP_NODELIST": ","}, "SLURM_STEP_NODELIST=,: expected a list of nodes"),
+        ({"SLURM_STEP_NODELIST": "a["}, "SLURM_STEP_NODELIST=a[: expected a list of nodes"),
+        ({"SLURM_STEP_NODELIST": "a[]"}, "SLURM_STEP_NODELIST=a[]: expected a list of nodes"),
+        ({"SLURM_STEP_NODELIST": "(null)]"}, "SLURM_STEP_NODELIST=(null)]: expected a list"),
+    ],
+)
+def test_an_odd_environment_ends_in_a_sentence(more, sentence):
+    environment = {k: v for k, v in (STEP | more).items() if v is not None}
+    with pytest.raises(UserError) as refused:
+        place_of_slurm(environment)
+    assert str(refused.value).startswith(sentence)
+    assert "\n" not in str(refused.value)

@@ -1,10 +1,13 @@
 """Two processes with two devices each train what one device trains."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -35,11 +38,11 @@ SETTINGS = {
 }
 
 
-def start(out, rounds, **more):
+def start(out, rounds, host="127.0.0.1", **more):
     """The two processes."""
     settings = SETTINGS | {"rounds": rounds, "out": out} | more
     flags = [f"--{name}={value}" for name, value in settings.items()]
-    where = f"--coordinator=127.0.0.1:{free_port()}"
+    where = f"--coordinator={host}:{free_port()}"
     return [
         subprocess.Popen(
             [
@@ -102,14 +105,52 @@ def assert_same(found, expected, last):
         assert (a["topk"] == b["topk"]).mean() > 0.99
 
 
+def wait_for(out, pattern):
+    deadline = time.monotonic() + 120
+    while not list(out.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(out.glob(pattern))
+
+
+def last_round(out):
+    return max(int(path.name) for path in out.glob("checkpoints/0*"))
+
+
+def listening(process):
+    """(address, port) of every socket at which a process waits for others."""
+    open_files = Path(f"/proc/{process.pid}/fd").iterdir()
+    own = {os.readlink(path) for path in open_files}
+    found = set()
+    for table, family in ("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6):
+        for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, status, *_, inode = line.split()[:10]
+            if status == "0A" and f"socket:[{inode}]" in own:
+                address, port = local.split(":")
+                words = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
+                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return found
+
+
+def assert_strangers_change_nothing(first, second):
+    """What listens is at the coordinator's host alone, and does not mind whoever comes."""
+    assert {address for address, _ in listening(first)} == {"127.0.0.2"}
+    assert {address for address, _ in listening(second)} == {"127.0.0.1"}
+    for where in listening(first) | listening(second):
+        for content in (b"GET / HTTP/1.1\r\n\r\n", b"", os.urandom(4096), bytes(8)):
+            with socket.create_connection(where, timeout=5) as stranger:
+                stranger.sendall(content)
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_device_trains_though_one_is_killed(tmp_path):
     out = tmp_path / "two"
-    first, second = start(out, rounds=10_000)
+    first, second = start(out, rounds=10_000, host="127.0.0.2")
     try:
-        deadline = time.monotonic() + 120
-        while not list(out.glob("checkpoints/0*3")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(out, "checkpoints/0*3")
+        if Path("/proc/net/tcp").exists():
+            assert_strangers_change_nothing(first, second)
+            assert first.poll() is second.poll() is None
+            wait_for(out, f"checkpoints/*{last_round(out) + 2}")
         second.kill()
         killed = time.monotonic()
         code, said, complaint = ended([first])[0]
@@ -125,7 +166,7 @@ def test_two_processes_train_what_one_device_trains_though_one_is_killed(tmp_pat
     )
     assert "round    1" in said
 
-    done = max(int(path.name) for path in out.glob("checkpoints/0*"))
+    done = last_round(out)
     rounds = done + 2
     (code, said, _), (other_code, other, _) = ended(start(out, rounds))
     assert code == other_code == 0
@@ -141,6 +182,22 @@ def test_two_processes_train_what_one_device_trains_though_one_is_killed(tmp_pat
         fedvlr_jax.train(config(rounds + 1), folder)
     for a, b in zip(*(jax.tree.leaves(state(o, rounds + 1)) for o in (out, whole)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_process_0_that_is_killed_ends_the_other_with_a_sentence_alone(tmp_path):
+    first, second = start(tmp_path / "run", rounds=10_000, host="localhost")
+    try:
+        wait_for(tmp_path / "run", "checkpoints/0*")
+        first.kill()
+        code, _, complaint = ended([second])[0]
+    finally:
+        second.kill()
+        ended([first])
+    assert code == 2
+    assert complaint.splitlines()[-1].startswith("error: process 0 has died, so process 1 stops")
+    assert "***" not in complaint
+    assert "coordination" not in complaint.lower(), "JAX has not noticed"
 
 
 @pytest.mark.slow
