@@ -41,7 +41,9 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "coordinator",
         None,
-        "HOST:PORT of process 0, where several processes train together.",
+        "HOST:PORT of process 0, where several processes train together: the one address that it "
+        "listens at. An address of IPv6 stands in brackets. Where processes do not share a home "
+        "folder, set FEDVLR_SECRET to the same secret in all.",
         flag_values=into,
     )
     cli.define_number(
