@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import LOCK, UNFINISHED, is_unfinished, locked, read_json, write_json
 
 _DONE = "dataset.json"
+_COUNTS = ("users", "items", "train")  # that are told of a finished data set
 _BEGUN = f"{UNFINISHED}settings.json"
+_LONGEST = 100  # characters of a setting in a message
 _MAY_DIFFER = ("batch", "workers")  # how fast, not what
 _MAY_DIFFER_UNFINISHED = ("workers",)  # rows of another batch shape may be rounded otherwise
 
@@ -21,7 +24,8 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
     """Make `out` the folder of this preparation, or check that it is, and keep others out.
 
     A mistake that ends a preparation takes along what it has made, if it was the first to work
-    here; anything else that ends one leaves it to be gone on with.
+    here; anything else that ends one leaves it to be gone on with. Where nothing has been encoded,
+    there is nothing to go on with, and the folder is anybody's again.
 
     Yields:
         The content of dataset.json if the preparation has finished before.
@@ -41,14 +45,17 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
             fresh = finished is None and not (out / _BEGUN).exists()
             try:
                 if finished is None:
+                    if not fresh and _is_empty(out):
+                        _remove(out)  # what another attempt with other settings has begun
                     write_json(out / _BEGUN, settings)
                 with _inputs_blamed(out):
                     yield finished
-            except UserError:
-                if fresh:
-                    _empty(out)
-                elif finished is not None:
-                    (out / LOCK).unlink()
+            except BaseException as error:
+                if finished is not None:
+                    (out / LOCK).unlink(missing_ok=True)
+                elif (fresh and isinstance(error, UserError)) or _is_empty(out):
+                    _remove(out)
+                    (out / LOCK).unlink(missing_ok=True)
                 raise
             for leftover in out.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -76,12 +83,22 @@ def _inputs_blamed(out: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be used ({error.strerror or error})") from None
 
 
-def _empty(out: Path) -> None:
-    """Remove everything in a folder, the lock last."""
+def _is_empty(out: Path) -> bool:
+    """Whether a preparation has begun here, but nothing has been encoded or drawn."""
+    for path in out.iterdir():
+        if path.name.startswith(UNFINISHED) and path.is_dir():
+            if any(part.stat().st_size for part in path.glob("*.f16")):
+                return False
+        elif path.name != LOCK and not is_unfinished(path):
+            return False
+    return True
+
+
+def _remove(out: Path) -> None:
+    """Remove everything in a folder but its lock."""
     for path in out.iterdir():
         if path.name != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (out / LOCK).unlink()
 
 
 def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -90,13 +107,13 @@ def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     content = {p.name for p in out.iterdir()} if out.exists() else set()
     if _DONE in content:
         summary = read_json(out / _DONE)
-        stored = summary.get("settings")
-        if not isinstance(stored, dict) or not {"kept", "raw_files"} <= set(summary):
+        if not _is_whole(summary):
             raise UserError(f"{out / _DONE}: not what a preparation has written")
-        _check_same(out, stored, settings, _MAY_DIFFER)
+        _check_same(out, summary["settings"], settings, _MAY_DIFFER)
         return summary
     if _BEGUN in content:
-        _check_same(out, read_json(out / _BEGUN), settings, _MAY_DIFFER_UNFINISHED)
+        if not _is_empty(out):
+            _check_same(out, read_json(out / _BEGUN), settings, _MAY_DIFFER_UNFINISHED)
         return None
     others = sorted(name for name in content - {LOCK} if not is_unfinished(Path(name)))
     if others:
@@ -106,6 +123,21 @@ def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _is_whole(summary: dict[str, Any]) -> bool:
+    """Whether what is asked of a dataset.json is there; a hand may have been at it."""
+    kept, files = summary.get("kept"), summary.get("raw_files")
+    return (
+        isinstance(summary.get("settings"), dict)
+        and isinstance(kept, dict)
+        and all(type(kept.get(name)) is int for name in _COUNTS)
+        and isinstance(files, list)
+        and all(
+            isinstance(file, dict) and all(isinstance(file.get(k), str) for k in ("path", "sha256"))
+            for file in files
+        )
+    )
+
+
 def _check_same(
     out: Path, stored: dict[str, Any], wanted: dict[str, Any], may_differ: tuple[str, ...]
 ) -> None:
@@ -113,5 +145,11 @@ def _check_same(
         if name not in may_differ and stored.get(name) != value:
             raise UserError(
                 f"--out={out}: holds a data set with other settings (--{name} was "
-                f"{stored.get(name)}, now {value}), expected the same or another folder"
+                f"{_told(stored.get(name))}, now {value}), expected the same or another folder"
             )
+
+
+def _told(value: Any) -> str:
+    """What a file says that a setting was, for people."""
+    text = plain(str(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -19,11 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 from flax import traverse_util
 from jaxtyping import Array, Float, Int, Num, UInt8
-from PIL.Image import Image
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.host import host_bytes
 
 RANDOM = "random:"
 # Sizes of the encoders with random weights: (hidden, layers, heads) of both towers.
@@ -45,6 +46,10 @@ _RANDOM_SIZES = {
 }
 _RANDOM_NAMES = ", ".join(RANDOM + size for size in _RANDOM_SIZES)
 _MAX_TOKENS = 77
+_WEIGHTS = ("flax_model.msgpack", "model.safetensors")
+# Larger ones than any CLIP has are a mistake, and would take time and memory before it is seen.
+_MOST_LAYERS = 1_000
+_LONGEST_EDGE = 4_096
 # What of a picture processor decides the pixels.
 _PICTURE_SETTINGS = (
     "do_resize",
@@ -83,7 +88,7 @@ class Clip:
     width: int
     precision: str
     params: Any
-    pixels: Callable[[Image], UInt8[np.ndarray, "3 height width"]]
+    pixels: Callable[[PIL.Image.Image], UInt8[np.ndarray, "3 height width"]]
     tokens: Callable[[str], Int[np.ndarray, "2 length"]]
     embed_images: Callable[[Any, Num[Array, "batch 3 height width"]], Float[Array, "batch dim"]]
     embed_texts: Callable[[Any, Int[Array, "batch 2 length"]], Float[Array, "batch dim"]]
@@ -115,15 +120,50 @@ def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
         if name.startswith(RANDOM):
             config, processor = _random_parts(name)
             model, params = _random_model(config, seed)
-        else:
-            model, params, processor = _pretrained(name)
-        return _assemble(name, model, params, processor, precision)
+            return _assemble(name, model, params, processor, precision)
+        source = _source(name)
+        try:
+            if Path(source).is_dir():
+                _check_files(Path(source))
+            model, params, processor = _pretrained(name, source)
+            clip = _assemble(name, model, params, processor, precision)
+            _check_whole(clip, model.config, processor)
+        except UserError:
+            raise
+        except Exception as error:  # transformers raises anything on a folder that is not whole
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"--clip={name}: cannot be loaded ({reason})") from None
+        return clip
 
 
-def _pretrained(name: str) -> tuple[Any, dict, Any]:
+def _source(name: str) -> str:
+    """The folder or hub id that `name` is."""
+    local = Path(name).expanduser()
+    if not local.is_dir() and (name.count("/") != 1 or name.startswith(("/", ".", "~"))):
+        raise UserError(
+            f"--clip={name}: no such folder, expected one, or a hub id like "
+            f"openai/clip-vit-base-patch32, or one of {_RANDOM_NAMES}"
+        )
+    if local.is_dir() and not (local / "config.json").is_file():
+        raise UserError(f"--clip={name}: no config.json there, expected a whole CLIP folder")
+    return str(local) if local.is_dir() else name
+
+
+def _check_files(folder: Path) -> None:
+    """Say which part of a CLIP a folder has not; transformers would speak of its own settings."""
+    for what, files in (
+        ("picture processor", [["preprocessor_config.json"]]),
+        ("tokenizer", [["tokenizer.json"], ["vocab.json", "merges.txt"]]),
+        ("weights", [[f"{name}{end}"] for name in _WEIGHTS for end in ("", ".index.json")]),
+    ):
+        if not any(all((folder / name).is_file() for name in together) for together in files):
+            names = " or ".join(" and ".join(together) for together in files)
+            raise ValueError(f"no {what} there, expected {names}")
+
+
+def _pretrained(name: str, source: str) -> tuple[Any, dict, Any]:
     """Model, weights and processor of a folder or hub id."""
     # Not at the top of the file: see there.
-    from safetensors import SafetensorError
     from transformers import (
         CLIPConfig,
         CLIPImageProcessor,
@@ -139,37 +179,159 @@ def _pretrained(name: str) -> tuple[Any, dict, Any]:
             shapes = jax.eval_shape(lambda: FlaxCLIPModel.init_weights(self, rng, input_shape))
             return jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), shapes)
 
-    local = Path(name).expanduser()
-    if not local.is_dir() and (name.count("/") != 1 or name.startswith(("/", ".", "~"))):
-        raise UserError(
-            f"--clip={name}: no such folder, expected one, or a hub id like "
-            f"openai/clip-vit-base-patch32, or one of {_RANDOM_NAMES}"
+    stored, _ = CLIPConfig.get_config_dict(source)
+    if stored.get("model_type") != "clip":
+        raise ValueError(f"its model_type is {stored.get('model_type')}, expected clip")
+    config = CLIPConfig.from_dict(stored)
+    _check_sizes(config)
+    # The fast picture processor needs torch; the fast tokenizer needs nothing.
+    processor = CLIPProcessor(
+        CLIPImageProcessor.from_pretrained(source), CLIPTokenizerFast.from_pretrained(source)
+    )
+    empty = FlaxCLIPModel(config, _do_init=False)
+    needed = sum(4 * math.prod(x.shape) for x in jax.tree.leaves(empty.params_shape_tree))
+    if needed > host_bytes():
+        raise ValueError(
+            f"its weights need {needed / 1e9:,.1f} GB of memory, this machine has "
+            f"{host_bytes() / 1e9:,.1f} GB"
         )
-    if local.is_dir() and not (local / "config.json").is_file():
-        raise UserError(f"--clip={name}: no config.json there, expected a whole CLIP folder")
-    source = str(local) if local.is_dir() else name
     try:
-        stored, _ = CLIPConfig.get_config_dict(source)
-        if stored.get("model_type") != "clip":
-            raise ValueError(f"its model_type is {stored.get('model_type')}, expected clip")
-        config = CLIPConfig.from_dict(stored)
-        # The fast picture processor needs torch; the fast tokenizer needs nothing.
-        processor = CLIPProcessor(
-            CLIPImageProcessor.from_pretrained(source), CLIPTokenizerFast.from_pretrained(source)
-        )
-        model = Unset.from_pretrained(source, config=config)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"--clip={name}: cannot be loaded ({reason})") from None
-    flat = traverse_util.flatten_dict(model.params)
-    missing = sorted(path for path, leaf in flat.items() if np.isnan(leaf).any())
+        params = Unset.from_pretrained(source, config=config).params
+    except (OSError, NotImplementedError):
+        shards = _shards(source)
+        if not shards:
+            raise
+        params = _joined(shards, Unset(config))
+    _check_weights(name, params)
+    _check_layers(Path(source), config)
+    return empty, params, processor
+
+
+def _shards(source: str) -> list[str]:
+    """The files of weights that are split over several in safetensors, which Flax cannot load."""
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
+    from transformers.utils.hub import get_checkpoint_shard_files
+
+    index = cached_file(
+        source,
+        SAFE_WEIGHTS_INDEX_NAME,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return get_checkpoint_shard_files(source, index)[0] if index else []
+
+
+def _joined(shards: list[str], model: Any) -> dict:
+    """The weights of all `shards`, by the names that they have in `model`."""
+    from safetensors import safe_open
+    from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax
+
+    found = {}
+    for path in shards:
+        with safe_open(path, framework="flax") as file:
+            found |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    weights = traverse_util.flatten_dict(model.params)
+    converted = traverse_util.flatten_dict(convert_pytorch_state_dict_to_flax(found, model))
+    weights |= {path: leaf for path, leaf in converted.items() if path in weights}
+    return traverse_util.unflatten_dict(weights)
+
+
+def _check_sizes(config: Any) -> None:
+    """Refuse sizes that no CLIP has, before anything of that size is made."""
+    for part, names in (
+        (config.text_config, ("vocab_size", "max_position_embeddings")),
+        (config.vision_config, ("image_size", "patch_size")),
+    ):
+        for name in (*names, "hidden_size", "intermediate_size", "num_hidden_layers"):
+            _expect(getattr(part, name), f"{part.model_type}'s {name}", 2**31)
+        _expect(part.num_hidden_layers, f"{part.model_type}'s num_hidden_layers", _MOST_LAYERS)
+        heads = part.num_attention_heads
+        _expect(heads, f"{part.model_type}'s num_attention_heads", part.hidden_size)
+        if part.hidden_size % heads:
+            raise ValueError(
+                f"{part.model_type} has a hidden_size of {part.hidden_size} and {heads} heads, "
+                "expected a multiple"
+            )
+    _expect(config.projection_dim, "projection_dim", 2**31)
+    _expect(config.vision_config.image_size, "image_size", _LONGEST_EDGE)
+    _expect(config.vision_config.patch_size, "patch_size", config.vision_config.image_size)
+
+
+def _expect(value: Any, name: str, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{name} is {str(value)[:40]}, expected a whole number from 1 to {most:,}")
+
+
+def _check_weights(name: str, params: dict) -> None:
+    flat = traverse_util.flatten_dict(params)
+    missing = sorted(path for path, leaf in flat.items() if np.isnan(leaf).all())
     if missing:
         first = "/".join(missing[0])
         raise UserError(
             f"--clip={name}: {len(missing)} weights are missing, the first is {first}; expected "
             "the whole CLIP, both towers and projections"
         )
-    return FlaxCLIPModel(config, _do_init=False), model.params, processor
+    broken = sorted(path for path, leaf in flat.items() if not np.isfinite(leaf).all())
+    if broken:
+        first = "/".join(broken[0])
+        raise UserError(
+            f"--clip={name}: {len(broken)} weights hold NaN or inf, the first is {first}; the "
+            "files are damaged"
+        )
+
+
+def _check_layers(folder: Path, config: Any) -> None:
+    """Refuse a config.json with fewer layers than the weights: the others would be left out."""
+    from safetensors import safe_open
+
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="flax") as file:
+            names = list(file.keys())
+        for part in (config.text_config, config.vision_config):
+            before = f"{part.model_type.removeprefix('clip_')}.encoder.layers."
+            stored = {int(name.split(".")[3]) for name in names if name.startswith(before)}
+            if max(stored, default=0) >= part.num_hidden_layers:
+                raise ValueError(
+                    f"{path.name} has layer {max(stored)} of {part.model_type}, config.json tells "
+                    f"of {part.num_hidden_layers} layers"
+                )
+
+
+def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
+    """Refuse a picture processor or a tokenizer that is another model's."""
+    pictures = processor.image_processor
+    for edge in (*pictures.size.values(), *(pictures.crop_size or {}).values()):
+        _expect(edge, "an edge in preprocessor_config.json", _LONGEST_EDGE)
+    side = config.vision_config.image_size
+    for size in ((32, 32), (32, 64), (64, 32)):
+        *_, height, width = clip.pixels(PIL.Image.new("RGB", size)).shape
+        if (height, width) != (side, side):
+            raise ValueError(
+                f"its preprocessor_config.json makes a picture of {size[0]} x {size[1]} one of "
+                f"{width} x {height}, the model takes {side} x {side}"
+            )
+    if not np.isfinite([*map(float, (*pictures.image_mean, *pictures.image_std))]).all():
+        raise ValueError("image_mean or image_std in preprocessor_config.json is not finite")
+    if pictures.do_normalize and 0 in pictures.image_std:
+        raise ValueError("image_std in preprocessor_config.json holds 0")
+    vocabulary, known = processor.tokenizer.get_vocab(), config.text_config.vocab_size
+    if max(vocabulary.values()) >= known:
+        raise ValueError(
+            f"its tokenizer has tokens up to {max(vocabulary.values())}, the model knows {known}"
+        )
+    tokens = clip.tokens("a")
+    # Models from before transformers 4.31 say 2 and take the largest token for the end of a text.
+    said = config.text_config.eos_token_id
+    end = int(tokens[0].max()) if said == 2 else said
+    if processor.tokenizer.eos_token_id != end or end not in tokens[0]:
+        raise ValueError(
+            f"its tokenizer ends a text with token {processor.tokenizer.eos_token_id}, the model "
+            f"expects {end}"
+        )
+    for embed, batch in ((clip.embed_images, clip.pixels), (clip.embed_texts, clip.tokens)):
+        example = PIL.Image.new("RGB", (32, 32)) if batch is clip.pixels else "a"
+        jax.eval_shape(embed, clip.params, batch(example)[None])
 
 
 def _random_parts(name: str) -> tuple[Any, Any]:
@@ -268,7 +430,7 @@ def _assemble(name: str, model: Any, params: Any, processor: Any, precision: str
 
     tokenizing = threading.Lock()
 
-    def pixels(picture: Image) -> np.ndarray:
+    def pixels(picture: PIL.Image.Image) -> np.ndarray:
         # Scaling and normalizing are left to the device: 8 bits a channel are a quarter to move.
         return pictures.preprocess(
             np.asarray(picture),

@@ -44,7 +44,7 @@ def as_pytorch(folder: Path) -> None:
     (folder / "flax_model.msgpack").unlink()
 
 
-def edit_config(folder: Path, **changes) -> None:
-    """Change entries of config.json."""
-    path = folder / "config.json"
+def edit(folder: Path, name: str, **changes) -> None:
+    """Change entries of a JSON file."""
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

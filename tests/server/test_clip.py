@@ -1,11 +1,13 @@
 """The encoder against `FlaxCLIPModel` called directly, one real picture at a time."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from transformers import CLIPProcessor, FlaxCLIPModel
 
 from fedvlr_jax.errors import UserError
@@ -121,10 +123,9 @@ def test_the_digest_is_of_the_content(folder, tmp_path):
     digests = {clip.load(str(folder)).digest}
     other = clips.save(tmp_path / "seed", seed=1)
     digests.add(clip.load(str(other)).digest)
-    crop = shutil.copytree(folder, tmp_path / "crop")
-    path = crop / "preprocessor_config.json"
-    path.write_text(path.read_text().replace('"do_center_crop": true', '"do_center_crop": false'))
-    digests.add(clip.load(str(crop)).digest)
+    nearest = shutil.copytree(folder, tmp_path / "nearest")
+    clips.edit(nearest, "preprocessor_config.json", resample=0)
+    digests.add(clip.load(str(nearest)).digest)
     assert len(digests) == 3
 
 
@@ -175,19 +176,160 @@ def test_what_is_no_clip(folder, tmp_path, monkeypatch):
     refused(tmp_path / "weightless", "cannot be loaded")
     (copy("junk") / "config.json").write_text("{")
     refused(tmp_path / "junk", "cannot be loaded")
-    clips.edit_config(copy("bert"), model_type="bert")
+    clips.edit(copy("bert"), "config.json", model_type="bert")
     refused(tmp_path / "bert", "cannot be loaded")
     (copy("blind") / "preprocessor_config.json").unlink()
     refused(tmp_path / "blind", "cannot be loaded")
     for name in ("vocab.json", "merges.txt", "tokenizer.json"):
         (folder / name).exists() and (copy(f"no-{name}") / name).unlink()
-    clips.edit_config(copy("wider"), projection_dim=64)
+    clips.edit(copy("wider"), "config.json", projection_dim=64)
     refused(tmp_path / "wider", "cannot be loaded")
     damaged = copy("damaged")
     clips.as_pytorch(damaged)
     whole = (damaged / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     refused(damaged, "cannot be loaded")
+
+
+def shards(folder, count):
+    """Split the weights as the large models of the hub are."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, places = sorted(weights), {}
+    for k in range(count):
+        file = f"model-{k + 1:05}-of-{count:05}.safetensors"
+        places |= dict.fromkeys(names[k::count], file)
+        part = {name: weights[name] for name in names[k::count]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.fixture(scope="module")
+def safe(folder, tmp_path_factory):
+    """The model as PyTorch's are published."""
+    other = shutil.copytree(folder, tmp_path_factory.mktemp("safe") / "whole")
+    clips.as_pytorch(other)
+    return other
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_weights_in_several_files_are_the_same_model(folder, safe, tmp_path, count):
+    other = shutil.copytree(safe, tmp_path / "shards")
+    shards(other, count)
+    model, whole = clip.load(str(other)), clip.load(str(folder))
+    assert model.digest == whole.digest
+    for name in other.glob("model-*1-of-*"):
+        name.unlink()
+    refused(other, "cannot be loaded", "model-00001-of-")
+
+
+def weights(folder, change):
+    """Change the tensors in place."""
+    found = load_file(folder / "model.safetensors")
+    save_file(change(found), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_one(value):
+    def change(found):
+        found["visual_projection.weight"][3, 3] = value
+        return found
+
+    return change
+
+
+def tower(name, **changes):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        clips.edit(folder, "config.json", **{name: config[name] | changes})
+
+    return change
+
+
+def pictures_are(**changes):
+    return lambda folder: clips.edit(folder, "preprocessor_config.json", **changes)
+
+
+def without(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def written(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+EDGES = {"height": 96, "width": 96}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (pictures_are(do_center_crop=False), ["32 x 64", "64 x 128", "the model takes 64 x 64"]),
+        (pictures_are(size={"shortest_edge": 96}, crop_size=EDGES), ["96 x 96", "64 x 64"]),
+        (pictures_are(crop_size={"height": 64, "width": 32}), ["32 x 64", "64 x 64"]),
+        (pictures_are(do_resize=False, do_center_crop=False), ["32 x 32", "64 x 64"]),
+        (pictures_are(size={"shortest_edge": 10**6}), ["edge", "1000000", "4,096"]),
+        (pictures_are(size={"shortest_edge": -5}), ["edge", "-5"]),
+        (pictures_are(image_mean=[0.5, 0.5]), ["cannot be loaded"]),
+        (pictures_are(image_mean="x"), ["cannot be loaded"]),
+        (pictures_are(image_mean=[0.5, float("nan"), 0.5]), ["not finite"]),
+        (pictures_are(image_std=[0.2, 0, 0.2]), ["image_std", "holds 0"]),
+        (pictures_are(resample=99), ["resampling filter"]),
+        (without("preprocessor_config.json"), ["no picture processor there"]),
+        (without("tokenizer.json", "vocab.json"), ["no tokenizer there", "vocab.json"]),
+        (without("model.safetensors"), ["no weights there", "model.safetensors"]),
+        (written("preprocessor_config.json", b"[]"), ["cannot be loaded"]),
+        (written("tokenizer.json", b"{}"), ["cannot be loaded"]),
+        (written("config.json", b"[" * 20_000), ["cannot be loaded"]),
+        (written("model.safetensors", b"version https://git-lfs.github.com/spec/v1"), []),
+        (tower("vision_config", image_size=96), ["(37, 128)", "(17, 128)"]),
+        (tower("vision_config", patch_size=0), ["patch_size is 0"]),
+        (tower("vision_config", num_hidden_layers=3), ["16 weights are missing"]),
+        (tower("vision_config", num_hidden_layers=1), ["has layer 1", "tells of 1 layers"]),
+        (tower("text_config", num_hidden_layers=1), ["has layer 1", "tells of 1 layers"]),
+        (tower("vision_config", num_hidden_layers=10**9), ["num_hidden_layers is 1000000000"]),
+        (tower("vision_config", hidden_size=12 * 10**8, num_attention_heads=12), ["GB of memory"]),
+        (tower("text_config", num_attention_heads=3), ["128 and 3 heads"]),
+        (tower("text_config", vocab_size=100), ["(100, 128)"]),
+        (tower("text_config", eos_token_id=3), ["token 513", "expects 3"]),
+        (tower("text_config", hidden_act="none"), ["cannot be loaded"]),
+        (lambda folder: clips.edit(folder, "config.json", text_config="x"), ["cannot be loaded"]),
+        (lambda folder: weights(folder, with_one(np.nan)), ["1 weights hold NaN", "visual"]),
+        (lambda folder: weights(folder, with_one(np.inf)), ["1 weights hold NaN or inf"]),
+        (lambda folder: weights(folder, lambda found: {"x": found["logit_scale"]}), ["missing"]),
+    ],
+)
+def test_folders_that_are_not_whole_are_refused_by_a_sentence(safe, tmp_path, change, words):
+    other = shutil.copytree(safe, tmp_path / "other")
+    change(other)
+    refused(other, *words)
+
+
+def test_a_tokenizer_with_more_words_than_the_model_knows_is_refused(safe, tmp_path):
+    other = shutil.copytree(safe, tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["zebra</w>"] = 514
+    clips.edit(other, "tokenizer.json", model=tokenizer["model"])
+    refused(other, "tokens up to 514", "the model knows 514")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pictures_are(do_center_crop=False, size={"height": 64, "width": 64}),
+        pictures_are(size=64, crop_size=64),
+        pictures_are(size={"shortest_edge": 80}),
+        without("tokenizer.json"),
+        without("vocab.json", "merges.txt"),
+        without("tokenizer_config.json", "special_tokens_map.json"),
+        lambda folder: weights(folder, lambda found: {k: v.astype("f2") for k, v in found.items()}),
+    ],
+)
+def test_other_folders_that_are_whole_are_loaded(safe, tmp_path, change):
+    other = shutil.copytree(safe, tmp_path / "other")
+    change(other)
+    model = clip.load(str(other))
+    assert model.pixels(Image.new("RGB", (30, 50))).shape == (3, 64, 64)
 
 
 def test_half_a_clip_is_refused(folder, tmp_path):
