@@ -47,3 +47,18 @@ class Silent:
     def wants_stop(self) -> bool:
         """Never."""
         return False
+
+
+class Muted(Silent):
+    """Says nothing, and wants what another reporter does.
+
+    Args:
+        reporter: asked whether to stop, told nothing.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def wants_stop(self) -> bool:
+        """What the other one wants."""
+        return self._reporter.wants_stop()

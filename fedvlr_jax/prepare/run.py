@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedvlr_jax import files
+from fedvlr_jax import files, numerics
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.raw import amazon, mmrec, movielens, ninerec, table
 from fedvlr_jax.data.raw.select import select
@@ -35,6 +35,7 @@ class Prepared:
     out: Path
 
 
+@numerics.as_written()
 def prepare(
     config: PrepareConfig, out: str | Path | None = None, reporter: Reporter | None = None
 ) -> Prepared:

@@ -1,4 +1,4 @@
-"""CPU cores as devices of their own."""
+"""The devices that JAX finds, CPU cores as devices of their own."""
 
 import contextlib
 import functools
@@ -6,6 +6,38 @@ import os
 import re
 
 import jax
+from jax.extend import backend
+
+from fedvlr_jax.errors import UserError
+
+
+def devices() -> list[jax.Device]:
+    """All devices, those of other processes included; this starts JAX.
+
+    Raises:
+        UserError: JAX cannot start the platform that it was told to use.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where it is for no GPU at all
+        told = jax.config.jax_platforms or ""
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"JAX_PLATFORMS={told}: JAX cannot start it here{f' ({reason})' if reason else ''}, "
+            f"expected {_others()}"
+        ) from error
+
+
+def _others() -> str:
+    """The platforms that JAX can start in this process, which is about to end."""
+    if jax.distributed.is_initialized():  # others would be waited for
+        return "a platform that this machine has"
+    try:
+        jax.config.update("jax_platforms", None)
+        backend.clear_backends()
+        return " or ".join(sorted(backend.backends()))
+    except (RuntimeError, AssertionError):
+        return "a JAX that is installed for this machine's devices"
 
 
 def split_cpu() -> None:

@@ -67,6 +67,14 @@ def first_says(question: Callable[[], bool]) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.uint8(answer)))
 
 
+def any_says(question: Callable[[], bool]) -> bool:
+    """Whether one of the processes says yes; each asks for itself."""
+    if count() == 1:
+        return question()
+    with jax.transfer_guard("allow"):
+        return bool(multihost_utils.process_allgather(np.uint8(question())).any())
+
+
 def check_same(what: str, text: str) -> None:
     """Refuse to go on where processes differ.
 

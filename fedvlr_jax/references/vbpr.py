@@ -5,6 +5,7 @@ side by side, and the Bayesian personalized ranking loss (Rendle et al. 2009, ar
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax import numerics
 from fedvlr_jax.data.types import Catalogue, Interactions
 from fedvlr_jax.references.ranking import train_matrix
 
@@ -41,30 +43,32 @@ def epochs(
         penalty: of the squared factors that a batch touches.
         seed: of initial factors and negatives.
     """
-    present = [
-        np.asarray(x, np.float32) for x in (catalogue.image, catalogue.text) if x is not None
-    ]
-    features = jnp.asarray(np.concatenate([np.zeros((data.n_items, 0), np.float32), *present], 1))
-    owned = jnp.asarray(train_matrix(data) > 0)
-    clients = jnp.asarray(np.repeat(np.arange(data.n_clients), data.lengths))
-    pairs = clients, jnp.asarray(data.items)
-    key = jax.random.key(seed)
-    params = _initial(key, data.n_clients, data.n_items, features.shape[1], dim)
-    state = optax.adam(learning_rate).init(params)
-    number = 0
-    while True:
-        number += 1
-        params, state = _epoch(
-            jax.random.fold_in(key, number),
-            params,
-            state,
-            features,
-            owned,
-            pairs,
-            jnp.float32(learning_rate),
-            jnp.float32(penalty),
-        )
-        yield np.asarray(_scores(params, features))
+    with numerics.as_written():
+        present = [
+            np.asarray(x, np.float32) for x in (catalogue.image, catalogue.text) if x is not None
+        ]
+        nothing = np.zeros((data.n_items, 0), np.float32)
+        features = jnp.asarray(np.concatenate([nothing, *present], 1))
+        owned = jnp.asarray(train_matrix(data) > 0)
+        clients = jnp.asarray(np.repeat(np.arange(data.n_clients), data.lengths))
+        pairs = clients, jnp.asarray(data.items)
+        key = jax.random.key(seed)
+        params = _initial(key, data.n_clients, data.n_items, features.shape[1], dim)
+        state = optax.adam(learning_rate).init(params)
+    for number in itertools.count(1):
+        with numerics.as_written():
+            params, state = _epoch(
+                jax.random.fold_in(key, number),
+                params,
+                state,
+                features,
+                owned,
+                pairs,
+                jnp.float32(learning_rate),
+                jnp.float32(penalty),
+            )
+            scores = np.asarray(_scores(params, features))
+        yield scores
 
 
 def _initial(key: Array, n_clients: int, n_items: int, width: int, dim: int) -> Parameters:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Shaped
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import cores
 
 _AHEAD = 3
 _MOST_WORKERS = 16
@@ -77,10 +78,10 @@ class Encoder:
             Rows, NaN for an item without input.
 
         Raises:
-            UserError: an embedding is not finite.
+            UserError: an embedding is not finite, or JAX has no devices here.
         """
         begun, timing = time.perf_counter(), timing or Timing()
-        mesh = Mesh(np.array(jax.devices()[: self.devices or None]), (_AXIS,))
+        mesh = Mesh(np.array(cores.devices()[: self.devices or None]), (_AXIS,))
         split = NamedSharding(mesh, PartitionSpec(_AXIS))
         program = jax.jit(self.embed, out_shardings=split)
         params = jax.device_put(self.params, NamedSharding(mesh, PartitionSpec()))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
@@ -15,6 +18,7 @@ from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
+from fedvlr_jax.simulation.evaluate import NOT_FINITE
 from fedvlr_jax.simulation.simulation import Simulation
 from fedvlr_jax.simulation.trainer import Run
 
@@ -107,17 +111,33 @@ class Course:
         rounds = self.checkpoints.rounds()
         kept = f"round {rounds[-1]}" if rounds else "none, it was too early"
         return DivergedError(
-            f"round {number}: the loss or a parameter is not finite, expected smaller learning "
-            f"rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
+            f"round {number}: the loss, a parameter or a score is not finite, expected smaller "
+            f"learning rates (--server_lr, --client_lr, --router_lr); last good checkpoint: {kept}"
         )
 
+    def ranks(self, run: Run, split: str, number: int) -> Int[np.ndarray, " clients"]:
+        """The run's ranks (`Run.ranks`) after round `number`.
+
+        Raises:
+            DivergedError: a score is not finite.
+        """
+        ranks = run.ranks(split)
+        if (ranks == NOT_FINITE).any():
+            raise self.divergence(number)
+        return ranks
+
     def evaluated(self, run: Run, progress: Progress, rounds: Sequence[Done]) -> Progress:
-        """Progress after rounds and an evaluation of the validation split."""
+        """Progress after rounds and an evaluation of the validation split.
+
+        Raises:
+            DivergedError: a score is not finite.
+        """
         begun = time.perf_counter()
-        found = metrics.from_ranks(run.ranks("valid"), self.dataset.interactions.warm("valid"))
-        eval_seconds = time.perf_counter() - begun
         progress = progress.after(rounds)
         number, uploads = progress.round, progress.uploads
+        ranks = self.ranks(run, "valid", number)
+        found = metrics.from_ranks(ranks, self.dataset.interactions.warm("valid"))
+        eval_seconds = time.perf_counter() - begun
         score = metrics.selection_score(found)
         better = score > progress.best_score
         since_best = 0 if better else progress.since_best + 1

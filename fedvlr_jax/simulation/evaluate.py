@@ -25,6 +25,7 @@ from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
 TOP_K = 50
+NOT_FINITE = -2  # in place of a rank
 Shared = TypeVar("Shared")  # a pytree of arrays that is the same for all clients
 Results = TypeVar("Results")  # a pytree of arrays with a leading row axis
 
@@ -134,14 +135,21 @@ def held_out_ranks(
     chosen: Bool[Array, " rows"],
     target: Int[Array, " rows"],
 ) -> Int[Array, " rows"]:
-    """Every chosen client's rank (0 = first) of its item in `target`; -1 for all others."""
+    """Every chosen client's rank (0 = first) of its item in `target`; -1 for all others.
+
+    `NOT_FINITE` stands for a chosen client that has a candidate whose score is not finite or has
+    an infinite square: its ranking means nothing, and what is derived from its scores overflows.
+    """
 
     def one(
         sent: Broadcast, key: keys.Words, state: ClientState, data: ClientData, target: Array
     ) -> Array:
         ties = keys.stream(key, keys.TIES)
         scores, _ = candidate_scores(evaluation.model, sent, state, data)
-        return rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
+        candidates = evaluation.n_items - (data.history < evaluation.n_items).sum()
+        finite = jnp.isfinite(jnp.square(scores)).sum() == candidates
+        rank = rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
+        return jnp.where(finite, rank, NOT_FINITE)
 
     empty = jnp.full(population.client.shape, -1, jnp.int32)
     return _over_clients(evaluation, one, key, sent, private, population, chosen, target, empty)

@@ -14,8 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.processes import together
-from fedvlr_jax.processes.cores import split_cpu
+from fedvlr_jax.processes import cores, together
 
 AXIS, RUNS = "clients", "runs"
 BY_CLIENT = PartitionSpec(AXIS)
@@ -31,11 +30,11 @@ def make_mesh(n_devices: int, runs: int = 1) -> Mesh:
         runs: that train together.
 
     Raises:
-        UserError: fewer devices are there, or some of several processes would have none.
+        UserError: JAX has no devices here or fewer, or some of several processes would have none.
     """
-    split_cpu()
+    cores.split_cpu()
     # Each process has one block of devices, so that its clients are one block, too.
-    available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    available = sorted(cores.devices(), key=lambda device: (device.process_index, device.id))
     if n_devices > len(available):
         raise UserError(
             f"--devices={n_devices}: expected at most the {len(available)} devices JAX sees"

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from fedvlr_jax import numerics
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.client.update import ClientRates
 from fedvlr_jax.config import Config, ParticipationConfig
@@ -38,6 +39,7 @@ _OF_THE_SERVER = ("backbone", "variant", "views", "modalities", "dim", "server_o
 _SPLITS = ("valid", "test")
 
 
+@numerics.as_written()
 def join(
     config: Config, run: Path, members: Dataset, newcomers: Dataset, rounds: int
 ) -> list[dict[str, int | float | None]]:
@@ -78,10 +80,11 @@ def join(
             simulation.rates.client,
         )
         ranks, finite = together.fetched((ranks, finite))
+    finite = finite & (ranks != evaluate.NOT_FINITE).all(axis=(1, 2))
     if not finite.all():
         raise DivergedError(
-            f"newcomers' round {int(finite.argmin())}: a parameter is not finite, expected smaller "
-            "learning rates (--client_lr, --router_lr, --own_lr)"
+            f"newcomers' round {int(finite.argmin())}: a parameter or a score is not finite, "
+            "expected smaller learning rates (--client_lr, --router_lr, --own_lr)"
         )
     return [
         {"round": done, "epochs": done * config.method.local_epochs}

@@ -37,10 +37,16 @@ def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
 
     Returns:
         The content of summary.json (docs/outputs.md).
+
+    Raises:
+        DivergedError: a score of the best round, or what is derived from it, is not finite.
     """
     data = course.dataset.interactions
-    ranks, warm = run.ranks("test"), data.warm("test")
+    ranks, warm = course.ranks(run, "test", progress.best_round), data.warm("test")
     found = run.rankings()
+    for derived in (found.weights, found.reliance, found.composition):
+        if not np.isfinite(derived).all():
+            raise course.divergence(progress.best_round)
     users, weights = found.users, found.weights
     course.write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
     course.write(

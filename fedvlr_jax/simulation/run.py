@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedvlr_jax import data as data_sets
+from fedvlr_jax import numerics
 from fedvlr_jax.config import LAYOUT, Config, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
-from fedvlr_jax.processes import together
-from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.processes import cores, together
+from fedvlr_jax.report import Muted, Reporter, Silent
 from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
 from fedvlr_jax.simulation.course import Course
@@ -82,6 +83,7 @@ def train(
     return found
 
 
+@numerics.as_written()
 def train_together(
     configs: Sequence[Config],
     outs: Sequence[Path],
@@ -106,7 +108,9 @@ def train_together(
     """
     start = time.perf_counter()
     memory.reset_peak()
-    reporters = [reporter if together.is_first() else Silent() for reporter in reporters]
+    cores.split_cpu()
+    cores.devices()  # a platform that is not here is told before data is read
+    reporters = [reporter if together.is_first() else Muted(reporter) for reporter in reporters]
     together.check_same("settings", json.dumps([[c.flat() for c in configs], *map(str, outs)]))
     datasets = datasets or data_sets.Kept().load_all(configs)
     pairs = list(zip(configs, datasets, strict=True))
@@ -211,8 +215,9 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
         for run in runs:
             run.reporter.end()
 
-    # What one of several processes wants, the others do not know.
-    stops = (lambda: reporter.wants_stop()) if together.count() == 1 else (lambda: False)
+    def stops() -> bool:
+        return together.any_says(reporter.wants_stop)
+
     while ahead := active():
         left = min(runs[k].until_evaluation(progress[k], len(since[k])) for k in ahead)
         # Up to the next evaluation nothing moves between host and device unless it is meant.
@@ -230,11 +235,14 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
             run = runs[k]
             if run.until_evaluation(progress[k], len(since[k])):
                 continue
-            if (bad := states[k].diverged) >= 0:
+            try:
+                if (bad := states[k].diverged) >= 0:
+                    raise run.divergence(bad)
+                found = run.evaluated(states[k], progress[k], since[k])
+            except DivergedError as reason:
                 savers[k].rescue()
-                diverged[k] = run.divergence(bad)
+                diverged[k] = reason
                 continue
-            found = run.evaluated(states[k], progress[k], since[k])
             elapsed = time.perf_counter() - run.start
             progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
             since[k] = []
@@ -252,6 +260,11 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
         runs[k].go_to_best(states[k], progress[k])
     finished = {}
     for k in ended:
-        finished[k] = Result(results.write(runs[k], states[k], progress[k]), runs[k].out)
+        try:
+            summary = results.write(runs[k], states[k], progress[k])
+        except DivergedError as reason:
+            diverged[k] = reason
+            continue
+        finished[k] = Result(summary, runs[k].out)
         runs[k].thin()
     return diverged | finished

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Int, UInt32
 
-from fedvlr_jax import backbones
+from fedvlr_jax import backbones, numerics
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
@@ -109,6 +109,7 @@ class Simulation:
         return initialize(self.features, self.population, words)
 
 
+@numerics.as_written()
 def build(
     config: Config, dataset: Dataset, others: Sequence[tuple[Config, Dataset]] = ()
 ) -> Simulation:

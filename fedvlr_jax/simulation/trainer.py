@@ -71,7 +71,10 @@ class Run(Protocol):
         """The state now, which training does not change."""
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
-        """Rank of every evaluated client's held-out item of a split, -1 for all others."""
+        """Rank of every evaluated client's held-out item of a split, -1 for all others.
+
+        `evaluate.NOT_FINITE` where a client's scores are not finite.
+        """
 
     def rankings(self) -> Rankings:
         """Whole rankings of the evaluated clients."""

@@ -1,0 +1,96 @@
+"""Values that are finite and huge: a run whose scores mean nothing has diverged, and says so."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import fedvlr_jax
+from fedvlr_jax.data.types import Catalogue
+from fedvlr_jax.errors import DivergedError
+from fedvlr_jax.report import Silent
+from fedvlr_jax.simulation.evaluate import NOT_FINITE
+from fedvlr_jax.simulation.on_device import OnDevice
+from fedvlr_jax.simulation.run import train_together
+from tests import worlds
+
+SGD = {"server_optimizer": "sgd"}
+HUGE = [
+    ({"variant": "id", "client_lr": 1e30}, 1),
+    ({"variant": "id", "client_lr": 1e38}, 1),
+    ({"variant": "id", "server_lr": 1e30}, 1),
+    ({"variant": "id", "server_lr": 1e20, "client_lr": 1e-30}, 1),
+    ({"variant": "id", "server_lr": 1e3, "client_lr": 1e2} | SGD, 1),
+    ({"variant": "id", "server_lr": 1e10, "client_lr": 1e10} | SGD, 1),
+    ({"variant": "mlp", "server_lr": 1e18}, 1),
+    ({"variant": "mlp"}, 1e38),
+    ({"variant": "mlp"}, 1e20),
+    ({"variant": "vbpr", "client_lr": 1e25}, 1),
+    ({"variant": "vbpr"}, 1e18),
+    ({"variant": "fedvlr", "client_lr": 1e30}, 1),
+    ({"variant": "fedvlr", "router_lr": 1e30}, 1),
+    ({"variant": "fedvlr"}, 1e37),
+    ({"variant": "fedvlr"}, 1e18),
+]
+
+
+def scaled(size):
+    data = worlds.dataset()
+    rows = (data.catalogue.image, data.catalogue.text)
+    return dataclasses.replace(data, catalogue=Catalogue(*(size * x for x in rows)))
+
+
+def is_finite(value):
+    """Whether all numbers of a JSON value are finite."""
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return all(map(is_finite, parts))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize(("settings", "size"), HUGE)
+def test_what_overflows_has_diverged_or_has_finite_results(settings, size, tmp_path):
+    config = worlds.config(rounds=3, eval_every=3, **settings)
+    try:
+        done = fedvlr_jax.train(config, tmp_path / "run", dataset=scaled(np.float32(size)))
+    except DivergedError as reason:
+        assert str(reason).startswith("round ")
+        assert "not finite" in str(reason)
+        assert not (tmp_path / "run" / "summary.json").exists()
+    else:
+        assert is_finite(json.loads((tmp_path / "run" / "summary.json").read_text()))
+        with np.load(done.out / "per_user.npz") as found:
+            assert np.isfinite(found["reliance"]).all()
+            assert np.isfinite(found["view_weights"]).all()
+            assert len(found["user"]) == len(worlds.LENGTHS)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, 1e38, np.inf, np.nan])
+def test_scores_without_a_finite_square_are_no_ranking(size):
+    """Parameters are finite, their products are not: nobody has a rank, with an item or not."""
+    simulation = worlds.simulation(variant="id")
+    run = OnDevice(simulation, seed=0)
+    run.compile()
+    assert (run.ranks("test") >= -1).all()
+    head = run.state.private
+    huge = head._replace(head=_filled(head.head, size))
+    run.state = run.state._replace(private=huge)
+    assert (run.ranks("test") == NOT_FINITE).all()
+
+
+def _filled(tree, size):
+    return jax.tree.map(lambda x: x * 0 + np.float32(size), tree)
+
+
+def test_of_runs_together_those_that_overflow_have_diverged(tmp_path):
+    rates = (0.03, 1e30, 0.05)
+    configs = [
+        worlds.config(variant="id", rounds=3, eval_every=3, client_lr=rate) for rate in rates
+    ]
+    outs = [tmp_path / str(k) for k in range(3)]
+    found = train_together(configs, outs, [Silent()] * 3, [worlds.dataset()] * 3)
+    assert [isinstance(one, DivergedError) for one in found] == [False, True, False]
+    assert is_finite(found[0].summary)
