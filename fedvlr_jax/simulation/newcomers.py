@@ -83,7 +83,7 @@ def join(
     finite = finite & (ranks != evaluate.NOT_FINITE).all(axis=(1, 2))
     if not finite.all():
         raise DivergedError(
-            f"newcomers' round {int(finite.argmin())}: a parameter or a score is not finite, "
+            f"newcomers' round {int(finite.argmin())}: a parameter is not finite, or a score, "
             "expected smaller learning rates (--client_lr, --router_lr, --own_lr)"
         )
     return [
