@@ -150,6 +150,7 @@ class _OfRun:
 
     def begin(self, done: int, total: int, unit: str) -> None:  # noqa: ARG002
         """Rounds begin."""
+        interrupts.defer()
         self._board.counting(self._run, done)
 
     def advance(self, number: int) -> None:
@@ -161,7 +162,8 @@ class _OfRun:
         self._board.scored(self._run, line)
 
     def end(self) -> None:
-        """Nothing: what the run came to is told by the sweep."""
+        """There is no round to finish; what the run came to is told by the sweep."""
+        interrupts.defer(False)
 
     def wants_stop(self) -> bool:
         """After Ctrl-C."""

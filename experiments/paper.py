@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import cli, grids, interrupts, lists
+from experiments import cli, grids, lists
 from experiments.reporting import Quiet, versions
 from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
@@ -87,7 +87,6 @@ def main(values: flags.FlagValues) -> None:
     made = _Made(out)
     made.add("data", tables.data_table(dataset))
     central = kept_references(dataset, out, cli.tell)
-    interrupts.defer()
     study = Study(settings, dataset, grid, seeds, out, cli.tell, Quiet())
     found: list[Found] = []
     for combination in combinations:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import cli, grids, interrupts, lists
+from experiments import cli, grids, lists
 from experiments.reporting import Quiet
 from fedvlr_jax import data
 from fedvlr_jax.config import Config, leaves
@@ -57,7 +57,6 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out)
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    interrupts.defer()
     parts, accuracy = [], []
     for concentration in concentrations:
         here = settings | {"preference_concentration": concentration}

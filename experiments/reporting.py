@@ -81,7 +81,15 @@ class Lines(Nothing):
 
 
 class Quiet(Silent):
-    """Says nothing, and stops after Ctrl-C."""
+    """Says nothing, and stops after Ctrl-C, at the end of the round where one is in progress."""
+
+    def begin(self, done: int, total: int, unit: str) -> None:  # noqa: ARG002
+        """Rounds are finished before the program stops."""
+        interrupts.defer(unit == "round")
+
+    def end(self) -> None:
+        """There is no round to finish."""
+        interrupts.defer(False)
 
     def wants_stop(self) -> bool:
         """After Ctrl-C."""
@@ -102,6 +110,7 @@ class Progress(Quiet):
 
     def begin(self, done: int, total: int, unit: str) -> None:
         """Open the bar, on a terminal."""
+        super().begin(done, total, unit)
         if sys.stderr.isatty():
             self._bar = tqdm(
                 total=total, initial=done, unit=unit, desc=self._label, dynamic_ncols=True
@@ -128,6 +137,7 @@ class Progress(Quiet):
 
     def end(self) -> None:
         """Close the bar."""
+        super().end()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

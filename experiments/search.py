@@ -76,7 +76,6 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
     search, out = declared(values), Path(values.out)
-    interrupts.defer()
     told = _Told(search, out, values.trials, values.quiet)
     trials = execute.execute(search, out, told, values.trials)
     best = next(iter(ranked(trials)), None)
@@ -134,6 +133,7 @@ class _Told:
 
     def ended(self, trial: Trial) -> None:
         """Say what it came to."""
+        interrupts.defer(False)  # whatever it has ended by
         outcome = trial.outcome
         line = f"trial {trial.number} {outcome.state}"
         if outcome.state == COMPLETE:

@@ -105,7 +105,6 @@ def main(values: flags.FlagValues) -> None:
         return
     if values.max_memory:
         estimate.refuse_what_cannot_fit(runs, values.max_memory)
-    interrupts.defer()
     with contextlib.ExitStack() as shown:
         told = _Told(runs, axes, out, _display(runs, values.quiet, shown))
         rows = execute.execute(runs, out, told, values.together, values.retry_failed)
@@ -207,6 +206,7 @@ class _Told:
 
     def ended(self, run: str, row: Row) -> None:
         """Show it."""
+        interrupts.defer(False)  # whatever it has ended by
         self._display.ended(run, row)
 
     def known(self, rows: Mapping[str, Row]) -> None:

@@ -60,7 +60,8 @@ def main(values: flags.FlagValues) -> None:
     """Train with the flags' settings and print the result."""
     config = fedvlr_jax.Config.of(**cli.given_settings(values, leaves()))
     start.join_if_told(values.coordinator, values.num_processes, values.process_id)
-    interrupts.defer()
+    if together.count() > 1:
+        interrupts.defer()  # one that stops at once ends all of them
     out = Path(values.out) if values.out else default_out(config)
     reporter = WithEvents(Quiet() if values.quiet else Progress(), out)
     result = fedvlr_jax.train(config, out, reporter)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
-from fedvlr_jax.processes.cores import meet_at, split_cpu
+from fedvlr_jax.processes.cores import devices, meet_at, split_cpu
 from fedvlr_jax.processes.peers import Peers
 from fedvlr_jax.processes.place import Place, place_of_flags, place_of_slurm
 from fedvlr_jax.processes.tunnel import Tunnel
@@ -52,6 +52,8 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
         return
     split_cpu()
     _peers = Peers(place, patience, silence)
+    # JAX's own listener to SIGTERM would take it from whoever listens already.
+    jax.config.update("jax_enable_preemption_service", False)
     _tunnel = Tunnel(list(_peers.jax_links.values()), is_first=place.index == 0)
     try:
         _tunnel.wait_until_ready(patience)
@@ -67,6 +69,7 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
     finally:
         _tunnel.hide()
     meet_at(_peers.address)
+    devices()  # or a sentence
     counts = together.concatenated(np.array([jax.local_device_count()]))
     if len(set(counts.tolist())) > 1:
         raise UserError(
