@@ -28,6 +28,7 @@ NOT_NEGATIVE: Check = (lambda v: math.isfinite(v) and v >= 0, "a finite number o
 SEED: Check = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
 SHARE: Check = (lambda v: 0 <= v < 1, "a number from 0 to below 1")
 PROBABILITY: Check = (lambda v: 0 < v < 1, "a number between 0 and 1")
+FOLDER: Check = (lambda v: v != "", "a folder")
 ANY: Check = (lambda _: True, "")
 
 
@@ -120,6 +121,18 @@ def fitted(kind: type, check: Check, value: Any) -> Any:
     return found
 
 
+def argument(name: str, kind: type, check: Check, value: Any) -> Any:
+    """What Python gives a function that is no setting, as `fitted` takes it.
+
+    Raises:
+        UserError: the value is of another type or out of range.
+    """
+    try:
+        return fitted(kind, check, value)
+    except UnfitError as expected:
+        raise UserError(f"--{name}={_shown(kind, value)}: expected {expected}") from None
+
+
 def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """`value` as the type of `leaf`.
 
@@ -128,11 +141,7 @@ def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """
     if value is None and leaf.default is None:
         return None
-    kind = setting_type(leaf)
-    try:
-        return fitted(kind, leaf.metadata["check"], value)
-    except UnfitError as expected:
-        raise UserError(f"--{leaf.name}={_shown(kind, value)}: expected {expected}") from None
+    return argument(leaf.name, setting_type(leaf), leaf.metadata["check"], value)
 
 
 def _expected(kind: type, check: Check) -> str:

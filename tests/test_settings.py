@@ -1,3 +1,4 @@
+import inspect
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fedvlr_jax
 from fedvlr_jax import settings
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError, naming_flags
-from fedvlr_jax.prepare import PrepareConfig
+from fedvlr_jax.prepare import PrepareConfig, prepare
 
 WHOLE = [
     50,
@@ -122,6 +124,27 @@ def test_python_hears_what_was_found(given, sentence):
         Config.of(**given)
     with naming_flags(False):
         assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("value", ["data/KU", Path("data/KU"), None, {"rounds": 3}, Config])
+def test_what_is_no_configuration_is_told(value):
+    train, make = map(inspect.unwrap, (fedvlr_jax.train, prepare))  # types are not checked first
+    with naming_flags(False):
+        with pytest.raises(
+            UserError, match=r"^config=.*: expected what Config\.of"
+        ):
+            train(value)
+        with pytest.raises(UserError, match=r"expected what PrepareConfig\.of\(\.\.\.\) makes$"):
+            make(value)
+
+
+@pytest.mark.parametrize("out", [5, "", b"x", ["runs"]])
+def test_what_is_no_folder_is_told(out):
+    train, make = map(inspect.unwrap, (fedvlr_jax.train, prepare))
+    with pytest.raises(UserError, match=r"^--out=.*: expected a folder"):
+        train(Config.of(), out=out)
+    with pytest.raises(UserError, match=r"^--out=.*: expected a folder"):
+        make(PrepareConfig.of(source="rendered"), out=out)
 
 
 @pytest.mark.parametrize(

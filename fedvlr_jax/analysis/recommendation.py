@@ -15,9 +15,8 @@ from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_arrays, read_json
-from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, Check, UnfitError, fitted
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FOLDER, argument
 
-_FOLDER: Check = (lambda v: v != "", "a folder")
 _ARRAYS = {
     "rankings.npz": ("users", "topk"),
     "per_user.npz": ("user", "rank", "views", "view_weights"),
@@ -84,10 +83,10 @@ def recommend(
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
     """
-    run = Path(_given("run", str, _FOLDER, run))
-    user = None if user is None else _given("user", int, AT_LEAST_ZERO, user)
-    top = _given("top", int, AT_LEAST_ONE, top)
-    data = None if data is None else Path(_given("data", str, _FOLDER, data))
+    run = Path(argument("run", str, FOLDER, run))
+    user = None if user is None else argument("user", int, AT_LEAST_ZERO, user)
+    top = argument("top", int, AT_LEAST_ONE, top)
+    data = None if data is None else Path(argument("data", str, FOLDER, data))
     settings, ranked, per_user = _results(run)
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:
@@ -137,13 +136,6 @@ def recommend(
         folder=labels.folder,
         preference={name: values[user] for name, values in labels.preferences.items()},
     )
-
-
-def _given(name: str, kind: type, check: Check, value: Any) -> Any:
-    try:
-        return fitted(kind, check, value)
-    except UnfitError as expected:
-        raise UserError(f"--{name}={value}: expected {expected}") from None
 
 
 def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -1,5 +1,6 @@
 """A whole preparation: read, select, encode, write. Killed, it goes on where it stopped."""
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedvlr_jax.prepare.encoding import Encoding
 from fedvlr_jax.prepare.folder import claimed
 from fedvlr_jax.prepare.tables import write_tables
 from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.settings import FOLDER, argument
 
 _READERS: dict[str, Callable[[Path], Raw]] = {
     "amazon": amazon.read,
@@ -51,8 +53,12 @@ def prepare(
         UserError: raw files that are missing or malformed, an encoder that cannot be loaded, a
             folder that holds something else.
     """
+    if not isinstance(config, PrepareConfig):
+        raise UserError(
+            f"--config={reprlib.repr(config)}: expected what PrepareConfig.of(...) makes"
+        )
     reporter = reporter or Silent()
-    out = Path("data") / config.source if out is None else Path(out)
+    out = Path("data") / config.source if out is None else Path(argument("out", str, FOLDER, out))
     with claimed(out, config.flat()) as finished:
         if finished is not None:
             _refuse_changes(out, finished)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import reprlib
 import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.report import Muted, Reporter, Silent
+from fedvlr_jax.settings import FOLDER, argument
 from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
 from fedvlr_jax.simulation.course import Course
@@ -75,7 +77,9 @@ def train(
             diverged.
         Stopped: the reporter wanted to stop.
     """
-    out = default_out(config) if out is None else Path(out)
+    if not isinstance(config, Config):
+        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+    out = default_out(config) if out is None else Path(argument("out", str, FOLDER, out))
     datasets = None if dataset is None else [dataset]
     (found,) = train_together([config], [out], [reporter or Silent()], datasets)
     if isinstance(found, DivergedError):

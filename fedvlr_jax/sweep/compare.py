@@ -50,12 +50,13 @@ class Comparison:
     alone: tuple[int, int]
 
 
-def held(folder: Path) -> list[Held]:
+def held(folder: str | Path) -> list[Held]:
     """The finished runs of a sweep's folder, or the one of a run's.
 
     Raises:
         UserError: there are none.
     """
+    folder = Path(folder)
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
         Held(_settings(place / "config.json"), _summary(place / "summary.json"), place)

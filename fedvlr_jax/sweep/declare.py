@@ -74,7 +74,7 @@ def axes(lines: Sequence[str]) -> Axes:
     }
 
 
-def read(path: Path, others: Mapping[str, Kind] | None = None) -> Declared:
+def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared:
     """What a YAML file declares.
 
     What a value is, its setting decides, as on a command line: `1e-3` is a number and `no` a text.
@@ -88,7 +88,7 @@ def read(path: Path, others: Mapping[str, Kind] | None = None) -> Declared:
         UserError: no such file, no YAML, an unknown name, one that stands twice, or a value that
             its setting does not take.
     """
-    where = f"--config={path}"
+    path, where = Path(path), f"--config={path}"
     settings: dict[str, Any] = {}
     found: Axes = {}
     rest: dict[str, Any] = {}

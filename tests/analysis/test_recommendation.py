@@ -76,14 +76,14 @@ def test_python_gives_paths_as_text_and_numbers_of_numpy(run, shop, user, path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"user": "7"}, "user=7: expected a whole number from 0 to 2147483647, found a str"),
+        ({"user": "7"}, "user='7': expected a whole number from 0 to 2147483647, found a str"),
         ({"user": 1.5}, "user=1.5: expected a whole number from 0 to 2147483647"),
         ({"user": True}, "user=True: expected a whole number from 0 to 2147483647, found a bool"),
         ({"user": -1}, "user=-1: expected a whole number from 0 to"),
         ({"user": 30}, "user=30: expected an id from 0 to 29"),
         ({"user": 1, "top": 0}, "top=0: expected a whole number from 1 to"),
         ({"user": 1, "top": 51}, "top=51: expected 1 to 50 items"),
-        ({"user": 1, "top": "3"}, "top=3: expected a whole number from 1 to 2147483647, found a"),
+        ({"user": 1, "top": "3"}, "top='3': expected a whole number from 1 to 2147483647, found a"),
         ({"user": 1, "data": 3}, "data=3: expected a folder, found an int"),
         ({"run": None}, "run=None: expected a folder, found a NoneType"),
         ({"run": "nowhere", "user": 1}, "run=nowhere: no run (config.json is missing)"),
