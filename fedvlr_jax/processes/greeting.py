@@ -296,8 +296,7 @@ async def _reach(place: Place, secret: bytes, patience: float) -> Links:
         while True:
             try:
                 for purpose in PURPOSES:
-                    async with asyncio.timeout(_SECONDS):
-                        lines.append(await _introduce(place, secret, purpose))
+                    lines.append(await _introduce(place, secret, purpose))
                 # Process 0 may have begun to wait much later than this one.
                 async with asyncio.timeout(patience + _SECONDS):
                     wrong = [await line.receive(_ALL) for line in lines]
@@ -317,7 +316,9 @@ async def _reach(place: Place, secret: bytes, patience: float) -> Links:
                 raise
             except ConnectionRefusedError:
                 reason = "nobody waits there; it has not started, or all have turned up already"
-            except (ValueError, TimeoutError):
+            except TimeoutError:
+                reason = "no answer"
+            except ValueError:
                 reason = "what answers there is not process 0"
             except OSError as error:
                 reason = error.strerror or str(error)
@@ -339,15 +340,16 @@ async def _introduce(place: Place, secret: bytes, purpose: str) -> _Line:
         UserError: process 0 says that something is wrong with this process.
         _StrangerError, ValueError, OSError: see `_Line.receive`.
     """
-    # Blocks, as nothing else goes on here.
+    # Blocks, as nothing else goes on here. A name with several addresses takes as long for each.
     link = socket.create_connection((place.host, place.port), timeout=_SECONDS)
     try:
         link.setblocking(False)
-        own = secrets.token_bytes(_NUMBER)
-        await _send(link, _HELLO + own)
-        line = _Line(link, secret, own + await _exactly(link, _NUMBER))
-        await line.send(_WHO, json.dumps(asdict(_card(place, purpose))))
-        _check([await line.receive(_ALONE)])
+        async with asyncio.timeout(_SECONDS):
+            own = secrets.token_bytes(_NUMBER)
+            await _send(link, _HELLO + own)
+            line = _Line(link, secret, own + await _exactly(link, _NUMBER))
+            await line.send(_WHO, json.dumps(asdict(_card(place, purpose))))
+            _check([await line.receive(_ALONE)])
     except BaseException:
         link.close()
         raise
