@@ -188,16 +188,3 @@ def check_together(folder: Path, found: Mapping[str, FeatureFile]) -> None:
             f"{folder}: {names} need {needed / 1e9:,.1f} GB of memory, this machine has "
             f"{there / 1e9:,.1f} GB"
         )
-
-
-def read_features(path: Path) -> Float[np.ndarray, "items width"] | None:
-    """Frozen features from an .npy file, float16 or float32; None if there is no such file.
-
-    Raises:
-        UserError: anything else than an array of numbers of shape (items, width) to compute with.
-    """
-    if not path.is_symlink() and not path.exists():
-        return None
-    file = open_features(path)
-    check_together(path.parent, {path.name: file})
-    return file.read()

@@ -11,11 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.data import features
-from fedvlr_jax.data.features import find_features, open_features, read_features
+from fedvlr_jax.data.features import find_features, open_features
 from fedvlr_jax.errors import UserError
 
 PLAIN = {"descr": "<f4", "fortran_order": False, "shape": (5, 6)}
 NUMBERS = np.arange(30, dtype=np.float32).reshape(5, 6)
+
+
+def read(path):
+    """The one array of a folder."""
+    (found,) = find_features(path.parent).values()
+    assert found.path == path
+    return found.read()
 
 
 def header(content, version=(1, 0)):
@@ -27,7 +34,7 @@ def header(content, version=(1, 0)):
 
 def refused(path, *words):
     with pytest.raises(UserError) as caught:
-        read_features(path)
+        read(path)
     sentence = str(caught.value)
     assert sentence.startswith(str(path.parent))
     assert path.name in sentence
@@ -49,7 +56,7 @@ def test_every_plain_array_is_read_as_numpy_reads_it(tmp_path, monkeypatch, vers
     content = bytearray(file.getvalue())
     content[6] = version[0]
     path.write_bytes(content)
-    found = read_features(path)
+    found = read(path)
     assert found.dtype == (np.float16 if kind == "<f2" else np.float32)
     np.testing.assert_array_equal(found, NUMBERS)
 
@@ -71,7 +78,7 @@ def test_numbers_that_cannot_be_computed_with_are_told_by_row(
     before, features._BLOCK = features._BLOCK, block
     try:
         np.save(path, values)
-        np.testing.assert_array_equal(read_features(path), values)
+        np.testing.assert_array_equal(read(path), values)
         values[row, column] = wrong
         np.save(path, values)
         shown = "NaN" if np.isnan(wrong) else f"{wrong:.4g}"
@@ -152,7 +159,9 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(tmp_path, monk
     for modality in ("image", "text"):
         np.save(tmp_path / f"{modality}_features.npy", NUMBERS)
     monkeypatch.setattr(features, "host_bytes", lambda: 239)
-    read_features(tmp_path / "text_features.npy")
+    (tmp_path / "image_features.npy").rename(tmp_path / "other.npy")
+    read(tmp_path / "text_features.npy")
+    (tmp_path / "other.npy").rename(tmp_path / "image_features.npy")
     with pytest.raises(UserError, match=r"image_features\.npy and text_features\.npy need"):
         find_features(tmp_path)
 
@@ -160,14 +169,14 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(tmp_path, monk
 def test_the_check_takes_no_memory_of_the_arrays_size(tmp_path):
     sparse(tmp_path / "image_features.npy", 2_000_000, 16, "<f2")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert read_features(tmp_path / "image_features.npy").shape == (2_000_000, 16)
+    assert read(tmp_path / "image_features.npy").shape == (2_000_000, 16)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 64_000 + 60_000  # kilobytes: the array's, and a few blocks'
 
 
 def test_pipes_folders_and_links_to_nowhere_are_not_waited_for(tmp_path):
     path = tmp_path / "image_features.npy"
-    assert read_features(path) is None
+    assert find_features(tmp_path) == {}
     os.mkfifo(path)
     refused(path, "is a pipe, expected a plain file")
     path.unlink()
@@ -179,7 +188,7 @@ def test_pipes_folders_and_links_to_nowhere_are_not_waited_for(tmp_path):
     path.unlink()
     path.symlink_to("nowhere")
     with pytest.raises(FileNotFoundError):
-        read_features(path)
+        read(path)
 
 
 def test_a_file_that_is_cut_off_while_it_is_read(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_jax.data.features import read_features
+from fedvlr_jax.data.features import find_features
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
 from fedvlr_jax.errors import UserError
@@ -24,24 +24,12 @@ def read(folder: Path) -> Raw:
         UserError: files missing or malformed, with file and line, or an item without a row.
     """
     path = find_one(folder, ("*.inter", "inter.csv"), "MMRec's interactions")
-    arrays, sources = {}, []
-    for modality in ("image", "text"):
-        for name in (f"{modality}_feat.npy", f"{modality}_features.npy"):
-            rows = read_features(folder / name)
-            if rows is not None and modality not in arrays:
-                arrays[modality] = rows
-                sources.append(folder / name)
-    if not arrays:
+    found = find_features(folder)
+    if not found:
         raise UserError(
             f"--raw={folder}: no image_feat.npy or text_feat.npy there, expected at least one"
         )
-    n_rows = len(next(iter(arrays.values())))
-    if any(len(rows) != n_rows for rows in arrays.values()):
-        found = " and ".join(
-            f"{len(rows)} rows in {source.name}"
-            for rows, source in zip(arrays.values(), sources, strict=True)
-        )
-        raise UserError(f"--raw={folder}: {found}, expected one for each item in both")
+    n_rows = next(array.shape[0] for array in found.values())
     file, builder = TextFile(path), LogBuilder(_COLUMNS)
     builder.begin(file)
     delimiter = "," if path.name.startswith("inter.csv") else "\t"
@@ -63,6 +51,7 @@ def read(folder: Path) -> Raw:
                 f"itemID is {item[:40]!r}, expected a whole number below the {n_rows} feature rows",
             )
     row_of = np.array(log.items, np.int64)
-    features = {modality: rows[row_of] for modality, rows in arrays.items()}
+    features = {modality: array.read()[row_of] for modality, array in found.items()}
     notes = (*file.notes, *builder.notes)
-    return Raw(log, titles=None, features=features, files=(path, *sources), notes=notes)
+    read_files = (path, *(array.path for array in found.values()))
+    return Raw(log, titles=None, features=features, files=read_files, notes=notes)
