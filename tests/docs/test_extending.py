@@ -105,7 +105,7 @@ def test_the_documented_source_is_read(tmp_path):
 
     lines = (raw / "behaviors.tsv").read_text().splitlines()
     for number, (old, new, words) in enumerate(
-        (("AM", "noon", "the time is"), ("\t", ",", "1 cells"), ("U1", " ", "the user is")), 1
+        (("AM", "noon", "the time is"), ("\t", ",", "1 cells"), ("U1", "U\x07", "the user is")), 1
     ):
         wrong = [*lines]
         wrong[1] = wrong[1].replace(old, new)
@@ -113,6 +113,12 @@ def test_the_documented_source_is_read(tmp_path):
         (folder / "behaviors.tsv").write_text("\n".join(wrong) + "\n")
         with pytest.raises(UserError, match=f"behaviors.tsv, line 2: {words}"):
             read(folder)
+
+    lines[1] = lines[1].replace("U1", "NULL")
+    (raw / "behaviors.tsv").write_text("\n".join(lines) + "\n")
+    found = read(raw)
+    assert len(found.log.user) == 59
+    assert "line 2: the user is 'NULL'" in found.notes[0]
 
 
 def test_the_edits_fit_the_project(tmp_path):
