@@ -191,7 +191,7 @@ class LogBuilder:
         odd = hardly_times(time)
         if len(odd):
             self.notes.append(
-                f"{self.where(odd[0])}: {name} is {time[odd[0]]:.15g}, hardly a time where most "
+                f"{self.where(int(odd[0]))}: {name} is {time[odd[0]]:.15g}, hardly a time where most "
                 f"are above 100,000,000, as in {len(odd):,} of {len(time):,} rows; they are read "
                 "as the oldest ones"
             )

@@ -1,0 +1,89 @@
+"""Ids: what is one, what is missing, and when 7.0 is 7."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedvlr_jax.data.raw.ids import MISSING, Codes, as_whole_numbers
+from fedvlr_jax.data.raw.types import LogBuilder
+from fedvlr_jax.errors import UserError
+
+
+@given(st.lists(st.tuples(st.integers(-20, 20), st.sampled_from(["", ".0", ".00", "."]))))
+def test_whole_numbers_are_one_id_however_they_are_spelled(events):
+    builder = LogBuilder()
+    for k, (number, end) in enumerate(events):
+        builder.add(f"{number}{end}", "i", k)
+    if not events:
+        with pytest.raises(UserError, match="no interaction"):
+            builder.log()
+        return
+    log = builder.log()
+    assert [log.users[code] for code in log.user] == [str(number) for number, _ in events]
+    assert len(set(log.users)) == len(log.users)
+    respelled = sum(bool(end) for _, end in events)
+    assert len(builder.notes) == bool(respelled)
+    assert not respelled or f"in {respelled} of {len(events)} rows" in builder.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["7", "8"], None),
+        (["7.0", "8.0"], ["7", "8"]),
+        (["7", "7.0"], ["7", "7"]),
+        (["a", "7.0"], ["a", "7"]),
+        (["1.0", "1.5"], None),
+        (["1.0", "0.5", "2"], None),
+        (["007", "7"], None),
+        (["v1.0"], None),
+        (["1.0.0"], None),
+        (["-1.0"], ["-1"]),
+        (["12E3"], None),
+    ],
+)
+def test_which_columns_are_of_whole_numbers(ids, expected):
+    assert as_whole_numbers(ids) == expected
+
+
+@pytest.mark.parametrize("others", [["1.5"], ["0.25", "x"], [".5"]])
+def test_versions_are_not_merged(others):
+    builder = LogBuilder()
+    for k, user in enumerate(["7", *others, "7.0"]):
+        builder.add(user, "i", k, k + 1)
+    with pytest.raises(UserError, match=rf"line {len(others) + 2}: the user is '7.0' beside '7'"):
+        builder.log()
+
+
+@pytest.mark.parametrize("value", [7, "7", " 7", "7 ", "\t7\n", "\u00a07"])
+def test_space_and_json_numbers(value):
+    codes = Codes()
+    assert codes["7"] == codes[value] == 0
+    assert codes.ids == ["7"]
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "NA", " nan ", r"\N", "<NA>", "#N/A", "NULL"])
+def test_missing_ids_have_no_code(value):
+    codes = Codes()
+    assert codes[value] == MISSING
+    assert codes.ids == []
+
+
+@pytest.mark.parametrize("value", [True, [], {}, "a\rb", "\ud800", 1.5, ["x"]])
+def test_what_is_no_id_is_told_with_its_line(value):
+    builder = LogBuilder()
+    builder.add("u", "i", 1, 1)
+    with pytest.raises(UserError, match=r"line 2: the item is .*expected an id"):
+        builder.add("u", value, 2, 2)
+
+
+def test_a_row_that_is_left_out_takes_no_code():
+    builder = LogBuilder()
+    for user, item in (("new", "NA"), ("b", "y"), ("NULL", "z"), ("a", "x"), ("new", "x")):
+        builder.add(user, item, 1)
+    log = builder.log()
+    assert log.users == ["b", "a", "new"]
+    assert log.items == ["y", "x"]
+    np.testing.assert_array_equal(log.user, [0, 1, 2])
+    np.testing.assert_array_equal(log.item, [0, 1, 1])
