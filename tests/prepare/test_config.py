@@ -5,6 +5,16 @@ from fedvlr_jax.prepare import PrepareConfig
 from fedvlr_jax.prepare.config import leaves
 
 CSV = {"source": "csv", "raw": "r", "user_column": "u", "item_column": "i", "time_column": "t"}
+BARE = {"source": "csv", "raw": "r"}
+
+
+def test_named_columns_have_defaults():
+    config = PrepareConfig.of(**BARE, columns="user, item,, time")
+    assert (config.user_column, config.item_column, config.time_column) == ("user", "item", "time")
+    assert config.column_names() == ("user", "item", "", "time")
+    assert PrepareConfig.of(**config.flat()) == config
+    assert PrepareConfig.of(**CSV, columns="t,i,u").user_column == "u"
+    assert PrepareConfig.of(**CSV).column_names() is None
 
 
 def test_the_shop_has_defaults():
@@ -38,6 +48,13 @@ def test_every_setting_explains_itself():
         (CSV | {"title_column": "t"}, "--title_column=t: --item_table is missing"),
         (CSV | {"item_table": "t"}, "--item_table=t: needs --title_column or"),
         (CSV | {"item_table": "t", "image_column": "p"}, "--image_column=p: its paths are below"),
+        (CSV | {"item_column": "u"}, "--item_column=u: is the --user_column, too"),
+        (CSV | {"time_column": "u"}, "--time_column=u: is the --user_column, too"),
+        (CSV | {"columns": "u,i"}, "--columns=u,i: no t, which --time_column is"),
+        (CSV | {"columns": "u,i,t,u"}, "--columns=u,i,t,u: u stands twice"),
+        (BARE | {"columns": ""}, "--columns=: no user, which --user_column is"),
+        (BARE | {"columns": "user,item,when"}, "no time, which --time_column is"),
+        ({"source": "ninerec", "raw": "r", "columns": "a"}, "--columns=a: only --source=csv takes"),
     ],
 )
 def test_contradictions_are_refused(settings, words):

@@ -80,13 +80,14 @@ class TextFile:
                 "off, that line may be incomplete"
             )
 
-    def first_line(self) -> str:
-        """The first line without its end.
+    def top(self) -> list[str]:
+        """The lines, without their ends, among which there should be a header.
 
         Raises:
             UserError: as `lines`.
         """
-        return next(TextFile(self.path, self._fallback).lines()).rstrip("\r\n")
+        lines = TextFile(self.path, self._fallback).lines()
+        return [line.rstrip("\r\n") for line in islice(lines, _HEADER_WITHIN)]
 
     def _is_gzip(self) -> bool:
         with open_plain(self.path) as file:

@@ -33,7 +33,7 @@ def read(folder: Path) -> Raw:
     file, builder = TextFile(path), LogBuilder(_COLUMNS)
     builder.begin(file)
     delimiter = "," if path.name.startswith("inter.csv") else "\t"
-    if all(f"{name}:token" in file.first_line() for name in ("user_id", "item_id")):
+    if all(f"{name}:token" in file.top()[0] for name in ("user_id", "item_id")):
         raise file.refuse(
             1,
             "RecBole's names of columns, expected userID, itemID, timestamp; read it by "

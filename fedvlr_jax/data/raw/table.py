@@ -96,18 +96,10 @@ def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[
     wanted = (columns.user, columns.item, columns.time)
     if columns.names is None:
         delimiter = _delimiter(file, wanted)
-        header = _cells(file.first_line(), delimiter)
-        named = any(name in column_names(cell) for name in wanted for cell in header)
-        if not named and any(is_time(cell) for cell in header):
-            shown = ", ".join(cell[:40] for cell in header[:20])
-            raise file.refuse(
-                1,
-                f"no column {columns.user}, found {shown}, which looks like data; a file without a "
-                "header needs names for its columns, as in --columns=user,item,time",
-            )
+        _refuse_data_as_header(file, wanted)
         yield from file.table(delimiter, wanted)
         return
-    first = file.first_line()
+    first = file.top()[0]
     for delimiter in _DELIMITERS:
         cells = _cells(first, delimiter)
         if len(cells) == len(columns.names):
@@ -125,16 +117,42 @@ def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[
     yield from file.table(delimiter, wanted, columns.names)
 
 
+def _refuse_data_as_header(file: TextFile, wanted: Sequence[str]) -> None:
+    """Refuse a table where no line has names of columns and the first one holds a time."""
+    top = file.top()
+    for delimiter in _DELIMITERS:
+        for line in top:
+            if any(
+                name in column_names(cell) for cell in _cells(line, delimiter) for name in wanted
+            ):
+                return
+    for delimiter in _DELIMITERS:
+        cells = _cells(top[0], delimiter)
+        if len(cells) >= len(wanted) and any(is_time(cell) for cell in cells):
+            shown = ", ".join(cell[:40] for cell in cells[:20])
+            raise file.refuse(
+                1,
+                f"no column {wanted[0]}, found {shown}, which looks like data; a file without a "
+                "header needs names for its columns, as in --columns=user,item,time",
+            )
+
+
 def _delimiter(file: TextFile, wanted: Sequence[str]) -> str:
-    """The delimiter that makes most of the wanted columns appear, the first of several."""
-    header = file.first_line()
+    """The delimiter that makes most of the wanted columns appear, the first of several.
+
+    There may be lines above the header, which the reader of the table tells of.
+    """
+    lines = file.top()
 
     def appear(delimiter: str) -> int:
-        names = set().union(*map(column_names, _cells(header, delimiter)))
-        return sum(name in names for name in wanted)
+        rows = ([column_names(cell) for cell in _cells(line, delimiter)] for line in lines)
+        return max(sum(any(name in cell for cell in row) for name in wanted) for row in rows)
 
     return max(_DELIMITERS, key=appear)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [""])
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [""])
+    except csv.Error:  # told with its line when the table is read
+        return [line]

@@ -190,8 +190,9 @@ class LogBuilder:
             )
         odd = hardly_times(time)
         if len(odd):
+            first = int(odd[0])
             self.notes.append(
-                f"{self.where(int(odd[0]))}: {name} is {time[odd[0]]:.15g}, hardly a time where most "
+                f"{self.where(first)}: {name} is {time[first]:.15g}, hardly a time where most "
                 f"are above 100,000,000, as in {len(odd):,} of {len(time):,} rows; they are read "
                 "as the oldest ones"
             )
