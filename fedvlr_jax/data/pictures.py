@@ -94,7 +94,9 @@ class PictureFolder:
         """
         if names is None:
             found = self.by_stem()
-            return [found.get(item, found.get(f"{item}.0")) for item in items]  # 7.0.jpg for 7
+            # An id that a column of floats spelled 7.0 is read as 7; its picture may be 7.0.jpg.
+            other = {item: f"{item}.0" for item in items if item.isdecimal() and item not in found}
+            return [found.get(other.get(item, item)) for item in items]
         return [self._if_there(names.get(item)) for item in items]
 
     def states(self, names: list[str | None]) -> list[tuple[str, int, int] | None]:

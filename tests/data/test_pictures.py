@@ -201,6 +201,13 @@ def test_items_find_the_picture_that_is_named_after_them(tmp_path):
     folder = PictureFolder(tmp_path)
     found = folder.locate(None, ["A1", "A2", "A3", "A4.tar", "../A2", "a/A2"])
     assert found == [os.path.join("b", "A1.JPG"), "A2.png", None, "A4.tar.png", None, None]
+    (tmp_path / "7.0.jpg").write_bytes(b"")
+    (tmp_path / "8.0.jpg").write_bytes(b"")
+    (tmp_path / "8.jpg").write_bytes(b"")
+    (tmp_path / "v1.0.jpg").write_bytes(b"")
+    assert folder.locate(None, ["7", "8", "v1", "v1.0", "0"]) == [
+        "7.0.jpg", "8.jpg", None, "v1.0.jpg", None,
+    ]  # fmt: skip
     assert folder.locate({"x": "A2.png"}, ["x", "y"]) == ["A2.png", None]
 
 

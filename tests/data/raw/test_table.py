@@ -64,6 +64,33 @@ def test_an_item_table_beside_a_file_without_a_header(tmp_path):
     assert tables.read(path, columns, tmp_path / "goods.csv").titles == {"ia": "Thing", "ic": "&"}
 
 
+def test_pictures_that_are_markers_are_counted(tmp_path):
+    path = write(tmp_path / "log.csv", ",", ("user", "item", "time"), "user,item,time")
+    names = {"a": "a.jpg", "b": "NULL", "c": "nan", "d": "", "e": r"\N", "f": "N/A", "g": "g&.png"}
+    rows = "".join(f"i{k},{name}\n" for k, name in names.items())
+    (tmp_path / "goods.csv").write_text(f"item,photo\n{rows}ia,other.jpg\n")
+    columns = tables.Columns("user", "item", "time", picture="photo")
+    raw = tables.read(path, columns, tmp_path / "goods.csv")
+    assert raw.titles is None
+    assert raw.pictures == {"ia": "a.jpg", "ig": "g&.png"}
+    (note,) = raw.notes
+    assert "goods.csv, line 3: 4 pictures are markers of a missing value, 'NULL' here" in note
+
+
+@pytest.mark.parametrize("log", ["{}", "{}.0", "{}."])
+@pytest.mark.parametrize("goods", ["{}", "{}.0", "{}.00", " {}.0 "])
+def test_ids_of_the_item_table_may_be_spelled_otherwise(tmp_path, log, goods):
+    rows = "".join(f"u,{log.format(k)},{k}\n" for k in range(5))
+    (tmp_path / "log.csv").write_text(f"user,item,time\n{rows}")
+    rows = "".join(f"{goods.format(k)},Thing {k}\n" for k in range(5))
+    (tmp_path / "goods.csv").write_text(f"item,name\n{rows}")
+    columns = tables.Columns("user", "item", "time", "name")
+    raw = tables.read(tmp_path / "log.csv", columns, tmp_path / "goods.csv")
+    assert raw.titles == {str(k): f"Thing {k}" for k in range(5)}
+    told = sum("spelled with a point" in note for note in raw.notes)
+    assert told == ("." in log) + ("." in goods)
+
+
 @pytest.mark.parametrize("types", ["", ":token"])
 @pytest.mark.parametrize(("user", "item", "time"), [("user_id", "item_id", "timestamp"), "uiw"])
 def test_recbole_atomic_files(tmp_path, types, user, item, time):
