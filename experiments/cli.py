@@ -1,17 +1,19 @@
 """What the mains share: flags made from the configuration, errors as one sentence, exit codes."""
 
+import contextlib
 import dataclasses
 import io
 import os
 import shlex
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+import jax
 from absl import flags
 
+from experiments import bugs, interrupts
 from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
@@ -112,29 +114,49 @@ def run(
 
     A mistake of the user's (a flag that is unknown or of the wrong type, bad data, a `UserError`
     from the library, a file that the system refuses, too little memory) ends in one sentence on
-    stderr and exit code 2; `--help` in 0; Ctrl-C in 130. Where whoever reads the output has gone
-    (`... | head`), the program ends in silence and 1.
+    stderr and exit code 2; `--help` in 0; Ctrl-C, SIGTERM and SIGHUP in 130, 143 and 129. Where
+    whoever reads the output has gone (`... | head`), the program ends in silence and 1. Whatever
+    else is raised is a bug: one sentence that names a file with the traceback (`bugs.py`), and 1.
     """
     for stream in _streams():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a bar on a terminal that has no bars
     try:
-        with naming_flags():
-            code = _attempt(main, values, usage, arguments)
+        with naming_flags(), interrupts.heard():
+            code = _fenced(lambda: _attempt(main, values, usage, arguments), values)
         for stream in _streams():
             stream.flush()  # here and not at exit, where Python would tell of a closed pipe
     except BrokenPipeError:
         code = _end_output()
-    except Exception:
-        # With a traceback, as it is a bug; without waiting for other processes.
+    if code:
+        sys.exit(code)
+
+
+def _fenced(attempt: Callable[[], int], values: flags.FlagValues) -> int:
+    """The exit code of an attempt, whatever it raises; other processes are told of one above 0.
+
+    Raises:
+        BrokenPipeError: whoever reads the output has gone.
+    """
+    try:
+        code = attempt()
+    except BrokenPipeError:
+        start.abandon(1)
+        raise
+    except KeyboardInterrupt:  # once more, while the first one was told
+        code = interrupts.code()
+    except BaseException as error:
+        # Perhaps no bug, but what another process has left: then the watch ends this one.
         if start.has_joined():
             start.hear_of_others()
-            traceback.print_exc()
-            start.abandon(1)
-        raise
+        with contextlib.suppress(OSError, ValueError):  # nowhere to print to
+            print(
+                bugs.told(error, values["out"].value if "out" in values else None), file=sys.stderr
+            )
+        code = 1
     if code:
         start.abandon(code)
-        sys.exit(code)
+    return code
 
 
 def _streams() -> list[TextIO]:
@@ -181,13 +203,27 @@ def _attempt(
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _told(f"{error.filename}: {error.strerror or error}")
+        if error.errno is None:  # nothing that the system has said
+            raise
+        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
+        return _told(f"{where}{error.strerror}")
     except MemoryError as error:
-        return _told(f"not enough memory for these settings ({error})")
-    except (KeyboardInterrupt, Stopped):
-        print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
-        return 130
+        return _told(f"not enough memory for these settings{f' ({error})' if str(error) else ''}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _told("not enough memory on the devices for these settings")
+    except Stopped:
+        start.part()  # all of several processes stop
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
+    return interrupts.code()
 
 
 def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ class UserError(ValueError):
     The sentence is written with flags (`--rounds=0: expected ...`). The command-line programs print
     it on stderr and exit with code 2. Called from Python, where there are no flags, settings are
     named without dashes (`rounds=0: expected ...`). Everything else that is raised is a bug in this
-    package and keeps its traceback.
+    package; the programs keep its traceback in a file that they name.
 
     The sentence is one line. What a terminal would obey in it is escaped, and the middle of one
     that nobody would read to its end is left out.

@@ -22,6 +22,7 @@ from fedvlr_jax.foreign import cell
 
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
+LOG = "traceback.log"  # of a bug that has ended a program
 _MOST_ARRAYS = 1 << 34  # bytes of arrays that are read from one archive
 MOST_TEXT = 64 << 20  # bytes of a text that is read as a whole
 _BLOCK = 1 << 22  # bytes read at once
@@ -268,6 +269,6 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
         _to_disk(file)
 
 
-def is_unfinished(path: Path) -> bool:
-    """Whether `path` is what a killed write left behind."""
-    return path.name.startswith(UNFINISHED)
+def is_leftover(path: Path) -> bool:
+    """Whether `path` is what a killed write or a bug left behind, and nobody's result."""
+    return path.name.startswith(UNFINISHED) or path.name == LOG

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import LOCK, UNFINISHED, is_unfinished, locked, read_json, write_json
+from fedvlr_jax.files import LOCK, UNFINISHED, is_leftover, locked, read_json, write_json
 
 _DONE = "dataset.json"
 _COUNTS = ("users", "items", "train")  # that are told of a finished data set
@@ -89,7 +89,7 @@ def _is_empty(out: Path) -> bool:
         if path.name.startswith(UNFINISHED) and path.is_dir():
             if any(part.stat().st_size for part in path.glob("*.f16")):
                 return False
-        elif path.name != LOCK and not is_unfinished(path):
+        elif path.name != LOCK and not is_leftover(path):
             return False
     return True
 
@@ -115,7 +115,7 @@ def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         if not _is_empty(out):
             _check_same(out, read_json(out / _BEGUN), settings, _MAY_DIFFER_UNFINISHED)
         return None
-    others = sorted(name for name in content - {LOCK} if not is_unfinished(Path(name)))
+    others = sorted(name for name in content - {LOCK} if not is_leftover(Path(name)))
     if others:
         raise UserError(
             f"--out={out}: holds {others[0]} and no {_DONE}, expected a new or empty folder"

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedvlr_jax.config import LAYOUT
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import LOCK, is_unfinished, locked, read_json, write_json
+from fedvlr_jax.files import LOCK, is_leftover, locked, read_json, write_json
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 
@@ -72,7 +72,7 @@ def _is_finished(path: Path, rounds: int) -> bool:
 def _check(out: Path, settings: dict[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out}: is a file, expected a folder")
-    content = [p.name for p in out.iterdir() if not is_unfinished(p)] if out.exists() else []
+    content = [p.name for p in out.iterdir() if not is_leftover(p)] if out.exists() else []
     if _CONFIG in content:
         _check_same(out, read_json(out / _CONFIG), settings)
     elif set(content) - {LOCK}:
