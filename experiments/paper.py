@@ -9,10 +9,10 @@ from absl import flags
 
 from experiments import cli, grids, lists
 from experiments.reporting import Quiet, versions
-from fedvlr_jax import data, files, names
+from fedvlr_jax import data, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.pages import sections
+from fedvlr_jax.pages import sections, shell
 from fedvlr_jax.settings import Check
 from fedvlr_jax.study import ablation, cold_start, contents, tables
 from fedvlr_jax.study.central import kept_references
@@ -82,6 +82,7 @@ def main(values: flags.FlagValues) -> None:
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
     dataset = data.load(Config.of(**settings))
     out = Path(values.out)
+    shell.check_place(out / "report.html")
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
     made = _Made(out)
@@ -112,7 +113,7 @@ def main(values: flags.FlagValues) -> None:
         _facts(values, dataset),
         contents.sections(made.tables, out / "figures"),
     )
-    files.write_text(out / "report.html", page)
+    shell.write(out / "report.html", page)
     print((out / "tables" / "accuracy.md").read_text() + f"written to {out}: report.html")
 
 

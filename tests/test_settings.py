@@ -130,9 +130,7 @@ def test_python_hears_what_was_found(given, sentence):
 def test_what_is_no_configuration_is_told(value):
     train, make = map(inspect.unwrap, (fedvlr_jax.train, prepare))  # types are not checked first
     with naming_flags(False):
-        with pytest.raises(
-            UserError, match=r"^config=.*: expected what Config\.of"
-        ):
+        with pytest.raises(UserError, match=r"^config=.*: expected what Config\.of"):
             train(value)
         with pytest.raises(UserError, match=r"expected what PrepareConfig\.of\(\.\.\.\) makes$"):
             make(value)

@@ -11,16 +11,27 @@ from pathlib import Path
 from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
 
+# What sweeps and searches write into their folder, beside what they are known by.
+_MADE = ("report.html", "results.csv", "scaling.png", "trials.csv", "search.png", "best.yaml")
+
 
 class Claims:
     """The claims of the processes on one folder, which is made if it is not there.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or holds files of somebody else's that would be
+            replaced.
     """
 
     def __init__(self, folder: Path) -> None:
         self._claims, self._table = folder / "claims", folder / ".table.lock"
+        if not self._claims.exists() and not list(folder.glob("*.sqlite")):
+            for name in _MADE:
+                if (folder / name).exists():
+                    raise UserError(
+                        f"--out={folder}: holds {name} and no sweep or search that it could be of, "
+                        "expected a new folder or theirs"
+                    )
         try:
             self._claims.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -14,6 +14,19 @@ from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.parametrize(
+    "name", ["report.html", "results.csv", "scaling.png", "trials.csv", "search.png", "best.yaml"]
+)
+def test_files_of_somebody_else_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"^--out={tmp_path}: holds {name} and no sweep"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    Store(tmp_path / "new")
+    (tmp_path / "new" / name).write_text("the sweep's")
+    Store(tmp_path / "new")
+
+
 def test_the_last_attempt_counts(tmp_path):
     store = Store(tmp_path)
     store.add("a", Row(FAILED, {"dim": 8}, {"reason": "nan"}))
