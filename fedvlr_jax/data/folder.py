@@ -69,8 +69,14 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
         folder.resolve().name,
         interactions,
         Catalogue(catalogue.get("image"), catalogue.get("text")),
-        notes=(*_encoder_notes(folder), *notes),
+        notes=(*_encoder_notes(folder), *_left_out(layout.path), *notes),
     )
+
+
+def _left_out(path: Path) -> list[str]:
+    """That another table beside inter.csv is not read, if there is one."""
+    others = [plain(other.name) for other in path.parent.glob("*.inter") if other != path]
+    return [f"{path} is read, not {min(others)}"] if others else []
 
 
 def _content(folder: Path) -> str:

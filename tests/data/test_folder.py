@@ -305,6 +305,14 @@ def test_metadata_of_random_weights_is_told_in_one_short_line(tmp_path):
     assert read_folder(folder, True).notes == ()
 
 
+def test_another_table_that_is_not_read_is_told(tmp_path):
+    folder = write(tmp_path / "a")
+    write(folder, rows=ROWS[:5], name="baby.inter")
+    found = read_folder(folder, True)
+    assert found.interactions.n_clients == 3
+    assert found.notes == (f"{folder / 'inter.csv'} is read, not baby.inter",)
+
+
 def test_a_pipe_as_the_table_is_not_waited_for(tmp_path):
     folder = write(tmp_path / "a")
     (folder / "inter.csv").unlink()
