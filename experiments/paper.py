@@ -12,7 +12,9 @@ from experiments.reporting import Quiet, versions
 from fedvlr_jax import data, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
+from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.pages import sections, shell
+from fedvlr_jax.processes import cores
 from fedvlr_jax.settings import Check
 from fedvlr_jax.study import ablation, cold_start, contents, tables
 from fedvlr_jax.study.central import kept_references
@@ -80,19 +82,33 @@ def main(values: flags.FlagValues) -> None:
     noises = lists.positive_numbers("noises", values.noises) if values.noises else ()
     settings = dict(_DEFAULTS)
     settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
-    dataset = data.load(Config.of(**settings))
+    configured = Config.of(**settings)
+    if len(seeds) > 1 and configured.schedule.eval_clients:
+        raise UserError(
+            f"--eval_clients={configured.schedule.eval_clients}: every seed has a sample of its "
+            "own, and users are compared over seeds; expected 0, or --seeds=1"
+        )
     out = Path(values.out)
     shell.check_place(out / "report.html")
+    cores.begin()
+    dataset = data.load(configured)
+    study = Study(settings, dataset, grid, seeds, out, cli.tell, Quiet())
+    _check(study, combinations, values)
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
     made = _Made(out)
     made.add("data", tables.data_table(dataset))
     central = kept_references(dataset, out, cli.tell)
-    study = Study(settings, dataset, grid, seeds, out, cli.tell, Quiet())
     found: list[Found] = []
     for combination in combinations:
-        found.append(study.search(combination))
+        try:
+            found.append(study.search(combination))
+        except DivergedError as reason:
+            cli.tell(f"{reason}; it is left out")
+            continue
         made.add("accuracy", tables.accuracy_table(found, central))
+    if not found:
+        raise DivergedError("every combination diverges at all rates, expected smaller ones")
     _compare(made, found, dataset)
     personal = [f for f in found if f.combination.variant == _PERSONAL]
     if personal:
@@ -115,6 +131,23 @@ def main(values: flags.FlagValues) -> None:
     )
     shell.write(out / "report.html", page)
     print((out / "tables" / "accuracy.md").read_text() + f"written to {out}: report.html")
+
+
+def _check(study: Study, combinations: list[Combination], values: flags.FlagValues) -> None:
+    """Refuse before the first run, which may take hours, what would be refused at a later one.
+
+    Raises:
+        UserError: settings that contradict each other or do not fit data or devices.
+    """
+    for combination in combinations:
+        study.check(combination)
+        if combination.variant == _PERSONAL and values.ablations:
+            for changed in ablation.removals(study, combination).values():
+                study.check(combination, **changed)
+    if values.newcomers:
+        members, _ = cold_start.of_members(study, values.newcomers)
+        for combination in combinations:
+            members.check(combination)
 
 
 class _Made:

@@ -9,6 +9,8 @@ from experiments import cli, grids, lists
 from experiments.reporting import Quiet
 from fedvlr_jax import data
 from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.errors import DivergedError
+from fedvlr_jax.processes import cores
 from fedvlr_jax.study import figures, tables
 from fedvlr_jax.study.recovery import recovery_table
 from fedvlr_jax.study.search import Combination, Study
@@ -55,23 +57,39 @@ def main(values: flags.FlagValues) -> None:
     settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
     backbone = settings.pop("backbone", "fedavg")
     out = Path(values.out)
+    combinations = [Combination(backbone, variant) for variant in _VARIANTS]
+
+    def study_of(concentration: float) -> Study:
+        here = settings | {"preference_concentration": concentration}
+        place = out / f"concentration{concentration:g}"
+        dataset = data.load(Config.of(**here))
+        return Study(here, dataset, grid, seeds, place, cli.tell, Quiet())
+
+    # Concentrations differ in preferences alone: what one is refused, all would be.
+    cores.begin()
+    first = study_of(concentrations[0])
+    for combination in combinations:
+        first.check(combination)
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
     parts, accuracy = [], []
     for concentration in concentrations:
-        here = settings | {"preference_concentration": concentration}
-        dataset = data.load(Config.of(**here))
-        place = out / f"concentration{concentration:g}"
-        study = Study(here, dataset, grid, seeds, place, cli.tell, Quiet())
-        found = [study.search(Combination(backbone, variant)) for variant in _VARIANTS]
+        study = study_of(concentration)
+        try:
+            found = [study.search(combination) for combination in combinations]
+        except DivergedError as reason:
+            cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
+            continue
         added = {"concentration": concentration}
-        parts.append(recovery_table(dataset.planted, *found).assign(**added))
+        parts.append(recovery_table(study.dataset.planted, *found).assign(**added))
         accuracy.append(tables.accuracy_table(found, []).assign(**added))
         table = pd.concat(parts)
         table.insert(0, "concentration", table.pop("concentration"))
         tables.write(table, out / "tables", "recovery")
         tables.write(pd.concat(accuracy), out / "tables", "accuracy")
         figures.recovery(table, out / "figures" / "recovery.png")
+    if not parts:
+        raise DivergedError("every run diverges at all rates, expected smaller ones")
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
 
 

@@ -52,14 +52,20 @@ def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
 def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*shape"]:
     """NDCG@cutoff, from 0 to 1, of every rank: with one relevant item the ideal DCG is 1.
 
+    Where there is no rank, -1, it is 0.
+
     Example:
         >>> gains(np.array([0, 1, 9, 50]), cutoff=50).round(2).tolist()
         [1.0, 0.63, 0.29, 0.0]
     """
-    return np.where(ranks < cutoff, 1 / np.log2(ranks + 2.0), 0)
+    found = (ranks >= 0) & (ranks < cutoff)
+    return np.where(found, 1 / np.log2(np.maximum(ranks, 0) + 2.0), 0)
 
 
-def selection_score(metrics: dict[str, float | None]) -> float:
-    """What the best round is chosen by: warm NDCG@50, or over all clients if none is warm."""
+def selection_score(metrics: dict[str, float | None]) -> float | None:
+    """What the best round is chosen by: warm NDCG@50, or over all clients if none is warm.
+
+    None where nobody has a held-out item.
+    """
     warm = metrics[SELECTION]
     return metrics["ndcg@50"] if warm is None else warm

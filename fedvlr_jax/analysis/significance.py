@@ -14,7 +14,10 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference, its 95 % interval and the two-sided p-value of none, over `users`."""
+    """A mean difference, its 95 % interval and the two-sided p-value of none, over `users`.
+
+    All are NaN where there is no user.
+    """
 
     mean: float
     low: float
@@ -48,6 +51,8 @@ def paired(
         seed: of the resampling.
     """
     difference = first - second
+    if not len(difference):
+        return Difference(*[float("nan")] * 4, 0)
     mean = float(difference.mean())
     if not difference.any() or len(difference) < 2:
         return Difference(mean, mean, mean, 1.0, len(difference))

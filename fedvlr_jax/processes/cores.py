@@ -28,6 +28,16 @@ def devices() -> list[jax.Device]:
         ) from error
 
 
+def begin() -> None:
+    """Start JAX with CPU cores as devices of their own, so that what fails does before long work.
+
+    Raises:
+        UserError: JAX cannot start the platform that it was told to use.
+    """
+    split_cpu()
+    devices()
+
+
 def _others() -> str:
     """The platforms that JAX can start in this process, which is about to end."""
     if jax.distributed.is_initialized():  # others would be waited for

@@ -67,14 +67,23 @@ def references(
 
 
 def _best(name: str, candidates: Candidates, dataset: Dataset, seed: int) -> Reference:
-    """The candidate with the best validation score, the first on ties."""
+    """The candidate with the best validation score, the first on ties.
+
+    One whose scores are not finite ranks nothing; where all are like that, nobody has a rank.
+    """
     data, best = dataset.interactions, None
     for setting, scores in candidates:
+        if not np.isfinite(scores).all():
+            continue
         ranks = held_out_ranks(scores, data, data.valid, seed)
         valid = metrics.from_ranks(ranks, data.warm("valid"))
         score = metrics.selection_score(valid)
         if best is None or score > best[0]:
             best = score, setting, valid, scores
+    if best is None:
+        nobody = np.full(data.n_clients, -1)
+        nothing = metrics.from_ranks(nobody, data.warm("test"))
+        return Reference(name, "not finite at any setting", nothing, nobody, nothing)
     _, setting, valid, scores = best
     ranks = held_out_ranks(scores, data, data.test, seed)
     return Reference(name, setting, valid, ranks, metrics.from_ranks(ranks, data.warm("test")))

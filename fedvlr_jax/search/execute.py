@@ -14,6 +14,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, check_population
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import cores
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.store import Store
@@ -60,6 +61,7 @@ def execute(search: Search, out: Path, told: Told, trials: int) -> list[Trial]:
         UserError: bad settings, data that cannot be read, or a folder that cannot be used or holds
             another search.
     """
+    cores.begin()
     first, kept = search.first(), Kept()
     with contextlib.closing(Store(out, search, _fingerprint(search, first, kept))) as store:
         _tell(told, store)

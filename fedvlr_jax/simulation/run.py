@@ -112,8 +112,7 @@ def train_together(
     """
     start = time.perf_counter()
     memory.reset_peak()
-    cores.split_cpu()
-    cores.devices()  # a platform that is not here is told before data is read
+    cores.begin()
     reporters = [reporter if together.is_first() else Muted(reporter) for reporter in reporters]
     together.check_same("settings", json.dumps([[c.flat() for c in configs], *map(str, outs)]))
     datasets = datasets or data_sets.Kept().load_all(configs)
@@ -161,9 +160,31 @@ def _fingerprints(datasets: Sequence[Dataset]) -> list[str]:
     return [found[id(dataset)] for dataset in datasets]
 
 
+@numerics.as_written()
+def check(config: Config, dataset: Dataset) -> None:
+    """Refuse before long work what `train` would refuse before its first round.
+
+    Args:
+        config: of the run.
+        dataset: the data that it names.
+
+    Raises:
+        UserError: settings that do not fit the data, the devices or their memory.
+    """
+    check_population(config, dataset.interactions.n_clients)
+    simulation = build(config, dataset)
+    _check_sample(config, dataset, simulation)
+    trainers.place_of_states(config, simulation)
+
+
 def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> None:
     """Refuse an evaluation sample in which nobody has a validation item."""
     data, size = dataset.interactions, config.schedule.eval_clients
+    if not size and (data.valid < 0).all():
+        raise UserError(
+            f"the data set {dataset.name}: nobody has a validation item, by which the best round "
+            "is chosen"
+        )
     chosen = evaluated_clients(
         simulation.evaluation,
         keys.from_seed(config.schedule.seed),

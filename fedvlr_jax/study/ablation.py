@@ -1,31 +1,41 @@
 """What a study's finds are worth with something taken out or with noise added."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from fedvlr_jax.study.search import Found, Study
+from fedvlr_jax.study.search import Combination, Found, Study
 
 Parts = list[tuple[str, Found]]  # what was changed, and what came of it; not what diverged
 
 
-def without_modalities(study: Study, found: Found) -> Parts:
-    """The same training with each modality taken out of the views (the paper's figure 3).
+def removals(study: Study, combination: Combination) -> dict[str, dict[str, Any]]:
+    """What changes in the settings when a modality is taken out, by its name.
 
-    Views that are of the removed modality go with it; where none would be left, the part is left
-    out. Rates stay those that were chosen with all modalities.
+    Views that are of the removed modality go with it; where none would be left, it is left out.
     """
-    method = study.config(found.combination, found.rates, study.seeds[0]).method
-    catalogue = study.dataset.catalogue
-    parts: list[tuple[str, Found | None]] = [("nothing", found)]
+    rates = next(iter(study.grid))
+    method = study.config(combination, rates, study.seeds[0]).method
+    changes = {}
     for removed in method.modalities:
-        if removed != "id" and getattr(catalogue, removed) is None:
+        if removed != "id" and getattr(study.dataset.catalogue, removed) is None:
             continue
         left = tuple(m for m in method.modalities if m != removed)
         views = method.views
         if views is not None:
             views = tuple(v for v in views if v.removesuffix("_dominant") != removed)
         if left and views != ():
-            varied = study.vary(found, f"without-{removed}", modalities=left, views=views)
-            parts.append((removed, varied))
+            changes[removed] = {"modalities": left, "views": views}
+    return changes
+
+
+def without_modalities(study: Study, found: Found) -> Parts:
+    """The same training with each modality taken out of the views (the paper's figure 3).
+
+    Rates stay those that were chosen with all modalities.
+    """
+    parts: list[tuple[str, Found | None]] = [("nothing", found)]
+    for removed, changed in removals(study, found.combination).items():
+        parts.append((removed, study.vary(found, f"without-{removed}", **changed)))
     return [(name, part) for name, part in parts if part is not None]
 
 

@@ -27,7 +27,8 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
         rows = []
         for found in references(dataset, seed=0):
             score = metrics.selection_score(found.valid)
-            tell(f"{found.name} {found.setting}: valid {metrics.SELECTION} {score:.2f}")
+            shown = "--" if score is None else f"{score:.2f}"
+            tell(f"{found.name} {found.setting}: valid {metrics.SELECTION} {shown}")
             rows.append(vars(found) | {"test_ranks": found.test_ranks.tolist()})
         kept = {"data_fingerprint": fingerprint, "references": rows}
         files.write_json(path, kept)

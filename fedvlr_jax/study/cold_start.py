@@ -9,7 +9,8 @@ from jaxtyping import Int
 
 from fedvlr_jax.analysis import groups
 from fedvlr_jax.data.split import split_clients
-from fedvlr_jax.data.types import Interactions
+from fedvlr_jax.data.types import Dataset, Interactions
+from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.simulation.newcomers import join
 from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found, Study
@@ -56,6 +57,16 @@ def _grouped(
     return [g for g in groups.by_value(ranks, users["warm"], values, edges) if g.users]
 
 
+def of_members(study: Study, share: float) -> tuple[Study, Dataset]:
+    """The study of those that are there from the start, in `<out>/members`, and who joins later.
+
+    Raises:
+        UserError: a share that leaves no members or no newcomers.
+    """
+    members, newcomers = split_clients(study.dataset, share, seed=0)
+    return dataclasses.replace(study, dataset=members, out=study.out / "members"), newcomers
+
+
 def newcomers_table(
     study: Study, found: Sequence[Found], share: float, rounds: Sequence[int] = _ROUNDS
 ) -> pd.DataFrame:
@@ -76,20 +87,25 @@ def newcomers_table(
     Raises:
         UserError: a share that leaves no members or no newcomers.
     """
-    members, newcomers = split_clients(study.dataset, share, seed=0)
-    part = dataclasses.replace(study, dataset=members, out=study.out / "members")
+    part, newcomers = of_members(study, share)
+    members = part.dataset
     rows = []
     for f in found:
         # Whatever is kept of other runs: it is the best round that newcomers join.
         trained = part.vary(f, "members", keep_checkpoints="best")
         if trained is None:
             continue
-        seeds = [
-            join(
-                part.config(f.combination, f.rates, seed), run.out, members, newcomers, max(rounds)
-            )
-            for seed, run in zip(study.seeds, trained.runs, strict=True)
-        ]
+        try:
+            seeds = [
+                join(
+                    part.config(f.combination, f.rates, seed),
+                    *(run.out, members, newcomers, max(rounds)),
+                )
+                for seed, run in zip(study.seeds, trained.runs, strict=True)
+            ]
+        except DivergedError as reason:
+            study.tell(f"{f.combination.name}: {reason}")
+            continue
         for number in rounds:
             lines = [told[number] for told in seeds]
             row = tables.names_of(f) | {"epochs": lines[0]["epochs"]}

@@ -30,7 +30,9 @@ def curves(curves: pd.DataFrame, path: Path) -> None:
         mine = curves[curves["recommender"] == recommender]
         for number, variant in enumerate(variants):
             rows = mine[mine["variant"] == variant]
-            values = rows.groupby("round")["warm/ndcg@50"].agg(["mean", "std", "count"])
+            # As numbers: where nobody is warm, no round has a score.
+            rows = rows.assign(score=figures.numbers(rows["warm/ndcg@50"]))
+            values = rows.groupby("round")["score"].agg(["mean", "std", "count"])
             values = values[values["count"] == rows["seed"].nunique()].astype(float)
             colour = figures.COLOURS.get(variant, drawing.COLOURS[number])
             axis.plot(values.index, values["mean"], ".-", color=colour, label=variant)

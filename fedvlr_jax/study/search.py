@@ -10,9 +10,9 @@ from typing import Any
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.report import Reporter, Silent
-from fedvlr_jax.simulation.run import Result, train
+from fedvlr_jax.simulation.run import Result, check, train
 
 Rates = tuple[float, float]  # of the server and of the client's head
 
@@ -75,13 +75,30 @@ class Study:
     tell: Callable[[str], None]
     reporter: Reporter = Silent()  # noqa: RUF009 -- has no state
 
+    def check(self, combination: Combination, **changed: Any) -> None:
+        """Refuse now what would be refused when the runs of a combination begin.
+
+        Args:
+            combination: of the runs.
+            **changed: settings of `Config.of`, see `vary`.
+
+        Raises:
+            UserError: settings that contradict each other or do not fit data or devices.
+        """
+        rates = next(iter(self.grid))
+        configs = [self.config(combination, rates, seed, **changed) for seed in self.seeds]
+        # Seeds differ in the sample of clients that is evaluated, and in nothing else.
+        for config in configs if configs[0].schedule.eval_clients else configs[:1]:
+            check(config, self.dataset)
+
     def search(self, combination: Combination) -> Found:
         """Search rates with the first seed, then train the others at the best ones.
 
         Rates at which a run diverges are left out.
 
         Raises:
-            UserError: bad settings, or a combination that diverges at all rates.
+            UserError: bad settings.
+            DivergedError: a combination that diverges at all rates.
         """
         tried: dict[Rates, Result] = {}
         for rates in self.grid:
@@ -94,7 +111,7 @@ class Study:
                     self._run(combination, combination.name, rates, seed) for seed in self.seeds[1:]
                 ]
                 return Found(combination, rates, (tried[rates], *others))
-        raise UserError(f"{combination.name}: diverges at all rates, expected smaller ones")
+        raise DivergedError(f"{combination.name}: diverges at all rates, expected smaller ones")
 
     def vary(self, found: Found, name: str, **changed: Any) -> Found | None:
         """Train what was found once more, every seed, with some settings changed.

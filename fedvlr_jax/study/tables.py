@@ -52,9 +52,7 @@ def accuracy_table(found: Sequence[Found], references: Sequence[Reference]) -> p
             **names_of(f),
             "server_lr": f.rates[0],
             "client_lr": f.rates[1],
-            "valid warm/ndcg@50": float(
-                np.mean([r.summary["valid"]["warm/ndcg@50"] for r in f.runs])
-            ),
+            **_mean("valid warm/ndcg@50", [r.summary["valid"]["warm/ndcg@50"] for r in f.runs]),
             **_spread([r.summary["test"] for r in f.runs]),
         }
         for f in found
@@ -220,6 +218,11 @@ def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | No
     for name in _METRICS:
         found |= spread(name, [m[name] for m in measured])
     return found
+
+
+def _mean(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
+    """`name`: mean; None if one is missing."""
+    return {name: spread(name, values)[name]}
 
 
 def spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:

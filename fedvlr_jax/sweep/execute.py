@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from fedvlr_jax.config import LAYOUT, Config
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import cores
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.simulation import fit
 from fedvlr_jax.simulation.run import Result, train_together
@@ -53,6 +54,7 @@ def execute(
     Raises:
         UserError: the folder cannot be used, holds another sweep, or data cannot be read.
     """
+    cores.begin()
     store = Store(out)
     _check_same(runs, store.rows(), out)
     tried: set[str] = set()

@@ -37,3 +37,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_equal_methods_do_not_differ():
     found = paired(np.ones(5), np.ones(5))
     assert (found.mean, found.low, found.high, found.p_value, found.users) == (0, 0, 0, 1, 5)
+
+
+def test_over_nobody_there_is_no_difference():
+    found = paired(np.zeros(0), np.zeros(0))
+    assert found.users == 0
+    assert np.isnan([found.mean, found.low, found.high, found.p_value]).all()

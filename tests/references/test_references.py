@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.data.synthetic import generate
-from fedvlr_jax.references import ease, neighbours, vbpr
+from fedvlr_jax.references import choose, ease, neighbours, vbpr
 from fedvlr_jax.references.choose import references
 from fedvlr_jax.references.ranking import held_out_ranks, train_matrix
 from tests import worlds
@@ -91,3 +91,16 @@ def test_every_reference_beats_chance_on_a_population_with_structure():
     for reference in found.values():
         assert reference.test["ndcg@10"] > 1.3 * 100 * 10 / 80 * 0.46
         assert (reference.test_ranks >= 0).all()
+
+
+def test_what_is_not_finite_at_some_settings_is_left_out_and_at_all_has_no_rank():
+    size = (DATA.interactions.n_clients, DATA.interactions.n_items)
+    good, bad = np.random.default_rng(0).random(size), np.full(size, np.nan)
+    found = choose._best("X", iter([("bad", bad), ("good", good)]), DATA, 0)
+    assert found.setting == "good"
+    assert found.test["ndcg@50"] > 0
+    worse = np.where(np.arange(size[1]) == 3, np.inf, good)
+    found = choose._best("X", iter([("bad", bad), ("worse", worse)]), DATA, 0)
+    assert found.setting == "not finite at any setting"
+    assert (found.test_ranks == -1).all()
+    assert set(found.test.values()) == set(found.valid.values()) == {None}

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.pages import sections
 from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study import tables
+from fedvlr_jax.study import cold_start, contents, tables
 from fedvlr_jax.study.search import Combination, Found
 from tests import worlds
 
@@ -123,3 +124,71 @@ def test_tables_are_written_twice(tmp_path, found):
     lines = (tmp_path / "accuracy.md").read_text().splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
+
+
+def empty(folder: Path, users: int) -> Result:
+    """A run over so many users, of whom none is warm and nobody has a test item."""
+    run = a_run(folder, 1.0, [0, 1, 5, 2])
+    np.savez(
+        folder / "per_user.npz",
+        user=np.arange(users),
+        rank=np.full(users, -1),
+        warm=np.zeros(users, bool),
+        history_length=np.full(users, 7),
+        reliance=np.full((users, 3), 1 / 3),
+        view_weights=np.full((users, 3), 1 / 3),
+    )
+    (folder / "metrics.jsonl").write_text(json.dumps({"round": 5, "valid/warm/ndcg@50": None}))
+    nothing = dict.fromkeys(NAMES)
+    return Result(run.summary | {"valid": nothing, "test": nothing}, folder)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("users", [1, 4])
+def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
+    found = [
+        Found(
+            Combination("fcf", variant),
+            (0.1, 0.1),
+            tuple(empty(tmp_path / f"{variant}" / f"s{seed}", users) for seed in range(seeds)),
+        )
+        for variant in ("fedvlr", "mlp")
+    ]
+    nothing = dict.fromkeys(NAMES)
+    central = [Reference("EASE", "penalty 1", nothing, np.full(users, -1), nothing)]
+    made = {
+        "accuracy": tables.accuracy_table(found, central),
+        "significance": tables.significance_table(found, "fedvlr", "mlp"),
+        "history_length": cold_start.by_history_length(found),
+        "item_popularity": cold_start.by_item_popularity(found, worlds.dataset().interactions),
+        "parameters": tables.parameter_table(found, "KU"),
+        "communication": tables.communication_table(found),
+        "curves": tables.curves_table(found),
+        "reliance": tables.reliance_table(found[:1]),
+        "removal": tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])]),
+        "noise": tables.changes_table("noise", [("0", found[0])]),
+        "newcomers": pd.DataFrame(
+            [
+                tables.names_of(found[0])
+                | {"epochs": epochs}
+                | tables.spread("ndcg@50", [None] * seeds)
+                for epochs in (0, 5)
+            ]
+        ),
+    }
+    shown = {name: table for name, table in made.items() if len(table)}
+    assert set(made) - set(shown) <= {"history_length", "item_popularity"}
+    assert shown["accuracy"]["warm/ndcg@50"].isna().all()
+    assert shown["accuracy"]["valid warm/ndcg@50"].isna().all()
+    assert shown["significance"]["users"].tolist() == [0]
+    assert shown["significance"][["mean", "low", "high", "p_value"]].isna().all(axis=None)
+    for name, table in shown.items():
+        tables.write(table, tmp_path, name)
+        written = (tmp_path / f"{name}.csv").read_text() + (tmp_path / f"{name}.md").read_text()
+        assert "nan" not in written.lower()
+        assert "none" not in written.lower()
+    contents.draw(shown, tmp_path)
+    page = sections.page("Nobody", {}, contents.sections(shown, tmp_path))
+    assert ">nan<" not in page.lower()
+    assert ">none<" not in page.lower()
+    assert page.count("data:image/png") == 5
