@@ -33,11 +33,11 @@ _TAG_WITHIN = re.compile(_tags(_WITHIN_WORDS), re.I)
 _TAG_BETWEEN = re.compile(_tags(_BETWEEN_WORDS) + "|<!--.*?(?:-->|$)|<!doctype[^<>]*>", re.I | re.S)
 # What a page's program or style sheet looks like where a title was to be read from it.
 _SCRIPT = re.compile(
-    r"</?(?:script|style|noscript|iframe)\b|\bgetTime\b|\baPageStart\b|\bue_t0\b|<!\[CDATA\["
+    r"(?i:</?(?:script|style|noscript|iframe)\b|<!\[CDATA\[)"
+    r"|\bgetTime\b|\baPageStart\b|\bue_t0\b"
     r"|\bvar\s+[A-Za-z_$][\w$]*\s*=|\bfunction\s*[\w$]*\s*\([^()]*\)\s*\{"
-    r"|\b(?:document|window)\.[A-Za-z]+\s*[.(=\[]|\bjavascript:|=>\s*\{"
-    r"|\{\s*[a-z-]+\s*:[^{};]+;[^{}]*\}",
-    re.I,
+    r"|\b(?:document|window)\.[A-Za-z]+\s*[.(=\[]|\bjavascript:[\w.]+\(|=>\s*\{"
+    r"|\{\s*[a-z-]+\s*:[^{};]+;[^{}]*\}"
 )
 
 

@@ -83,6 +83,12 @@ def test_html_in_titles(text, expected):
         "The getaway time",
         "Love {Deluxe}: Remastered; Live",
         "Java Script for beginners",
+        "JavaScript: The Good Parts",
+        "JavaScript:The Definitive Guide",
+        "Function (Reprise) {Live}",
+        "My document. The end",
+        "A window.",
+        "GETTIME watch",
         "x<y",
         "5 > 3",
     ],
@@ -105,6 +111,8 @@ def test_titles_that_are_no_html(text):
         "window.ue = 1",
         "$(document).ready(function() { x })",
         "(new Date()).getTime()",
+        "javascript:void(0)",
+        "<SCRIPT SRC=x>",
     ],
 )
 def test_scripts_are_no_titles(text):

@@ -76,6 +76,42 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_file_without_a_header_and_with_dirt_from_the_command_line(tmp_path, capsys):
+    rows = [
+        f"{user}\t{item}\t5\t{1_600_000_000 + item}\n" for user in range(4) for item in range(6)
+    ]
+    outs = []
+    for name, lines in (("clean", rows), ("dirty", [*rows[:3], "NULL\t3\t5\t9\n", *rows[3:]])):
+        path = tmp_path / f"{name}.data"
+        path.write_text("".join(lines))
+        outs.append(tmp_path / name)
+        code, printed, complaint = programs.in_process(
+            prepare,
+            capsys,
+            "--source=csv",
+            f"--raw={path}",
+            "--columns=user,item,rating,time",
+            f"--out={outs[-1]}",
+        )
+        assert (code, complaint) == (0, "")
+    note = f"{path}, line 4: user is 'NULL', a missing value; 1 of 25 rows is left out"
+    assert note in printed
+    assert note in (outs[1] / "dataset.json").read_text()
+    for name in ("inter.csv", "users.csv", "items.csv"):
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+    code, _, complaint = programs.in_process(
+        prepare,
+        capsys,
+        "--source=csv",
+        f"--raw={path}",
+        *("--user_column=user", "--item_column=item", "--time_column=time"),
+        f"--out={tmp_path / 'other'}",
+    )
+    assert code == 2
+    assert "line 1: no column user, found 0, 0, 5, 1600000000, which looks like data" in complaint
+    assert "--columns=user,item,time" in complaint
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_stopped(tmp_path):
     """SIGKILL while pictures are being encoded; the next run encodes the rest only."""
