@@ -35,7 +35,7 @@ _TAG_BETWEEN = re.compile(_tags(_BETWEEN_WORDS) + "|<!--.*?(?:-->|$)|<!doctype[^
 _SCRIPT = re.compile(
     r"(?i:</?(?:script|style|noscript|iframe)\b|<!\[CDATA\[)"
     r"|\bgetTime\b|\baPageStart\b|\bue_t0\b"
-    r"|\bvar\s+[A-Za-z_$][\w$]*\s*=|\bfunction\s*[\w$]*\s*\([^()]*\)\s*\{"
+    r"|\bvar\s+[A-Za-z_$][\w$]*\s*=|\bfunction(?:\s+[\w$]+)?\s*\([^()]*\)\s*\{"
     r"|\b(?:document|window)\.[A-Za-z]+\s*[.(=\[]|\bjavascript:[\w.]+\(|=>\s*\{"
     r"|\{\s*[a-z-]+\s*:[^{};]+;[^{}]*\}"
 )

@@ -130,3 +130,11 @@ def test_markers_are_no_titles():
     for text in ("nan", "NULL", " N/A ", "<NA>", r"\N"):
         assert readable(text) == ("", "are markers of a missing value and count as missing")
     assert readable(" ") == ("", "")
+
+
+@pytest.mark.parametrize(
+    "part", ["function ", " ", "<b ", "<!--", "{a:", "&amp;", "var ", "document.", "=> ", "{ a: b;"]
+)
+def test_long_titles_take_no_time(part):
+    for text in (part * 50_000, part + " " * 200_000, "function" + part * 50_000):
+        readable(text)
