@@ -39,6 +39,9 @@ class _Line:
 class Display(Protocol):
     """Shows how the runs of a sweep go on."""
 
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
+
     def reporter(self, run: str, rounds: int) -> Reporter:
         """Who is told about a run of so many rounds that begins."""
 
@@ -51,6 +54,9 @@ class Display(Protocol):
 
 class Nothing:
     """A display that shows nothing."""
+
+    def note(self, sentence: str) -> None:
+        """Ignore."""
 
     def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
         """One that only stops after Ctrl-C."""
@@ -68,6 +74,10 @@ class Lines(Nothing):
 
     def __init__(self, runs: Iterable[str]) -> None:
         self._names = list(runs)
+
+    def note(self, sentence: str) -> None:
+        """Print it."""
+        print(sentence, flush=True)
 
     def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
         """Say which of all it is."""

@@ -8,7 +8,7 @@ from absl import flags
 
 from experiments import cli, interrupts
 from experiments.reporting import Progress, Quiet
-from fedvlr_jax import files
+from fedvlr_jax import files, record
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
@@ -85,7 +85,7 @@ def main(values: flags.FlagValues) -> None:
     print(f"the best by validation, of {len(trials)} trials:")
     print(tables.best_table(trials, search.space, _SHOWN))
     folders = execute.run_folders(search, out, best.params)
-    summaries = [files.read_json(folder / "summary.json") for folder in folders]
+    summaries = [record.summary(folder, ("test",)) for folder in folders]
     print(f"test of trial {best.number}, warm clients, in percent: {tables.test_line(summaries)}")
     print(f"its run is in {folders[0]}; to train it anew:\n{tables.command(search, best.params)}")
     print(f"written to {out}: trials.csv, search.png, best.yaml, runs/")
@@ -119,6 +119,10 @@ class _Told:
 
     def __init__(self, search: Search, out: Path, number: int, quiet: bool) -> None:
         self._search, self._out, self._number, self._quiet = search, out, number, quiet
+
+    def note(self, sentence: str) -> None:
+        """Print it."""
+        self._tell(sentence)
 
     def begun(self, trial: Trial) -> None:
         """Say which values are tried."""

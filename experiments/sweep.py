@@ -199,6 +199,10 @@ class _Told:
         self._runs, self._axes, self._out, self._display = runs, axes, out, display
         self._reported = -math.inf  # when, of time.monotonic
 
+    def note(self, sentence: str) -> None:
+        """Show a sentence."""
+        self._display.note(sentence)
+
     def reporter(self, run: str) -> Reporter:
         """What shows a run, and writes its events for TensorBoard."""
         rounds = self._runs[run].schedule.rounds

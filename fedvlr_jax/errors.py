@@ -60,5 +60,9 @@ class DivergedError(UserError):
     """Training whose loss or parameters stopped being finite; smaller learning rates may help."""
 
 
+class UnwritableError(UserError):
+    """A file system that takes no more, or nothing at all: no fault of what was to be written."""
+
+
 class Stopped(Exception):  # noqa: N818 -- not an error
     """Training was stopped, as its reporter wanted, and saved; the same call goes on from there."""

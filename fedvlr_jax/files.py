@@ -1,15 +1,16 @@
 """Files: written so that a kill leaves the old content or the new, and read only where plain."""
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import stat
-import zipfile
+import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
@@ -23,9 +24,13 @@ from fedvlr_jax.foreign import cell
 UNFINISHED = ".tmp-"
 LOCK = ".lock"
 LOG = "traceback.log"  # of a bug that has ended a program
-_MOST_ARRAYS = 1 << 34  # bytes of arrays that are read from one archive
 MOST_TEXT = 64 << 20  # bytes of a text that is read as a whole
 _BLOCK = 1 << 22  # bytes read at once
+# What a file system answers that lacks links, locks or the like, by whatever name it has for it.
+_NOT_SUPPORTED = {
+    getattr(errno, name)
+    for name in ("EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOLCK", "EMLINK", "EXDEV")
+}
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -33,12 +38,14 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder that is there, by its file `.lock`.
 
+    Where the file system has no locks (`has_locks`), nothing keeps them out.
+
     Raises:
-        UserError: another process is in it.
+        UserError: another process is in it, or `.lock` is no plain file.
     """
     path = folder / LOCK
     while True:
-        with open(path, "a") as lock:
+        with open_lock(path) as lock:
             if not take_lock(lock):
                 raise UserError(f"--out={folder}: another process is working in it")
             # Between opening and locking, its last owner may have removed the file.
@@ -48,12 +55,80 @@ def locked(folder: Path) -> Iterator[None]:
             return
 
 
+def open_lock(path: Path) -> IO:
+    """A file to lock, made if it is not there.
+
+    Raises:
+        UserError: something else has its name.
+    """
+    if path.exists():
+        plain_size(path)
+    # Should a pipe have taken the name since: opened like this, it is not waited for.
+    return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "ab")
+
+
 def take_lock(file: IO) -> bool:
     """Lock a file for this process until it is closed; False where another one has it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def wait_for_lock(file: IO) -> None:
+    """Lock a file for this process until it is closed, when no other one has it any more."""
+    _lock(file, fcntl.LOCK_EX)
+
+
+def _lock(file: IO, how: int) -> None:
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of a folder that is there has locks, of files and of parts of them.
+
+    Databases take the second kind.
+    """
+
+    def lock(path: Path) -> None:
+        with open(path, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(path, "wb") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    return _supports(folder, lock)
+
+
+def has_symbolic_links(folder: Path) -> bool:
+    """Whether the file system of a folder that is there has symbolic links."""
+    return _supports(folder, lambda path: path.symlink_to("nowhere"))
+
+
+def has_hard_links(folder: Path) -> bool:
+    """Whether a file of a folder that is there can have a second name."""
+
+    def link(path: Path) -> None:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED) as file:
+            os.link(file.name, path)
+
+    return _supports(folder, link)
+
+
+def _supports(folder: Path, action: Callable[[Path], None]) -> bool:
+    """Try something with a name below `folder`, which is free again afterwards."""
+    probe = folder / f"{UNFINISHED}probe-{os.getpid()}"
+    try:
+        probe.unlink(missing_ok=True)
+        action(probe)
+    except OSError as error:
+        return error.errno not in _NOT_SUPPORTED
+    finally:
+        probe.unlink(missing_ok=True)
     return True
 
 
@@ -181,6 +256,7 @@ def _is(path: Path, descriptor: int) -> bool:
 def _replacing(path: Path) -> Iterator[Path]:
     """A file to write to, which then takes the place of `path` in one step."""
     temporary = path.with_name(UNFINISHED + path.name)
+    temporary.unlink(missing_ok=True)  # a pipe or a link of this name would be written to
     try:
         yield temporary
         os.replace(temporary, path)
@@ -189,16 +265,21 @@ def _replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def _to_disk(file: IO) -> None:
+def to_disk(file: IO) -> None:
+    """Wait until what was written is on the disk, where the file system can tell."""
     file.flush()
-    os.fsync(file.fileno())
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` in one step."""
     with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
-        _to_disk(file)
+        to_disk(file)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -233,40 +314,21 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         shown.to_csv(file, index=False, lineterminator="\n", quoting=quoting)
-        _to_disk(file)
-
-
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Some arrays of a small npz archive.
-
-    Raises:
-        UserError: it is no such archive, lacks one of them, or they are larger than is believable.
-    """
-    try:
-        with open_plain(path) as file, np.load(file, allow_pickle=False) as archive:
-            size = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in names)
-            if size > _MOST_ARRAYS:
-                raise ValueError(f"{size:,} bytes of arrays")
-            return {name: archive[name] for name in names}
-    except (
-        *(OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, SyntaxError),
-        *(MemoryError, RecursionError, NotImplementedError, zlib.error, zipfile.BadZipFile),
-    ) as error:
-        raise UserError(f"{path} is damaged ({error})") from None
+        to_disk(file)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Replace the content of `path` by an array in numpy's own format."""
     with _replacing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
-        _to_disk(file)
+        to_disk(file)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace the content of `path` by a compressed npz archive."""
     with _replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-        _to_disk(file)
+        to_disk(file)
 
 
 def is_leftover(path: Path) -> bool:

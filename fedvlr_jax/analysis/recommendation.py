@@ -1,7 +1,6 @@
 """What a finished run recommends to one user, and what its router looks at."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from fedvlr_jax import data as data_sets
+from fedvlr_jax import record
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.labels import Labels, history_in_time, read_labels
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import read_arrays, read_json
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FOLDER, argument
 
-_ARRAYS = {
-    "rankings.npz": ("users", "topk"),
-    "per_user.npz": ("user", "rank", "views", "view_weights"),
-}
+_PER_USER = ("user", "rank", "views", "view_weights")
 
 
 @dataclass(frozen=True)
@@ -94,6 +90,7 @@ def recommend(
             raise UserError(f"--data={data}: only a data set in a folder can have moved")
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=str(data)))
     found = _load(run, config, settings)
+    _check_fits(run, found, ranked, per_user)
     folder = None if config.data.data == "synthetic" else Path(config.data.data)
     size = found.interactions
     labels = read_labels(folder, size.n_clients, size.n_items) if folder else Labels()
@@ -144,34 +141,32 @@ def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str
         if not (run / name).is_file():
             what = "an unfinished run" if (run / "config.json").is_file() else "no run"
             raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
-    settings = read_json(run / "config.json")
-    try:
-        arrays = [read_arrays(run / name, wanted) for name, wanted in _ARRAYS.items()]
-        _check_arrays(run, *arrays)
-    except UserError as error:
-        raise UserError(f"--run={run}: {error}") from None
-    if "data_fingerprint" not in settings:
-        raise UserError(f"--run={run}: config.json is not a run's")
-    return settings, arrays[0], arrays[1]
+    record.summary(run)
+    settings = record.settings(run, ("data_fingerprint",))
+    return settings, record.rankings(run), record.per_user(run, _PER_USER)
 
 
-def _check_arrays(
-    run: Path, ranked: Mapping[str, np.ndarray], per_user: Mapping[str, np.ndarray]
+def _check_fits(
+    run: Path, found: Dataset, ranked: dict[str, np.ndarray], per_user: dict[str, np.ndarray]
 ) -> None:
-    """Refuse arrays whose shapes or kinds are not those of a run."""
-    users, views = np.atleast_1d(per_user["user"]), np.atleast_1d(per_user["views"])
-    for name, array, shape, kinds in (
-        ("rankings.npz", ranked["topk"], (len(users), None), "iu"),
-        ("per_user.npz", users, (None,), "iu"),
-        ("per_user.npz", per_user["rank"], (len(users),), "iu"),
-        ("per_user.npz", views, (None,), "U"),
-        ("per_user.npz", per_user["view_weights"], (len(users), len(views)), "f"),
-    ):
-        fits = len(shape) == array.ndim and all(
-            wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    """Refuse results that are not of this data set."""
+    size = found.interactions
+    users, top = per_user["user"], ranked["topk"]
+    if not np.array_equal(ranked["users"], users):
+        raise UserError(
+            f"--run={run}: {record.RANKINGS} and {record.PER_USER} have other users, expected a "
+            "run's"
         )
-        if not fits or array.dtype.kind not in kinds:
-            raise UserError(f"{run / name} is damaged (its arrays do not fit each other)")
+    if users.size and users[-1] >= size.n_clients:
+        raise UserError(
+            f"--run={run}: {record.PER_USER} has user {users[-1]} of {size.n_clients:,}, expected "
+            "a run's"
+        )
+    if top.size and not -1 <= top.min() <= top.max() < size.n_items:
+        raise UserError(
+            f"--run={run}: {record.RANKINGS} has items that are not among the {size.n_items:,}, "
+            "expected a run's"
+        )
 
 
 def _load(run: Path, config: Config, settings: dict[str, Any]) -> Dataset:

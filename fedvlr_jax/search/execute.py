@@ -10,16 +10,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import optuna
 
+from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, check_population
 from fedvlr_jax.data import Kept
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.processes import cores
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.store import Store
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial
-from fedvlr_jax.search.watch import PrunedError, Watched, best_of, evaluations
+from fedvlr_jax.search.watch import PrunedError, Watched, best_of
 from fedvlr_jax.simulation.run import train
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
@@ -31,6 +32,9 @@ _OF_POPULATION = _OF_DATA | {"cohort", "eval_clients"}
 @runtime_checkable
 class Told(Protocol):
     """Hears how a search goes on."""
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
 
     def begun(self, trial: Trial) -> None:
         """This process begins a trial, or goes on with one."""
@@ -64,6 +68,8 @@ def execute(search: Search, out: Path, told: Told, trials: int) -> list[Trial]:
     cores.begin()
     first, kept = search.first(), Kept()
     with contextlib.closing(Store(out, search, _fingerprint(search, first, kept))) as store:
+        for note in store.notes:
+            told.note(note)
         _tell(told, store)
         while True:
             with store.claimed_trial(trials) as trial:
@@ -119,6 +125,8 @@ def _outcome(
         value = float(np.mean(scores))
     except PrunedError as pruned:
         state, reason = PRUNED, str(pruned)
+    except UnwritableError:  # the trial is not to blame
+        raise
     except (UserError, MemoryError) as failure:
         state, reason = FAILED, str(failure) or type(failure).__name__
     found = _evaluated(search, out, params)
@@ -135,7 +143,7 @@ def _outcome(
 def _evaluated(search: Search, out: Path, params: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """The evaluations of every run; none where settings contradict each other."""
     with contextlib.suppress(UserError):
-        return [evaluations(folder) for folder in run_folders(search, out, params)]
+        return [record.evaluations(folder) for folder in run_folders(search, out, params)]
     return []
 
 

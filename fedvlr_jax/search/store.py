@@ -15,19 +15,26 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
+from fedvlr_jax import files
 from fedvlr_jax.config import LAYOUT
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.search.sampler import Sampler
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial
-from fedvlr_jax.sweep.claims import Claims
+from fedvlr_jax.simulation import environment
+from fedvlr_jax.sweep.claims import Claims, without_locks
 from fedvlr_jax.sweep.store import DATABASE as SWEEPS
+from fedvlr_jax.sweep.store import is_of_disk
 
 DATABASE = "study.sqlite"
 _STUDY = "search"
 _SAME = "search"  # the attribute that says which search it is
 _OUTCOME = "outcome"  # the attribute of a trial with what Optuna has no place for
 _BESIDE = ("best_round", "seconds", "reason")
+_JAX = "jax"  # the attribute that says with which JAX it was searched
+_MOST_TOLD = 200  # characters of somebody else's sentence
+# What reading rows ends in that somebody has edited.
+_OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, AssertionError)
 _PATIENCE = 60.0  # seconds to wait while another process writes
 _STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()} | {TrialState.RUNNING: RUNNING}
@@ -43,40 +50,72 @@ class Store(Claims):
 
     Raises:
         UserError: the folder cannot be written, holds something else, or its database is damaged.
+
+    Attributes:
+        notes: what a person should know before the search goes on.
     """
 
     def __init__(self, folder: Path, search: Search, fingerprint: str | None) -> None:
         if (folder / SWEEPS).exists():
             raise UserError(f"--out={folder}: holds a sweep, expected another folder")
         super().__init__(folder)
+        self._path = folder / DATABASE
+        if self._path.exists():
+            files.plain_size(self._path)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._search = search
         self._reported: set[int] = set()  # rounds of this process's trial that Optuna knows
-        path = folder / DATABASE
-        url = sqlalchemy.URL.create("sqlite", database=str(path))
-        try:
-            with self.alone():  # tables are made once
-                self._storage = optuna.storages.RDBStorage(
-                    url.render_as_string(), {"connect_args": {"timeout": _PATIENCE}}
-                )
-                self._study = optuna.create_study(
-                    study_name=_STUDY,
-                    storage=self._storage,
-                    sampler=Sampler(search.search_seed),
-                    pruner=optuna.pruners.MedianPruner(n_warmup_steps=search.prune_from),
-                    direction="maximize",
-                    load_if_exists=True,
-                )
-                wanted = json.loads(json.dumps(identity(search, fingerprint)))
-                found = self._study.user_attrs.get(_SAME)
-                if found is None:
-                    self._study.set_user_attr(_SAME, wanted)
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            reason = " ".join(str(error).split("[SQL")[0].split())
-            raise UserError(f"{path}: cannot be used ({reason})") from None
+        # What is not locked must be told so: SQLite would wait for a lock.
+        address = {} if self.has_locks else {"nolock": "1", "uri": "true"}
+        database = self._path.absolute().as_uri() if address else str(self._path)
+        url = sqlalchemy.URL.create("sqlite", database=database, query=address)
+        with self._told(), self.alone():  # tables are made once
+            self._storage = optuna.storages.RDBStorage(
+                url.render_as_string(), {"connect_args": {"timeout": _PATIENCE}}
+            )
+            self._study = optuna.create_study(
+                study_name=_STUDY,
+                storage=self._storage,
+                sampler=Sampler(search.search_seed),
+                pruner=optuna.pruners.MedianPruner(n_warmup_steps=search.prune_from),
+                direction="maximize",
+                load_if_exists=True,
+            )
+            wanted = json.loads(json.dumps(identity(search, fingerprint)))
+            found = self._study.user_attrs.get(_SAME)
+            began, now = self._study.user_attrs.get(_JAX, {}), environment.in_force()
+            if found is None:
+                began = now
+                self._study.set_user_attr(_SAME, wanted)
+        reason = None
         if found is not None and found != wanted:
+            reason = _difference(found, wanted, folder)
+        elif (other := environment.difference(_checked(began), now)) is not None:
+            reason = f"--out={folder}: holds a search that began otherwise: {other}"
+        if reason is not None:
             self.close()
-            raise UserError(_difference(found, wanted, folder))
+            raise UserError(reason)
+        self.notes = [f"{folder}: {note}" for note in environment.notes(_checked(began), now)]
+        if not self.has_locks:
+            self.notes.append(without_locks(folder))
+        with self._told():
+            self._study.set_user_attr(_JAX, environment.joined(_checked(began), now))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what Optuna and its database say into a sentence."""
+        try:
+            yield
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            reason = " ".join(str(error).split("[SQL")[0].split())[:_MOST_TOLD]
+            code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+            kind = UnwritableError if is_of_disk(code) else UserError
+            raise kind(f"{self._path}: cannot be used ({reason})") from None
+        except _OF_DAMAGE as error:
+            if isinstance(error, UserError):
+                raise
+            reason = f"{type(error).__name__} {error}"[:_MOST_TOLD]
+            raise UserError(f"{self._path}: holds what no search has written ({reason})") from None
 
     def close(self) -> None:
         """Let go of the database."""
@@ -91,13 +130,14 @@ class Store(Claims):
             most: trials of the search. One that was killed comes before a new one.
         """
         with contextlib.ExitStack() as claims:
-            with self.alone():
+            with self._told(), self.alone():
                 trial = self._killed(claims) or self._new(claims, most)
             yield trial
 
     def is_waited_for(self) -> bool:
         """Whether a trial is running, here or elsewhere, or was killed."""
-        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+        with self._told():
+            return bool(self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def params(self, trial: optuna.Trial) -> dict[str, Any]:
         """What a trial is trained with."""
@@ -109,26 +149,36 @@ class Store(Claims):
         By the median rule (Golovin et al. 2017, "Google Vizier", section 3.2): where five trials
         are complete, one whose best score is below the median of theirs up to the same round ends.
         """
-        if step not in self._reported:
-            trial.report(score, step)
-            self._reported.add(step)
-        if not trial.should_prune():
-            return None
+        with self._told():
+            if step not in self._reported:
+                trial.report(score, step)
+                self._reported.add(step)
+            if not trial.should_prune():
+                return None
         return f"after round {step} below the median of the trials so far"
 
     def end(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """Write down what has become of a trial."""
-        trial.set_user_attr(_OUTCOME, {name: getattr(outcome, name) for name in _BESIDE})
         # The value of a pruned trial is what it has reported last.
         value = outcome.value if outcome.state == COMPLETE else None
-        self._study.tell(trial, value, _STATES[outcome.state])
+        with self._told():
+            trial.set_user_attr(_OUTCOME, {name: getattr(outcome, name) for name in _BESIDE})
+            self._study.tell(trial, value, _STATES[outcome.state])
 
     def trials(self) -> list[Trial]:
         """All trials, in order."""
-        return [self._trial(found) for found in self._study.get_trials(deepcopy=False)]
+        with self._told():
+            return [self._trial(found) for found in self._study.get_trials(deepcopy=False)]
 
     def _trial(self, found: FrozenTrial) -> Trial:
         outcome = Outcome(_NAMES[found.state], found.value, **found.user_attrs.get(_OUTCOME, {}))
+        numbers = (outcome.value, outcome.best_round, outcome.seconds)
+        if any(x is not None and type(x) not in (int, float) for x in numbers):
+            raise ValueError(f"trial {found.number} has an outcome that is no number")
+        if outcome.state == COMPLETE and outcome.value is None:
+            raise ValueError(f"trial {found.number} is complete and has no value")
+        if not isinstance(outcome.reason, str | None):
+            raise ValueError(f"trial {found.number} has a reason that is no text")
         return Trial(found.number, self._used(found.params), outcome)
 
     def _used(self, suggested: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +216,11 @@ class Store(Claims):
         return trial
 
 
+def _checked(began: Any) -> dict[str, Any]:
+    """What was written of JAX; nothing where somebody has put something else there."""
+    return began if isinstance(began, dict) else {}
+
+
 def _claim(number: int) -> str:
     return f"trial-{number}"
 
@@ -194,8 +249,10 @@ def identity(search: Search, fingerprint: str | None) -> dict[str, Any]:
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> str:
+    found = found if isinstance(found, dict) else {}
     name = next(n for n in [*wanted, *found] if found.get(n) != wanted.get(n))
+    was = str(found.get(name))[:_MOST_TOLD]
     return (
-        f"--out={folder}: holds another search ({name} was {found.get(name)}, now "
+        f"--out={folder}: holds another search ({name} was {was}, now "
         f"{wanted.get(name)}), expected the same settings or another folder"
     )

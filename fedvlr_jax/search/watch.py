@@ -1,11 +1,11 @@
 """A reporter that hears every evaluation, and ends a run that is not worth going on with."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.report import Reporter
 
@@ -22,17 +22,6 @@ class Best:
 
     score: float
     round: int
-
-
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl in a run's folder; none where it has not been evaluated.
-
-    The file is whole unless the run was killed; then it is whole again once it goes on.
-    """
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def best_of(lines: list[dict[str, Any]]) -> Best | None:
@@ -79,7 +68,7 @@ class Watched:
         if unit == "round":
             self._total = total
             self._lines = []
-            for line in evaluations(self._folder):
+            for line in record.evaluations(self._folder):
                 self._hear(line)
 
     def advance(self, number: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedvlr_jax.files import UNFINISHED, write_json
+from fedvlr_jax.files import UNFINISHED, to_disk, write_json
 
 _BLOCK = 65536  # rows in memory at once
 _STORED = np.dtype(np.float16)
@@ -48,8 +48,7 @@ class RowStore:
         """Add rows and wait until they are on disk."""
         with open(self._rows, "ab") as file:
             file.write(np.ascontiguousarray(rows, _STORED).data)
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
 
     def finish(self) -> Bool[np.ndarray, " items"]:
         """Write the target, rows of NaN replaced by the mean of the others.

@@ -1,20 +1,32 @@
 """Checkpoints of a run, written by Orbax: complete or not there, checked when read.
 
 `checkpoints/000025` holds everything after round 25; `checkpoints/best` is a symbolic link to the
-round that validation likes best. The last two are kept, and the best round of each. A folder is
-renamed into place when it is finished, so a kill leaves whole checkpoints only; a checksum of every
-file catches what happens to one afterwards. Where several processes train together, each writes and
-reads the private states of its own clients; the folder has to be one that all of them see.
+round that validation likes best, for people: nothing here reads it. Where there are no such links
+it is a text that holds the folder's name. The last two are kept, and the best round of each. A
+folder is renamed into place when it is finished, so a kill leaves whole checkpoints only; a
+checksum of every file catches what happens to one afterwards. Where several processes train
+together, each writes and reads the private states of its own clients; the folder has to be one that
+all of them see.
 """
 
+import contextlib
 import dataclasses
+import errno
+import gc
 import itertools
-import json
+import logging
+import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,15 +34,44 @@ import orbax.checkpoint as ocp
 from flax import serialization
 from jaxtyping import Int
 
-from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import UNFINISHED, checksum, write_json
+from fedvlr_jax.errors import UnwritableError, UserError
+from fedvlr_jax.files import UNFINISHED, checksum, read_json, write_json, write_text
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.round import FederationState
 
 _KEPT = 2
 _CHUNK = 4 << 20  # bytes of an array that are written at a time
 _FILE = 32 << 20  # bytes of one file, about
+_PATIENCE = 30.0  # seconds to wait for Orbax's threads after one has failed
+_WRITES = 0.5  # seconds that a write may be under way when nobody waits for it any more
+_MOST_PROGRESS = 1 << 30  # bytes
 _CHECKSUMS = "checksums.json"
+_NAME = re.compile(r"[0-9]{6,18}")
+# Where the content of `Progress` is in a checkpoint, as Orbax writes it.
+_PROGRESS = Path("progress") / "metadata"
+# What a file system answers that takes no more, or nothing at all.
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+)
+# What reading something else than was written ends in.
+_OF_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+# A checkpoint that cannot be read for one of these reasons may be whole.
+_UNREADABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
 
 
 @dataclass(frozen=True)
@@ -133,6 +174,9 @@ class Checkpoints:
             progress: where the run stands.
             parts: functions that write a folder below the checkpoint's, by its name, and return
                 size and checksum of every file they have put there.
+
+        Raises:
+            UnwritableError: the disk is full, or fails; what was saved before is as it was.
         """
         if together.is_first():
             self.folder.mkdir(exist_ok=True)
@@ -142,54 +186,101 @@ class Checkpoints:
             state=_in_slices(serialization.to_state_dict(state)),
             progress=ocp.args.JsonSave(asdict(progress)),
         )
-        with _checkpointer() as checkpointer:
-            checkpointer.save(unfinished, content)
-        if together.is_first():
-            known = _checksums(unfinished)
-            for name, write in (parts or {}).items():
-                written = write(unfinished / name)
-                known |= {f"{name}/{file}": value for file, value in written.items()}
-            write_json(unfinished / _CHECKSUMS, known)
-            self._finish(unfinished, progress)
+        with self._unwritable_told(progress.round):
+            with _checkpointer() as checkpointer:
+                checkpointer.save(unfinished, content)
+            if together.is_first():
+                known = _checksums(unfinished)
+                for name, write in (parts or {}).items():
+                    written = write(unfinished / name)
+                    known |= {f"{name}/{file}": value for file, value in written.items()}
+                write_json(unfinished / _CHECKSUMS, known)
+                self._finish(unfinished, progress)
         together.wait("checkpoint finished")
+
+    @contextlib.contextmanager
+    def _unwritable_told(self, number: int) -> Iterator[None]:
+        """Turn what is said of a disk that takes no more into one sentence, and make room again."""
+        with _others_silent():
+            try:
+                yield
+                return
+            except Exception as error:
+                if (reason := _unwritable(error)) is None:
+                    raise
+                _forget(error)
+            _let_others_end()
+        if together.is_first():
+            with contextlib.suppress(OSError):
+                self.clean()
+        raise UnwritableError(
+            f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}); what "
+            "was saved before is whole, and the same command goes on from it"
+        )
 
     def _finish(self, unfinished: Path, progress: Progress) -> None:
         """Give a whole checkpoint its name, and remove those that are not needed any more."""
-        # An older checkpoint that is gone back to needs the best round of its own time.
-        kept = {progress.best_round, self._best()}
-        unfinished.rename(self.step(progress.round))
+        step = self.step(progress.round)
+        if os.path.lexists(step):  # no checkpoint: those of later rounds are gone by now
+            self._remove(progress.round)
+        unfinished.rename(step)
         self.point_at_best(progress)
-        for number in self.rounds()[:-_KEPT]:
+        rounds = self.rounds()
+        # An older checkpoint that is gone back to needs the best round of its own time.
+        kept = {progress.best_round, *map(self._best_at, rounds[-_KEPT:])}
+        for number in rounds[:-_KEPT]:
             if number not in kept:
                 self._remove(number)
 
     def point_at_best(self, progress: Progress) -> None:
         """Make `checkpoints/best` a link to the best round's folder, in one step."""
         target = self.step(progress.best_round)
-        if progress.best_round and target.is_dir():
-            temporary = self.folder / f"{UNFINISHED}best"
+        if not progress.best_round or not target.is_dir():
+            return
+        if self._link.is_dir() and not self._link.is_symlink():
+            _discard(self._link)  # a copy of the run that followed the link
+        temporary = self.folder / f"{UNFINISHED}best"
+        temporary.unlink(missing_ok=True)
+        try:
             temporary.symlink_to(target.name)
+        except OSError:  # no such links here
+            write_text(self._link, target.name + "\n")
+        else:
             os.replace(temporary, self._link)
 
-    def thin(self, kept: str) -> None:
-        """Remove what is not wanted of a finished run: `kept` is one of `KEPT_CHECKPOINTS`."""
+    def thin(self, kept: str, best: int) -> None:
+        """Remove what is not wanted of a finished run.
+
+        Args:
+            kept: one of `KEPT_CHECKPOINTS`.
+            best: the best round.
+        """
         there = set(self.rounds())
-        wanted = {"all": there, "best": {self._best()}, "none": set()}[kept]
-        if self._best() not in wanted:
-            self._link.unlink(missing_ok=True)
+        wanted = {"all": there, "best": {best}, "none": set()}[kept]
+        if best not in wanted and os.path.lexists(self._link):
+            _discard(self._link)
         for number in there - wanted:
             self._remove(number)
 
     def rounds(self) -> list[int]:
-        """The rounds that have a finished folder, ascending."""
+        """The rounds that have a folder of their name, ascending."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        return sorted(
+            int(path.name)
+            for path in self.folder.iterdir()
+            if _NAME.fullmatch(path.name) and path == self.step(int(path.name)) and path.is_dir()
+        )
+
+    def finished(self) -> int:
+        """The last round that has a checkpoint, 0 without one; what only looks like one is none."""
+        rounds = (n for n in self.rounds() if (self.step(n) / _CHECKSUMS).is_file())
+        return max(rounds, default=0)
 
     def clean(self) -> None:
         """Remove what a killed save left behind."""
         for leftover in self.folder.glob(f"{UNFINISHED}*"):
-            leftover.unlink() if leftover.is_symlink() else shutil.rmtree(leftover)
+            _discard(leftover)
 
     def latest(self, like: FederationState) -> tuple[FederationState, Progress, list[str]] | None:
         """The newest checkpoint that can be read; damaged newer ones are removed.
@@ -231,6 +322,7 @@ class Checkpoints:
 
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
+            UserError: the system cannot read it now; it may be whole.
         """
         step = self.step(number)
         try:
@@ -242,11 +334,13 @@ class Checkpoints:
             )
             with _checkpointer() as checkpointer:
                 found = checkpointer.restore(step, content)
-        except (OSError, ValueError, KeyError) as error:
+            state = serialization.from_state_dict(like, found["state"])
+            return state, _progress(found["progress"])
+        except _OF_DAMAGE as error:
             reason = " ".join(str(error).split())[:200]
+            if isinstance(error, OSError) and error.errno in _UNREADABLE:
+                raise UserError(f"{step}: the checkpoint cannot be read ({reason})") from None
             raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error
-        state = serialization.from_state_dict(like, found["state"])
-        return state, Progress(**found["progress"])
 
     def step(self, number: int) -> Path:
         """The folder of one round's checkpoint."""
@@ -256,13 +350,19 @@ class Checkpoints:
     def _link(self) -> Path:
         return self.folder / "best"
 
-    def _best(self) -> int:
-        """The round that `best` points at, 0 without one."""
-        return int(self._link.readlink().name) if self._link.is_symlink() else 0
+    def _best_at(self, number: int) -> int:
+        """The best round at the time of a checkpoint, 0 if that cannot be told."""
+        try:
+            return _progress(read_json(self.step(number) / _PROGRESS, _MOST_PROGRESS)).best_round
+        except ValueError:
+            return 0
 
     def _remove(self, number: int) -> None:
         """Remove a checkpoint; what a kill leaves of it does not look like one."""
-        shutil.rmtree(self.step(number).rename(self.folder / f"{UNFINISHED}{number:06d}"))
+        unfinished = self.folder / f"{UNFINISHED}gone-{number:06d}"
+        if os.path.lexists(unfinished):
+            _discard(unfinished)
+        _discard(self.step(number).rename(unfinished))
 
 
 class DamagedError(Exception):
@@ -294,15 +394,120 @@ def _checkpointer() -> ocp.Checkpointer:
 def _is_whole(step: Path) -> bool:
     """Whether every file is as it was written."""
     try:
-        return _checksums(step) == json.loads((step / _CHECKSUMS).read_text())
-    except (OSError, ValueError):
+        known = read_json(step / _CHECKSUMS)
+        # Sizes first: a file that was put there may be of any.
+        sizes = {name: path.stat().st_size for name, path in _files(step).items()}
+        if sizes != {name: value[0] for name, value in known.items()}:
+            return False
+        return _checksums(step) == known
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, LookupError):
         return False
 
 
 def _checksums(step: Path) -> dict[str, list[int]]:
     """Size and CRC-32 of every file below `step` but the checksums themselves."""
+    return {name: checksum(path) for name, path in _files(step).items()}
+
+
+def _files(step: Path) -> dict[str, Path]:
     return {
-        str(path.relative_to(step)): checksum(path)
+        str(path.relative_to(step)): path
         for path in sorted(step.rglob("*"))
         if path.is_file() and path.name != _CHECKSUMS
     }
+
+
+def _progress(content: dict[str, Any]) -> Progress:
+    """The progress that a checkpoint holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(content, dict) or not set(content) <= {f.name for f in fields(Progress)}:
+        raise ValueError("its progress has other entries")
+    for name, value in content.items():
+        usual = getattr(_NOTHING_DONE, name)
+        if usual is not None and not _is_like(value, usual):
+            raise ValueError(f"its progress has a wrong {name}")
+    progress = Progress(**content)
+    rounds = {line.get("round") for line in progress.lines if isinstance(line, dict)}
+    if len(rounds) != len(progress.lines) or progress.best_round not in {0, *rounds}:
+        raise ValueError("its progress has wrong lines")
+    return progress
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a value of JSON has the type of another; a whole number may stand for any number."""
+    if isinstance(usual, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(usual)
+
+
+_NOTHING_DONE = Progress()
+
+
+def _discard(path: Path) -> None:
+    """Remove a folder, a file or a link; never what a link points at."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _unwritable(error: BaseException | None) -> str | None:
+    """Why the file system takes no more, None if something else went wrong."""
+    while error is not None:
+        # TensorStore, which writes arrays, tells the system's number in its words only.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        if number in _UNWRITABLE:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _forget(error: BaseException | None) -> None:
+    """Let go of everything that the frames of an error and of its causes hold."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _others_silent() -> Iterator[None]:
+    """Keep other threads from telling of a failure that is raised here as well.
+
+    Orbax logs in each of its threads, and leaves tasks that nobody waits for.
+    """
+
+    def nothing(*_: Any) -> bool:
+        return False
+
+    main = sys.excepthook
+
+    def of_main(*what: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            main(*what)
+
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    sys.excepthook, sys.unraisablehook, threading.excepthook = of_main, nothing, nothing
+    for logger in loggers:
+        logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+        for logger in loggers:
+            logger.removeFilter(nothing)
+
+
+def _let_others_end() -> None:
+    """Wait for what Orbax has left under way, and let go of it."""
+    end = time.monotonic() + _PATIENCE
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax."):
+            # Their own `join` raises what they have raised.
+            threading.Thread.join(thread, max(0.0, end - time.monotonic()))
+    time.sleep(_WRITES)
+    gc.collect()

@@ -96,10 +96,10 @@ class Course:
                     f"{damage}; the best round cannot be ranked: remove {self.out} to start anew"
                 ) from None
 
-    def thin(self) -> None:
+    def thin(self, progress: Progress) -> None:
         """After the results are written: keep the checkpoints that are wanted."""
         if together.is_first():
-            self.checkpoints.thin(self.config.execution.keep_checkpoints)
+            self.checkpoints.thin(self.config.execution.keep_checkpoints, progress.best_round)
 
     def write(self, write: Callable[..., None], name: str, *content: Any, **arrays: Any) -> None:
         """Write a file of the run's folder, in one process."""

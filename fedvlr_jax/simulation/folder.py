@@ -5,48 +5,108 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax import record
 from fedvlr_jax.config import LAYOUT
-from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import LOCK, is_leftover, locked, read_json, write_json
+from fedvlr_jax.errors import UnwritableError, UserError
+from fedvlr_jax.files import (
+    LOCK,
+    has_hard_links,
+    has_locks,
+    has_symbolic_links,
+    is_leftover,
+    locked,
+    plain_size,
+    read_json,
+    write_json,
+)
 from fedvlr_jax.processes import together
+from fedvlr_jax.simulation import environment
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 
-_CONFIG, _SUMMARY = "config.json", "summary.json"
+_CONFIG, _SUMMARY = record.CONFIG, record.SUMMARY
+_FILES = (_CONFIG, _SUMMARY, record.EVALUATIONS, record.RANKINGS, record.PER_USER)
+_FOLDERS = ("checkpoints", "private", "events")
+_JAX = "jax"
+_MOST_TOLD = 200  # characters of a value
 # `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides; how
 # the work is laid out changes no result. Where private state is decides what a checkpoint holds.
-_MAY_DIFFER = {"rounds", "data", *LAYOUT} - {"private_state"}
+# What it was run with in JAX is compared by itself.
+_MAY_DIFFER = {"rounds", "data", _JAX, *LAYOUT} - {"private_state"}
+_told: set[int] = set()  # numbers of file systems of which this process has told what they lack
 
 
 @contextmanager
-def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+def claimed(out: Path, settings: dict[str, Any]) -> Iterator[list[str]]:
     """Make `out` the folder of this run, or check that it is, and keep other runs out.
 
     Of several processes that train together, the first one does so, and the others wait for it.
 
     Args:
         out: the folder; made if it is not there.
-        settings: the resolved configuration, what it was run on and a fingerprint of the data.
+        settings: the resolved configuration, what it is run on (`jax`: `environment.in_force`) and
+            a fingerprint of the data.
+
+    Yields:
+        What a person should know before the run goes on in it.
 
     Raises:
         UserError: the folder cannot be written, holds something else, holds a run with another
             setting or other data or one that is further than `rounds`, or is in use.
     """
-    with _claimed(out, settings) if together.is_first() else nullcontext():
+    with _claimed(out, settings) if together.is_first() else nullcontext([]) as notes:
         together.wait("claimed")
-        yield
+        yield notes
 
 
 @contextmanager
-def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[list[str]]:
     try:
         _check(out, settings)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
-            if not (out / _CONFIG).exists() or read_json(out / _CONFIG) != settings:
+            notes = _weaknesses(out, settings)
+            stored = read_json(out / _CONFIG) if (out / _CONFIG).exists() else {}
+            if _is_finished(out / _SUMMARY, settings["rounds"]):
+                settings = settings | {_JAX: _environment(out, stored) or settings[_JAX]}
+            elif Checkpoints(out / "checkpoints").finished():
+                began = _environment(out, stored)
+                notes += [f"{out}: {note}" for note in environment.notes(began, settings[_JAX])]
+                settings = settings | {_JAX: environment.joined(began, settings[_JAX])}
+            if stored != settings:
                 write_json(out / _CONFIG, settings)
-            yield
+            yield notes
     except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror or error})") from None
+        place = f" {error.filename}" if error.filename and str(error.filename) != str(out) else ""
+        reason = error.strerror or error
+        raise UnwritableError(f"--out={out}:{place} cannot be written ({reason})") from None
+
+
+def _weaknesses(out: Path, settings: dict[str, Any]) -> list[str]:
+    """What is weaker in this folder for want of locks and links; told once of a file system."""
+    device = out.stat().st_dev
+    if device in _told:
+        return []
+    _told.add(device)
+    lacks = []
+    if not has_locks(out):
+        lacks.append("locks: start no second process in this folder, nothing would keep it out")
+    if not has_symbolic_links(out):
+        lacks.append("symbolic links: checkpoints/best is a text that holds the folder's name")
+    if settings["private_state"] == "host" and not has_hard_links(out):
+        lacks.append("hard links: every checkpoint takes the room of all private states")
+    return [f"{out}: the file system has no {lack}" for lack in lacks]
+
+
+def environment_of(out: Path) -> dict[str, Any]:
+    """What JAX the run in a folder that is claimed has been trained with."""
+    return _environment(out, read_json(out / _CONFIG))
+
+
+def _environment(out: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    found = stored.get(_JAX, {})
+    if not isinstance(found, dict):
+        raise UserError(f"{out / _CONFIG}: {_JAX} is {_short(found)}, expected an object")
+    return found
 
 
 def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
@@ -56,7 +116,7 @@ def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
     """
     path = out / _SUMMARY
     if together.first_says(lambda: _is_finished(path, rounds)):
-        return read_json(path)
+        return record.summary(out)
     if together.is_first():
         path.unlink(missing_ok=True)
     return None
@@ -65,8 +125,8 @@ def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
 def _is_finished(path: Path, rounds: int) -> bool:
     if not path.exists():
         return False
-    summary = read_json(path)
-    return summary.get("rounds_done") == rounds or bool(summary.get("stopped_early"))
+    summary = record.summary(path.parent)
+    return summary["rounds_done"] == rounds or summary["stopped_early"]
 
 
 def _check(out: Path, settings: dict[str, Any]) -> None:
@@ -74,15 +134,24 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"--out={out}: is a file, expected a folder")
     content = [p.name for p in out.iterdir() if not is_leftover(p)] if out.exists() else []
     if _CONFIG in content:
-        _check_same(out, read_json(out / _CONFIG), settings)
+        stored = read_json(out / _CONFIG)
+        _check_same(out, stored, settings)
+        reason = environment.difference(_environment(out, stored), settings[_JAX])
+        if reason is not None:
+            raise UserError(f"--out={out}: holds a run that began otherwise: {reason}")
     elif set(content) - {LOCK}:
         raise UserError(
             f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
             "a run"
         )
-    rounds_done = max(Checkpoints(out / "checkpoints").rounds(), default=0)
+    for name in content:
+        if name in _FILES:
+            plain_size(out / name)
+        elif name in _FOLDERS and not (out / name).is_dir():
+            raise UserError(f"{out / name}: is no folder, expected that of a run")
+    rounds_done = Checkpoints(out / "checkpoints").finished()
     if _SUMMARY in content:  # a finished run may have kept fewer checkpoints
-        rounds_done = max(rounds_done, read_json(out / _SUMMARY)["rounds_done"])
+        rounds_done = max(rounds_done, record.summary(out)["rounds_done"])
     if rounds_done > settings["rounds"]:
         raise UserError(
             f"--rounds={settings['rounds']}: the run in {out} has done {rounds_done}, expected "
@@ -94,8 +163,14 @@ def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
     for name in wanted:
         if name not in _MAY_DIFFER and stored.get(name) != wanted[name]:
             what = "the data behind it has" if name == "data_fingerprint" else f"--{name} was"
-            found = "changed" if name == "data_fingerprint" else f"{stored.get(name)}"
+            found = "changed" if name == "data_fingerprint" else _short(stored.get(name))
             raise UserError(
                 f"--out={out}: holds another configuration's run ({what} {found}, now "
                 f"{wanted[name]}), expected the same settings or another folder"
             )
+
+
+def _short(value: Any) -> str:
+    """A value of a file that somebody may have edited, for a sentence."""
+    text = str(value)
+    return text if len(text) <= _MOST_TOLD and text.isprintable() else f"{text[:_MOST_TOLD]!r}..."

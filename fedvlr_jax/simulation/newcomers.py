@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from fedvlr_jax import numerics
+from fedvlr_jax import numerics, record
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.client.update import ClientRates
 from fedvlr_jax.config import Config, ParticipationConfig
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
-from fedvlr_jax.files import read_json
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.processes import together
 from fedvlr_jax.server import aggregate
@@ -144,7 +143,7 @@ def _check(config: Config, run: Path, members: Dataset) -> None:
     """Refuse a run of which the config's server cannot be read."""
     if not (run / "summary.json").is_file():
         raise UserError(f"{run}: no finished run, expected one that was trained on the members")
-    stored, wanted = read_json(run / "config.json"), config.flat()
+    stored, wanted = record.settings(run), config.flat()
     if stored.get("data_fingerprint") != members.fingerprint():
         raise UserError(f"{run}: a run on other data, expected one that was trained on the members")
     for name in _OF_THE_SERVER:
@@ -171,7 +170,7 @@ def _learned(simulation: Simulation, run: Path) -> FederationState:
     init = functools.partial(init_server, federation)
     shapes = jax.eval_shape(init, simulation.features, keys.from_seed(0))
     like = abstract(shapes, everywhere(federation.mesh))
-    best = read_json(run / "summary.json")["best_round"]
+    best = record.summary(run, ("best_round",))["best_round"]
     checkpoints = Checkpoints(run / "checkpoints")
     if best not in checkpoints.rounds():
         raise UserError(

@@ -12,7 +12,7 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
-from fedvlr_jax.simulation import fit, memory
+from fedvlr_jax.simulation import fit, folder, memory
 from fedvlr_jax.simulation.accounting import (
     padded_share,
     parameter_counts,
@@ -91,6 +91,7 @@ def _summary(
     prefix = "valid/"
     return {
         "version": __version__,
+        "jax": folder.environment_of(course.out),
         "data": {
             "name": course.dataset.name,
             "clients": data.n_clients,

@@ -23,7 +23,7 @@ from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.report import Muted, Reporter, Silent
 from fedvlr_jax.settings import FOLDER, argument
-from fedvlr_jax.simulation import fit, folder, keys, memory, results, trainers
+from fedvlr_jax.simulation import environment, fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
 from fedvlr_jax.simulation.course import Course
 from fedvlr_jax.simulation.evaluate import evaluated_clients
@@ -136,8 +136,11 @@ def train_together(
     with contextlib.ExitStack() as claims:
         for number, (config, out) in enumerate(zip(configs, outs, strict=True)):
             record = config.flat() | where | {"data_fingerprint": fingerprints[number]}
-            claims.enter_context(folder.claimed(out, record))
+            record |= {"jax": environment.in_force()}
+            notes = claims.enter_context(folder.claimed(out, record))
             summary = folder.finished_summary(out, config.schedule.rounds)
+            for note in () if summary else notes:
+                reporters[number].note(note)
             if summary is not None:
                 reporters[number].note(f"{out}: this run is finished, nothing to do")
                 found[number] = Result(summary, out)
@@ -291,5 +294,5 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
             diverged[k] = reason
             continue
         finished[k] = Result(summary, runs[k].out)
-        runs[k].thin()
+        runs[k].thin(progress[k])
     return diverged | finished

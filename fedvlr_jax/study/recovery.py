@@ -32,23 +32,23 @@ def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.Data
     rows: dict[str, dict[str, list[Any]]] = {}
     for mine, other in zip(personal.runs, generic.runs, strict=True):
         shares = _composition(mine)
-        with np.load(mine.out / "per_user.npz") as a, np.load(other.out / "per_user.npz") as b:
-            preference = planted.preference[a["user"]]
-            learned = {"weights": a["view_weights"] @ shares, "removal": a["reliance"]}
-            for name, chosen in _groups(a["history_length"]).items():
-                row = rows.setdefault(name, {"clients": []})
-                row["clients"].append(int(chosen.sum()))
-                for way, reliance in learned.items():
-                    found = correlation(preference[chosen], reliance[chosen])
-                    row.setdefault(f"spearman {way}", []).append(found)
-                scores = [
-                    metrics.from_ranks(x["rank"][chosen], x["warm"][chosen])["warm/ndcg@50"]
-                    for x in (a, b)
-                ]
-                for found, score in zip((personal, generic), scores, strict=True):
-                    row.setdefault(found.combination.variant, []).append(score)
-                gain = None if not scores[1] else 100 * (scores[0] / scores[1] - 1)
-                row.setdefault("gain %", []).append(gain)
+        a, b = tables.users_of(mine), tables.users_of(other)
+        preference = planted.preference[a["user"]]
+        learned = {"weights": a["view_weights"] @ shares, "removal": a["reliance"]}
+        for name, chosen in _groups(a["history_length"]).items():
+            row = rows.setdefault(name, {"clients": []})
+            row["clients"].append(int(chosen.sum()))
+            for way, reliance in learned.items():
+                found = correlation(preference[chosen], reliance[chosen])
+                row.setdefault(f"spearman {way}", []).append(found)
+            scores = [
+                metrics.from_ranks(x["rank"][chosen], x["warm"][chosen])["warm/ndcg@50"]
+                for x in (a, b)
+            ]
+            for found, score in zip((personal, generic), scores, strict=True):
+                row.setdefault(found.combination.variant, []).append(score)
+            gain = None if not scores[1] else 100 * (scores[0] / scores[1] - 1)
+            row.setdefault("gain %", []).append(gain)
     return pd.DataFrame([{"history": name} | _summary(row) for name, row in rows.items()])
 
 

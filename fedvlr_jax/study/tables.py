@@ -1,6 +1,5 @@
 """Tables of a study, as data frames; `write` puts one on disk as CSV and Markdown."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedvlr_jax import files
+from fedvlr_jax import files, record
 from fedvlr_jax.analysis import significance
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.data.types import Dataset
@@ -142,9 +141,8 @@ def curves_table(found: Sequence[Found]) -> pd.DataFrame:
     rows = []
     for f in found:
         for run in f.runs:
-            seed = files.read_json(run.out / "config.json")["seed"]
-            for line in (run.out / "metrics.jsonl").read_text().splitlines():
-                measured = json.loads(line)
+            seed = record.settings(run.out, ("seed",))["seed"]
+            for measured in record.evaluations(run.out):
                 rows.append(
                     {
                         **names_of(f),
@@ -189,8 +187,7 @@ def names_of(found: Found) -> dict[str, str]:
 
 def users_of(run: Result) -> dict[str, np.ndarray]:
     """The arrays of a run's per_user.npz (docs/outputs.md)."""
-    with np.load(run.out / "per_user.npz") as archive:
-        return dict(archive)
+    return record.per_user(run.out)
 
 
 def significance_table(found: Sequence[Found], first: str, second: str) -> pd.DataFrame:

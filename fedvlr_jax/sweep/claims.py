@@ -1,15 +1,15 @@
 """Who is working on what in a folder that several processes share.
 
-A claim is a locked file: the system lets go of it when its process ends, in whatever way.
+A claim is a locked file: the system lets go of it when its process ends, in whatever way. Where the
+file system has no locks, everything is this process's, and it has to be the only one.
 """
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedvlr_jax import files
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UnwritableError, UserError
 
 # What sweeps and searches write into their folder, beside what they are known by.
 _MADE = ("report.html", "results.csv", "scaling.png", "trials.csv", "search.png", "best.yaml")
@@ -21,6 +21,9 @@ class Claims:
     Raises:
         UserError: the folder cannot be written, or holds files of somebody else's that would be
             replaced.
+
+    Attributes:
+        has_locks: whether several processes can share the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,13 +37,17 @@ class Claims:
                     )
         try:
             self._claims.mkdir(parents=True, exist_ok=True)
+            self.has_locks = files.has_locks(folder)
         except OSError as error:
-            raise UserError(f"--out={folder}: cannot be written ({error.strerror})") from None
+            path = error.filename or folder
+            raise UnwritableError(
+                f"--out={folder}: {path} cannot be written ({error.strerror})"
+            ) from None
 
     @contextlib.contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
         """Whether `name` is this process's to do, inside; False where another one has it."""
-        with open(self._claims / name, "a") as file:
+        with files.open_lock(self._claims / name) as file:
             yield files.take_lock(file)
 
     @contextlib.contextmanager
@@ -58,6 +65,14 @@ class Claims:
 
 @contextlib.contextmanager
 def _waiting(path: Path) -> Iterator[None]:
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with files.open_lock(path) as file:
+        files.wait_for_lock(file)
         yield
+
+
+def without_locks(folder: Path) -> str:
+    """What a person should know of a folder whose file system has no locks."""
+    return (
+        f"{folder}: the file system has no locks: start no second process in this folder, both "
+        "would do everything"
+    )

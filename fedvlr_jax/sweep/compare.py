@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fedvlr_jax import files
+from fedvlr_jax import record
 from fedvlr_jax.analysis import significance
 from fedvlr_jax.config import LAYOUT, leaves
 from fedvlr_jax.errors import UserError
@@ -18,6 +18,7 @@ from fedvlr_jax.sweep import seeds
 
 SCORE = "warm NDCG@50, %"
 _METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
+_NEEDED = (*(f"test/{name}" for name in _METRICS.values()), "timing/round_seconds_median")
 _FINGERPRINT = "data_fingerprint"
 
 # What a run is compared by; its layout changes no result.
@@ -59,7 +60,7 @@ def held(folder: str | Path) -> list[Held]:
     folder = Path(folder)
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
-        Held(_settings(place / "config.json"), _summary(place / "summary.json"), place)
+        Held(record.settings(place), record.summary(place, _NEEDED), place)
         for place in places
         if (place / "summary.json").is_file() and (place / "config.json").is_file()
     ]
@@ -68,29 +69,6 @@ def held(folder: str | Path) -> list[Held]:
             f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
             "or experiments.train"
         )
-    return found
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A run's settings, none of which a hand has made a list of."""
-    found = files.read_json(path)
-    for name, value in found.items():
-        if isinstance(value, dict | list):
-            raise UserError(f"{path}: {name} is no single value, expected config.json of a run")
-    return found
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    """A run's summary, with the numbers that are compared."""
-    found = files.read_json(path)
-    wanted = [("test", metric) for metric in _METRICS.values()]
-    for group, name in (*wanted, ("timing", "round_seconds_median")):
-        part = found.get(group)
-        value = part.get(name, "") if isinstance(part, dict) else ""
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(
-                f"{path}: {group}, {name} is no number, expected summary.json of a finished run"
-            )
     return found
 
 
@@ -180,17 +158,6 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
     return row
 
 
-def _per_user(path: Path) -> dict[str, np.ndarray]:
-    """Users with their ranks, and which of them are warm."""
-    found = files.read_arrays(path, ("user", "rank", "warm"))
-    kinds = [array.dtype.kind for array in found.values()]
-    if any(array.shape != (found["user"].size,) for array in found.values()) or kinds[2] != "b":
-        raise UserError(f"{path} is damaged (its arrays do not fit each other)")
-    if not set(kinds[:2]) <= set("iu"):
-        raise UserError(f"{path} is damaged (ranks are no whole numbers)")
-    return found
-
-
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Half of the 95 % interval of a difference of means (Welch 1947); None for single runs."""
     if min(len(first), len(second)) < 2 or np.ptp(first) + np.ptp(second) == 0:
@@ -203,7 +170,10 @@ def _over_users(first: Sequence[Held], second: Sequence[Held]) -> str | None:
     """The difference of NDCG@50 paired over warm users, in words; None for other populations."""
     if len({run.settings.get(_FINGERPRINT) for run in (*first, *second)}) > 1:
         return None
-    kept = [[_per_user(run.folder / "per_user.npz") for run in runs] for runs in (first, second)]
+    kept = [
+        [record.per_user(run.folder, ("user", "rank", "warm")) for run in runs]
+        for runs in (first, second)
+    ]
     users = kept[0][0]["user"]
     if any(not np.array_equal(users, arrays["user"]) for runs in kept for arrays in runs):
         return None

@@ -9,22 +9,27 @@ from typing import Protocol, runtime_checkable
 
 from fedvlr_jax.config import LAYOUT, Config
 from fedvlr_jax.data import Kept
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.processes import cores
 from fedvlr_jax.report import Reporter
-from fedvlr_jax.simulation import fit
+from fedvlr_jax.simulation import environment, fit
 from fedvlr_jax.simulation.run import Result, train_together
 from fedvlr_jax.simulation.simulation import build
 from fedvlr_jax.simulation.traced import program_of
+from fedvlr_jax.sweep import claims
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
 _RUNS_FOLDER = "runs"
+_MOST_TOLD = 200  # characters of a setting
 
 
 @runtime_checkable
 class Told(Protocol):
     """Hears how a sweep goes on."""
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
 
     def reporter(self, run: str) -> Reporter:
         """Who is told about a run that begins."""
@@ -56,7 +61,10 @@ def execute(
     """
     cores.begin()
     store = Store(out)
-    _check_same(runs, store.rows(), out)
+    rows = store.rows()
+    _check_same(runs, rows, out)
+    if not store.has_locks:
+        told.note(claims.without_locks(out))
     tried: set[str] = set()
 
     def is_left(name: str, row: Row | None) -> bool:
@@ -70,6 +78,9 @@ def execute(
         rows = store.rows()
         return [name for name in runs if is_left(name, rows.get(name))]
 
+    if left():
+        for note in _environments(rows, out):
+            told.note(note)
     kept = Kept()
     while names := left():
         _write_groups(store, runs, names, kept, most)
@@ -77,9 +88,9 @@ def execute(
         for group in store.groups():
             if not set(group) & set(names):
                 continue
-            with contextlib.ExitStack() as claims:
+            with contextlib.ExitStack() as mine:
                 # A group is done by the process that has all of it.
-                if not all(claims.enter_context(store.claimed(run)) for run in group):
+                if not all(mine.enter_context(store.claimed(run)) for run in group):
                     continue
                 # Another process may have done some of them since they were listed.
                 now = left()
@@ -149,6 +160,8 @@ def _done(
         found = train_together(
             configs, folders, [told.reporter(name) for name in group], kept.load_all(configs)
         )
+    except UnwritableError:  # no run is to blame
+        raise
     except (UserError, MemoryError) as reason:
         if len(group) > 1:  # one of them may be to blame, or their number
             store.part(group)
@@ -169,11 +182,33 @@ def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) 
     for name, config in runs.items():
         if name not in rows:
             continue
+        if type(rows[name].settings.get("rounds")) is not int:
+            raise UserError(f"--out={out}: run {name} has no rounds, expected a sweep's folder")
         had, wanted = rows[name].settings, json.loads(json.dumps(config.flat()))
         for setting, value in wanted.items():
-            grown = setting == "rounds" and value >= had[setting]
-            if had[setting] != value and not grown and setting not in LAYOUT:
+            grown = setting == "rounds" and value >= had["rounds"]
+            if had.get(setting) != value and not grown and setting not in LAYOUT:
+                was = str(had.get(setting))[:_MOST_TOLD]
                 raise UserError(
-                    f"--out={out}: holds another sweep, whose run {name} has --{setting}="
-                    f"{had[setting]}, now {value}; expected the same settings or another folder"
+                    f"--out={out}: holds another sweep, whose run {name} has --{setting}={was}, "
+                    f"now {value}; expected the same settings or another folder"
                 )
+
+
+def _environments(rows: Mapping[str, Row], out: Path) -> list[str]:
+    """What differs between the JAX that finished runs were trained with and the one of today.
+
+    Raises:
+        UserError: the others would get other numbers.
+    """
+    now, notes = environment.in_force(), []
+    for name, row in rows.items():
+        began = row.content.get("jax")
+        if not isinstance(began, dict):
+            continue
+        if (reason := environment.difference(began, now)) is not None:
+            raise UserError(
+                f"--out={out}: holds a sweep that began otherwise (run {name}): {reason}"
+            )
+        notes += environment.notes(began, now)
+    return [f"{out}: {note}" for note in dict.fromkeys(notes)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedvlr_jax import record
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.pages.charts import Axis, Line, of_lines, of_shares
@@ -165,9 +166,9 @@ def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
     """Validation accuracy and loss over rounds, read from the runs' folders."""
     names = seeds.varied(axes)
     lines = [
-        pd.read_json(path, lines=True).assign(run=run)
+        pd.DataFrame(measured).assign(run=run)
         for run in table.loc[table["status"] == FINISHED, "run"]
-        if (path := out / "runs" / run / "metrics.jsonl").is_file()
+        if (measured := record.evaluations(out / "runs" / run))
     ]
     if not lines:
         return None

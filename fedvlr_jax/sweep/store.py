@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedvlr_jax.errors import UserError
+from fedvlr_jax import files, record
+from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.sweep.claims import Claims
 
 FINISHED, FAILED = "finished", "failed"
 DATABASE = "runs.sqlite"
 _PATIENCE = 60.0  # seconds to wait while another process writes
+_MOST = files.MOST_TEXT  # bytes of a row
+_MOST_TOLD = 200  # characters of what a row holds
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS attempts (
         run TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL, settings TEXT NOT NULL,
@@ -55,6 +58,8 @@ class Store(Claims):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._path = folder / DATABASE
+        if self._path.exists():
+            files.plain_size(self._path)
         with self._open() as database:
             for table in _TABLES:
                 database.execute(table)
@@ -68,19 +73,53 @@ class Store(Claims):
             )
 
     def rows(self) -> dict[str, Row]:
-        """Every run's last attempt."""
+        """Every run's last attempt.
+
+        Raises:
+            UserError: a row is not a sweep's.
+        """
         with self._open() as database:
+            # The last attempt of each; SQLite takes the other columns from the row of the maximum.
             found = database.execute(
-                "SELECT run, status, settings, content FROM attempts ORDER BY attempt"
+                "SELECT run, status, settings, content, MAX(attempt) FROM attempts GROUP BY run "
+                "ORDER BY MAX(attempt), rowid"
             )
-            return {run: Row(status, *map(json.loads, parts)) for run, status, *parts in found}
+            return {run: self._row(run, *parts) for run, *parts, _ in found}
+
+    def _row(self, run: Any, status: Any, settings: Any, content: Any) -> Row:
+        where = f"{self._path}, run {str(run)[:_MOST_TOLD]!r}"
+        if not all(isinstance(x, str) for x in (run, status, settings, content)):
+            raise UserError(f"{where}: holds something else than text, expected a sweep's row")
+        if status not in (FINISHED, FAILED):
+            raise UserError(
+                f"{where}: its status is {status[:_MOST_TOLD]!r}, expected {FINISHED} or {FAILED}"
+            )
+        row = Row(
+            status,
+            files.parse_json(settings, f"{where}, settings"),
+            files.parse_json(content, f"{where}, content"),
+        )
+        if status == FAILED and not isinstance(row.content.get("reason"), str):
+            raise UserError(f"{where}, content: has no reason, expected a sweep's")
+        fault = record.wrong_entry(row.content) if status == FINISHED else None
+        if fault is not None:
+            raise UserError(f"{where}, content: {fault}, expected a summary")
+        return row
 
     def groups(self) -> list[list[str]]:
-        """Runs that train together, in order."""
+        """Runs that train together, in order.
+
+        Raises:
+            UserError: a row is not a sweep's.
+        """
         with self._open() as database:
             rows = database.execute("SELECT first, run FROM groups ORDER BY first, place")
             found: dict[str, list[str]] = {}
             for first, run in rows:
+                if not isinstance(first, str) or not isinstance(run, str):
+                    raise UserError(
+                        f"{self._path}, groups: holds something else than text, expected a sweep's"
+                    )
                 found.setdefault(first, []).append(run)
         return list(found.values())
 
@@ -103,13 +142,21 @@ class Store(Claims):
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection whose changes are on disk together at the end, or not at all."""
         try:
-            with (
-                contextlib.closing(sqlite3.connect(self._path, timeout=_PATIENCE)) as database,
-                database,
-            ):
+            # What is not locked must be told so: SQLite would wait for a lock.
+            address = self._path.absolute().as_uri() + ("" if self.has_locks else "?nolock=1")
+            connection = sqlite3.connect(address, timeout=_PATIENCE, uri=True)
+            with contextlib.closing(connection) as database, database:
+                database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST)
                 yield database
         except sqlite3.Error as error:
-            raise UserError(f"{self._path}: cannot be used ({error})") from None
+            code = getattr(error, "sqlite_errorcode", 0)
+            kind = UnwritableError if is_of_disk(code) else UserError
+            raise kind(f"{self._path}: cannot be used ({error})") from None
+
+
+def is_of_disk(code: int) -> bool:
+    """Whether SQLite says by its code that a disk is full, or fails, or may not be written."""
+    return code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
 import json
 import math
 
+from fedvlr_jax.record import evaluations
 from fedvlr_jax.report import Silent
-from fedvlr_jax.search.watch import evaluations
 from fedvlr_jax.simulation.run import Result
 
 ROUNDS = 4

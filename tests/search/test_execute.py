@@ -18,7 +18,10 @@ LINES = ("server_lr=log:1e-4:1e-1", "dim=8,16")
 
 class Told:
     def __init__(self):
-        self.numbers, self.tables = [], []
+        self.numbers, self.tables, self.notes = [], [], []
+
+    def note(self, sentence):
+        self.notes.append(sentence)
 
     def begun(self, trial):
         self.numbers.append(trial.number)

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from fedvlr_jax.search.watch import Best, PrunedError, Watched, best_of, evaluations
+from fedvlr_jax.record import evaluations
+from fedvlr_jax.search.watch import Best, PrunedError, Watched, best_of
 
 
 def line(number, score, everybodys=1.0):

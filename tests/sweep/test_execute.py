@@ -16,7 +16,10 @@ AXES = {"variant": ("fedvlr", "mlp"), "seed": (0, 1, 2)}
 
 class Told:
     def __init__(self):
-        self.ends, self.tables = [], []
+        self.ends, self.tables, self.notes = [], [], []
+
+    def note(self, sentence):
+        self.notes.append(sentence)
 
     def reporter(self, _):
         return Silent()

@@ -1,0 +1,244 @@
+"""What is read of a run's folder. People may have edited it, so it is checked before it is used.
+
+Every function here names the file in its sentence, and reads as much as a run would have written.
+"""
+
+import math
+import sys
+import zipfile
+import zlib
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from fedvlr_jax import files
+from fedvlr_jax.analysis.metrics import SELECTION
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.names import MODALITIES
+
+CONFIG, SUMMARY = "config.json", "summary.json"
+EVALUATIONS, RANKINGS, PER_USER = "metrics.jsonl", "rankings.npz", "per_user.npz"
+_MOST_LINES = 1 << 30  # bytes of metrics.jsonl
+_MOST_COLUMNS = 10_000
+_DEFLATED = 1_100  # bytes that deflate makes of one, at most
+_MOST_TOLD = 200  # characters of a name
+# What reading an archive ends in that somebody has cut or made.
+_OF_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+# Entries of a summary by which others are read.
+_OBJECTS = ("valid", "test", "popularity", "timing", "memory", "data")
+_EXPECTED = "expected what a run has written"
+_NEEDED = ("rounds_done", "best_round", "stopped_early", "valid", "test", "popularity", "timing")
+
+
+class _Array(NamedTuple):
+    """What an array of a run holds: kinds of its numbers (numpy's letters), and its dimensions."""
+
+    kinds: str
+    dimensions: int
+
+
+_ARRAYS = {
+    RANKINGS: {"users": _Array("iu", 1), "topk": _Array("iu", 2)},
+    PER_USER: {
+        "user": _Array("iu", 1),
+        "rank": _Array("iu", 1),
+        "history_length": _Array("iu", 1),
+        "warm": _Array("b", 1),
+        "views": _Array("U", 1),
+        "view_weights": _Array("f", 2),
+        "reliance": _Array("f", 2),
+    },
+}
+
+
+def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """A run's config.json.
+
+    Args:
+        run: its folder.
+        needed: names that have to be there.
+
+    Raises:
+        UserError: it is not a run's.
+    """
+    path = run / CONFIG
+    found = files.read_json(path)
+    _refuse_missing(path, found, needed)
+    for name, value in found.items():
+        if isinstance(value, dict | list) and name != "jax":
+            raise UserError(f"{path}: {name[:_MOST_TOLD]} is no single value, {_EXPECTED}")
+    return found
+
+
+def summary(run: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
+    """A finished run's summary.json, of which the entries are checked that others are read by.
+
+    Args:
+        run: its folder.
+        needed: names that have to be there; of what is in an object, like `test/warm/hr@50`.
+
+    Raises:
+        UserError: it is not a run's.
+    """
+    path = run / SUMMARY
+    found = files.read_json(path)
+    reason = wrong_entry(found)
+    if reason is not None:
+        raise UserError(f"{path}: {reason}, {_EXPECTED}")
+    parts = {f"{name}/{entry}" for name in _OBJECTS for entry in found.get(name, ())}
+    _refuse_missing(path, {*found, *parts}, needed)
+    return found
+
+
+def _refuse_missing(where: Path | str, found: Container[str], needed: Sequence[str]) -> None:
+    for name in needed:
+        if name not in found:
+            raise UserError(f"{where}: {name} is missing, {_EXPECTED}")
+
+
+def wrong_entry(found: Mapping[str, Any]) -> str | None:
+    """What is wrong with the entries of a summary that are there, None if nothing is."""
+    for name in ("rounds_done", "best_round"):
+        if type(found.get(name, 0)) is not int or not 0 <= found.get(name, 0) < 1 << 53:
+            return f"{name} is no number of rounds"
+    if type(found.get("stopped_early", False)) is not bool:
+        return "stopped_early is neither true nor false"
+    for name in _OBJECTS:
+        if not isinstance(found.get(name, {}), dict):
+            return f"{name} is no object"
+    parts = {name: found.get(name, {}) for name in ("valid", "test", "timing", "memory")}
+    popularity = found.get("popularity", {})
+    parts |= {f"popularity/{name}": popularity.get(name, {}) for name in ("valid", "test")}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            return f"{name} is no object"
+        for entry, value in part.items():
+            if not _is_number(value):
+                return f"{name}/{entry[:_MOST_TOLD]} is no number"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number, or None, which stands for one that there is not."""
+    return value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
+
+
+def evaluations(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none where the run has not been evaluated.
+
+    A last line that has no end is left out: another process may be writing it, or was killed.
+
+    Raises:
+        UserError: a line is not a run's.
+    """
+    path = run / EVALUATIONS
+    if not path.exists():
+        return []
+    *lines, _ = files.read_text(path, _MOST_LINES).split("\n")
+    return [_evaluation(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)]
+
+
+def _evaluation(where: str, line: str) -> dict[str, Any]:
+    found = files.parse_json(line, where)
+    if type(found.get("round")) is not int or found["round"] < 0:
+        raise UserError(f"{where}: round is no number of rounds, {_EXPECTED}")
+    _refuse_missing(where, found, (f"valid/{SELECTION}",))
+    for name, value in found.items():
+        if not _is_number(value):
+            raise UserError(f"{where}: {name[:_MOST_TOLD]} is no number, {_EXPECTED}")
+    return found
+
+
+def rankings(run: Path) -> dict[str, np.ndarray]:
+    """`users` and `topk` of a finished run, see docs/outputs.md.
+
+    Raises:
+        UserError: they are not a run's.
+    """
+    return _arrays(run / RANKINGS, tuple(_ARRAYS[RANKINGS]))
+
+
+def per_user(run: Path, needed: Sequence[str] = ("user", "rank")) -> dict[str, np.ndarray]:
+    """The arrays of a finished run's per_user.npz, see docs/outputs.md.
+
+    Args:
+        run: its folder.
+        needed: arrays that have to be there; an older run may have fewer.
+
+    Raises:
+        UserError: they are not a run's.
+    """
+    path = run / PER_USER
+    found = _arrays(path, needed)
+    if "views" in found and found["view_weights"].shape[1] != len(found["views"]):
+        raise UserError(f"{path} is damaged (view_weights has not a column for every view)")
+    if "reliance" in found and found["reliance"].shape[1] != len(MODALITIES):
+        raise UserError(f"{path} is damaged (reliance has not a column for every modality)")
+    return found
+
+
+def _arrays(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a file, each with a row for every one of the users."""
+    found: dict[str, np.ndarray] = {}
+    try:
+        with files.open_plain(path) as file, zipfile.ZipFile(file) as archive:
+            there = set(archive.namelist())
+            for key, wanted in _ARRAYS[path.name].items():
+                if key in needed or f"{key}.npy" in there:
+                    found[key] = _array(archive, key, wanted)
+    except UserError:
+        raise
+    except _OF_DAMAGE as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())[:_MOST_TOLD]
+        raise UserError(f"{path} is damaged ({reason})") from None
+    name, ids = next(iter(found.items()))
+    if (np.diff(ids.astype(np.int64)) <= 0).any() or (len(ids) and ids[0] < 0):
+        raise UserError(f"{path} is damaged ({name} has no ids in ascending order)")
+    for key, array in found.items():
+        if key != "views" and len(array) != len(ids):
+            raise UserError(
+                f"{path} is damaged ({key} has {len(array):,} rows for {len(ids):,} users)"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{path} is damaged ({key} has numbers that are not finite)")
+    return found
+
+
+def _array(archive: zipfile.ZipFile, key: str, wanted: _Array) -> np.ndarray:
+    """An array of an archive, whose header is judged before it is read.
+
+    Raises:
+        ValueError: it is of another kind, or larger than what it was written from.
+    """
+    member = archive.getinfo(f"{key}.npy")
+    if member.file_size > _DEFLATED * (member.compress_size + 1):
+        raise ValueError(f"{key} says it has more bytes than the file can hold")
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject or dtype.kind not in wanted.kinds or len(shape) != wanted.dimensions:
+            raise ValueError(f"{key} is no such array as a run writes")
+        if math.prod(shape) * dtype.itemsize > member.file_size or max(shape[1:], default=0) > (
+            _MOST_COLUMNS
+        ):
+            raise ValueError(f"{key} says it is {shape}, expected what the file holds")
+    with archive.open(member) as file:
+        return npy.read_array(file, allow_pickle=False)

@@ -1,0 +1,83 @@
+"""What of JAX decides a run's bits, as a run writes it down and as one that goes on compares it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from fedvlr_jax import numerics
+
+VERSION, PLATFORM = "version", "platform"
+# Settings of JAX that change draws or how numbers are held. A version of JAX may lack one.
+_SETTINGS = (
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_high_dynamic_range_gumbel",
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+)
+_UNKNOWN = "unknown"
+
+
+def in_force() -> dict[str, Any]:
+    """JAX's version, its platform (cpu, gpu, tpu), and its settings that decide bits in a run."""
+    with numerics.as_written():
+        return _in_force()
+
+
+def _in_force() -> dict[str, Any]:
+    return {
+        VERSION: jax.__version__,
+        PLATFORM: jax.default_backend(),
+        **{name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)},
+    }
+
+
+def difference(began: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why what began cannot go on now, None if it can: another setting gives other numbers."""
+    for name in _SETTINGS:
+        if name in began and name in now and began[name] != now[name]:
+            was = str(began[name])[:40]
+            back = f"unset {name.upper()}" if began[name] is None else f"{name.upper()}={was}"
+            return (
+                f"{name} was {was}, now {now[name]}, which gives other numbers; expected {back} in "
+                "the environment, with which it goes on"
+            )
+    return None
+
+
+def notes(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may make numbers differ from those of a run that was not interrupted."""
+    if not began:
+        return [
+            "began before runs wrote down what JAX they are of: numbers may differ from an "
+            "uninterrupted run's if JAX or its settings have changed"
+        ]
+    found = []
+    for name, what in ((VERSION, "jax"), (PLATFORM, "platform")):
+        # A version's third number stands for repairs.
+        first, *others = map(_minor, _listed(began.get(name)))
+        if {first, *others} != {_minor(now[name])}:
+            found.append(
+                f"began with {what} {first}, goes on with {_minor(now[name])}: numbers may differ "
+                "from an uninterrupted run's"
+            )
+    return found
+
+
+def joined(began: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written of a run that goes on: its versions and platforms in order."""
+    both = {
+        name: ", ".join(dict.fromkeys([*_listed(began.get(name)), now[name]]))
+        for name in (VERSION, PLATFORM)
+    }
+    return {**now, **both}
+
+
+def _listed(text: Any) -> list[str]:
+    return text[:200].split(", ") if isinstance(text, str) else [_UNKNOWN]
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
