@@ -5,6 +5,7 @@ import sys
 import jax
 import pytest
 
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import cores
 from tests.experiments import programs
 
@@ -42,3 +43,51 @@ def test_every_core_is_a_device_unless_jax_was_told():
             check=True,
         )
         assert int(done.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "reason"),
+    [
+        ("cuda", AssertionError(), ""),  # of JAX's own, where no plugin is installed
+        ("tpu", RuntimeError("Unable to initialize\n backend 'tpu'"), " (Unable to initialize ba"),
+        ("gpu", RuntimeError("Backend 'rocm' is not known"), " (Backend 'rocm' is not known"),
+        ("nonsense", RuntimeError("not in the list"), " (not in the list"),
+        (None, RuntimeError("the plugin has failed"), " (the plugin has failed"),
+    ],
+)
+def test_a_platform_that_is_not_here_is_one_sentence(monkeypatch, told, error, reason):
+    def fail():
+        raise error
+
+    started = []
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setattr(cores.backend, "clear_backends", lambda: started.append("anew"))
+    monkeypatch.setattr(cores.backend, "backends", lambda: {"tpu": 1, "cpu": 2})
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", told)
+    try:
+        with pytest.raises(UserError) as found:
+            cores.begin()
+    finally:
+        jax.config.update("jax_platforms", before)
+    sentence = str(found.value)
+    assert sentence.startswith(f"JAX_PLATFORMS={told or ''}: JAX cannot start it here{reason}")
+    assert sentence.endswith("expected cpu or tpu")
+    assert started == ["anew"]
+
+
+@pytest.mark.parametrize("told", ["cuda", "nonsense"])
+def test_a_program_says_which_platforms_are_here(told, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--clients=9", "--items=20", "--out=run"],
+        env=programs.environment() | {"JAX_PLATFORMS": told},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: JAX_PLATFORMS={told}: JAX cannot start it here")
+    assert line.endswith("expected cpu")
+    assert not (tmp_path / "run").exists()
