@@ -35,6 +35,7 @@ SETTINGS = {
     "router_lr": 0.5,
     "buckets": 1,
     "eval_every": 1,
+    "checkpoint_seconds": 0,
 }
 
 
