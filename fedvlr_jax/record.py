@@ -3,6 +3,7 @@
 Every function here names the file in its sentence, and reads as much as a run would have written.
 """
 
+import contextlib
 import math
 import sys
 import zipfile
@@ -143,7 +144,7 @@ def _is_number(value: Any) -> bool:
 def evaluations(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; none where the run has not been evaluated.
 
-    A last line that has no end is left out: another process may be writing it, or was killed.
+    A last line that is cut is left out: another process may be writing it, or was killed.
 
     Raises:
         UserError: a line is not a run's.
@@ -151,8 +152,11 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
     path = run / EVALUATIONS
     if not path.exists():
         return []
-    *lines, _ = files.read_text(path, _MOST_LINES).split("\n")
-    return [_evaluation(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)]
+    *lines, last = files.read_text(path, _MOST_LINES).split("\n")
+    found = [_evaluation(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)]
+    with contextlib.suppress(UserError):
+        found.append(_evaluation(str(path), last))
+    return found
 
 
 def _evaluation(where: str, line: str) -> dict[str, Any]:
