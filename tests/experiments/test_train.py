@@ -68,7 +68,11 @@ def test_a_run_from_the_command_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "again_by"),
+    [(signal.SIGINT, 130, "Ctrl-C again"), (signal.SIGTERM, 143, "a second signal")],
+)
+def test_a_signal_finishes_the_round_and_saves(tmp_path, number, code, again_by):
     command = [
         *(sys.executable, "-m", "experiments.train", *SMALL, "--rounds=1000", "--eval_every=1"),
         f"--out={tmp_path / 'run'}",
@@ -78,10 +82,10 @@ def test_ctrl_c_finishes_the_round_and_saves(tmp_path):
     for line in process.stdout:
         if line.startswith("round"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, complaint = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "stopping after this round; Ctrl-C again stops at once" in complaint
+    assert process.returncode == code
+    assert f"stopping after this round; {again_by} stops at once" in complaint
     assert "the same command goes on" in complaint
     assert "Traceback" not in complaint
     rounds = [line.split()[1] for line in (line + said).splitlines() if line[:5] == "round"]

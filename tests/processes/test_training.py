@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -212,3 +213,24 @@ def test_processes_that_disagree_or_fail_end_with_a_sentence(tmp_path):
             assert "Traceback" not in complaint
             assert sentence in complaint or "has stopped with an error" in complaint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("signalled", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_signal_to_one_process_stops_all_after_the_round(tmp_path, signalled):
+    out = tmp_path / "run"
+    processes = start(out, rounds=100_000)
+    for line in processes[0].stdout:
+        if line.startswith("round"):
+            break
+    processes[signalled].send_signal(signal.SIGTERM)
+    found = ended(processes)
+    codes = [code for code, _, _ in found]
+    assert codes[signalled] == 143
+    assert codes[1 - signalled] == 130
+    for _, _, complaint in found:
+        assert "the same command goes on from what is on disk" in complaint
+        assert "stopped with an error" not in complaint
+    assert "stopping after this round" in found[signalled][2]
+    saved = max(Checkpoints(out / "checkpoints").rounds())
+    told = [int(line.split()[1]) for line in found[0][1].splitlines() if line[:5] == "round"]
+    assert saved == max(told, default=saved)
