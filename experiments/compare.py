@@ -48,9 +48,9 @@ def main(values: flags.FlagValues, first: str, second: str) -> None:
         Section(
             "What it changed",
             "Test metrics over warm clients. B - A: the difference of the means over seeds, with "
-            "its 95 % interval by Welch. Over users: the same difference paired over users, "
-            "averaged over seeds, with a 95 % bootstrap interval and the p-value of a sign-flip "
-            "permutation test, where both have the same population.",
+            "its 95 % interval by Welch where both have three runs or more. Over users: the same "
+            "difference paired over users, averaged over seeds, with a 95 % bootstrap interval and "
+            "the p-value of a sign-flip permutation test, where both have the same population.",
             found.table,
             charts=() if drawn is None else (drawn,),
         ),

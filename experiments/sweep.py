@@ -108,7 +108,10 @@ def main(values: flags.FlagValues) -> None:
     with contextlib.ExitStack() as shown:
         told = _Told(runs, axes, out, _display(runs, values.quiet, shown))
         rows = execute.execute(runs, out, told, values.together, values.retry_failed)
-    print(tables.shown(tables.results(rows), axes))
+    table = tables.results(rows)
+    print(tables.shown(table, axes))
+    for sentence in tables.remarks(table):
+        print(sentence)
     failed = [name for name, row in rows.items() if row.status == FAILED]
     for name in failed:
         print(f"failed: {name}: {rows[name].content['reason']}")

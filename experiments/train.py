@@ -87,7 +87,7 @@ def _show(result: fedvlr_jax.Result) -> None:
         )
         print(f"  {group:<16} {numbers}")
     rate = summary["timing"]["client_rounds_per_second"]
-    speed = "" if rate is None else f"; {rate:,.0f} client updates a second (of those that trained)"
+    speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
     print(printable(f"written to {result.out}{speed}"))
     command = cli.command("experiments.recommend", f"--run={result.out}", "--user=0")
     print(f"look at a user: {command}")

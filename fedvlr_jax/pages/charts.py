@@ -50,7 +50,8 @@ class Line:
         name: in the legend.
         x: numbers in ascending order.
         y: one for each.
-        spread: half the width of the interval around each, None where there is none.
+        interval: the lower and the upper ends around each, None where there are none; where both
+            are the number itself, none is drawn.
         style: lines of one number share colour and marker.
         dashed: for what is compared with, or fitted.
         legend: whether it has a place there.
@@ -59,7 +60,7 @@ class Line:
     name: str
     x: Numbers
     y: Numbers
-    spread: Numbers | None = None
+    interval: tuple[Numbers, Numbers] | None = None
     style: int = 0
     dashed: bool = False
     legend: bool = True
@@ -93,14 +94,15 @@ class Chart:
 def of_lines(
     alternative: str, x: Axis, y: Axis, lines: Sequence[Line], bands: bool = False
 ) -> Chart:
-    """Lines over numbers, their spreads as bars, or as bands where there are many points."""
+    """Lines over numbers, their intervals as bars, or as bands where there are many points."""
     figure = go.Figure(layout=_layout(x, y))
     for line in lines:
         colour = _COLOURS[line.style % len(_COLOURS)]
         marker = _MARKERS[line.style // len(_COLOURS) % len(_MARKERS)]
-        spread = line.spread if line.spread is not None and any(line.spread) else None
-        if spread is not None and bands:
-            figure.add_trace(_band(line, spread, colour))
+        below, above = line.interval or (line.y, line.y)
+        wide = any(low < high for low, high in zip(below, above, strict=True))
+        if wide and bands:
+            figure.add_trace(_band(line.x, below, above, colour))
         figure.add_trace(
             go.Scatter(
                 x=list(line.x),
@@ -110,8 +112,14 @@ def of_lines(
                 line={"color": colour, "dash": "dash" if line.dashed else "solid", "width": 2},
                 marker={"symbol": marker, "size": 8},
                 error_y=None
-                if spread is None or bands
-                else {"array": list(spread), "thickness": 1.5, "width": 4},
+                if bands or not wide
+                else {
+                    "symmetric": False,
+                    "array": [high - y for high, y in zip(above, line.y, strict=True)],
+                    "arrayminus": [y - low for low, y in zip(below, line.y, strict=True)],
+                    "thickness": 1.5,
+                    "width": 4,
+                },
                 showlegend=line.legend,
                 hoverinfo=None if line.legend else "skip",
                 hovertemplate="%{x:,.6~g}: %{y:,.4~g}" if line.legend else None,
@@ -160,12 +168,10 @@ def library() -> str:
     return f"<script>{plotly.offline.get_plotlyjs()}</script>\n<script>{_DRAW}</script>"
 
 
-def _band(line: Line, spread: Numbers, colour: str) -> go.Scatter:
-    above = [y + s for y, s in zip(line.y, spread, strict=True)]
-    below = [y - s for y, s in zip(line.y, spread, strict=True)]
+def _band(x: Numbers, below: Numbers, above: Numbers, colour: str) -> go.Scatter:
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return go.Scatter(
-        x=[*line.x, *reversed(line.x)],
+        x=[*x, *reversed(x)],
         y=[*above, *reversed(below)],
         fill="toself",
         fillcolor=f"rgba({red},{green},{blue},{_OPACITY})",

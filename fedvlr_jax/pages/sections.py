@@ -21,6 +21,9 @@ _BESIDE = {
     " sd": "mean ± standard deviation",
     " ci": "mean ± half the width of the 95 % interval (Student's t)",
 }
+# What ends the names of two columns that are shown in brackets beside one, and what they are.
+_ENDS = (" low", " high")
+_INTERVAL = "mean (95 % interval by Student's t; of two runs their range)"
 _NONE = "\N{EN DASH}"
 _FEW_DIGITS = 3  # that a setting or a count has, significant ones
 _MOST_DECIMALS = 4
@@ -78,11 +81,13 @@ class Section:
         title: one line.
         text: plain text; blank lines part paragraphs.
         table: a column `X sd` or `X ci`, a standard deviation or half an interval, is shown
-            beside the mean `X`, in one cell.
+            beside the mean `X`, in one cell, and so are `X low` and `X high`, an interval's ends.
         figures: below the table.
         charts: below the figures.
         best: columns whose largest number is in bold.
         apart: which rows of the table do not compete for that, None for all do.
+        among: columns; only rows that are equal in them compete with one another. Alone, a row
+            is not in bold.
     """
 
     title: str
@@ -92,6 +97,7 @@ class Section:
     charts: tuple[Chart, ...] = ()
     best: tuple[str, ...] = ()
     apart: pd.Series | None = None
+    among: tuple[str, ...] = ()
 
 
 def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
@@ -157,22 +163,29 @@ def _table(section: Section, table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>There is nothing to show.</p>"
     known = set(table.columns)
-    beside = {c: end for c in known for end in _BESIDE if c.removesuffix(end) in known - {c}}
+    ends = (*_BESIDE, *_ENDS)
+    beside = {c: end for c in known for end in ends if c.removesuffix(end) in known - {c}}
     means = [c for c in table.columns if c not in beside]
     kinds = [' class="number"' if _numeric(table[c]) else "" for c in means]
     heads = "".join(
         f'<th scope="col"{kind}>{shell.text(name)}</th>'
         for name, kind in zip(means, kinds, strict=True)
     )
-    competing = np.ones(len(table), bool)
-    if section.apart is not None:
-        competing = ~section.apart.to_numpy(bool)
-    columns = [_cells(table, name, competing & (name in section.best)) for name in means]
+    nothing = np.zeros(len(table), bool)
+    columns = [
+        _cells(table, name, _largest(section, table, name) if name in section.best else nothing)
+        for name in means
+    ]
     rows = "\n".join(_row(cells, kinds) for cells in zip(*columns, strict=True))
     notes = [text for end, text in _BESIDE.items() if end in beside.values()]
+    if _ENDS[0] in beside.values():
+        notes.append(_INTERVAL)
     if set(section.best) & set(means):
+        rows_alike = f" among rows with the same {', '.join(section.among)}"
         notes.append(
-            "the largest in bold" + ("" if section.apart is None else ", references aside")
+            "the largest in bold"
+            + (rows_alike if section.among else "")
+            + ("" if section.apart is None else ", references aside")
         )
     name, caption = shell.text(section.title), shell.text("; ".join([section.title, *notes]))
     return f"""<div class="scroll" tabindex="0" role="group" aria-label="{name}">
@@ -196,24 +209,52 @@ def _numeric(values: pd.Series) -> bool:
     return all(isinstance(x, Real) and not isinstance(x, bool | np.bool_) for x in values.dropna())
 
 
-def _cells(table: pd.DataFrame, column: str, competing: Bool[np.ndarray, " rows"]) -> list[str]:
-    """A column's cells as HTML, the largest of the `competing` ones in bold."""
+def _largest(section: Section, table: pd.DataFrame, column: str) -> Bool[np.ndarray, " rows"]:
+    """Which rows have the largest number of those that they compete with, if there are any."""
+    competing = np.ones(len(table), bool)
+    if section.apart is not None:
+        competing = ~section.apart.to_numpy(bool)
+    values = pd.to_numeric(table[column]).where(competing)
+    if not section.among:
+        return (values == values.max()).to_numpy(bool)
+    groups = values.groupby([table[name] for name in section.among], dropna=False)
+    return ((values == groups.transform("max")) & (groups.transform("count") > 1)).to_numpy(bool)
+
+
+def _cells(table: pd.DataFrame, column: str, bold: Bool[np.ndarray, " rows"]) -> list[str]:
+    """A column's cells as HTML."""
     values = table[column]
     if not _numeric(values):
         return [_NONE if pd.isna(x) else shell.text(str(x)) for x in values]
+    if all(column + end in table for end in _ENDS):
+        return _with_intervals(table, column, bold)
     beside = next((table[column + end] for end in _BESIDE if column + end in table), None)
     deviations = pd.Series([None] * len(table)) if beside is None else beside
     decimals = _decimals(values, measured=beside is not None)
-    largest = pd.to_numeric(values)[competing].max()
     cells = []
-    for value, deviation, competes in zip(values, deviations, competing, strict=True):
+    for value, deviation, best in zip(values, deviations, bold, strict=True):
         cell = _shown(value, decimals)
-        if competes and value == largest:
+        if best:
             cell = f"<strong>{cell}</strong>"
         if not pd.isna(value) and not pd.isna(deviation):
             cell += f" ± {_shown(float(deviation), decimals)}"
         elif deviations.notna().any():  # leaves its place free, so that means stay in line
             cell += f'<span class="gap"> ± {_shown(0.0, decimals)}</span>'
+        cells.append(cell)
+    return cells
+
+
+def _with_intervals(table: pd.DataFrame, column: str, bold: Bool[np.ndarray, " rows"]) -> list[str]:
+    """Means with the ends of their intervals, where they have one."""
+    lows, highs = (table[column + end] for end in _ENDS)
+    decimals = _decimals(table[column], measured=True)
+    cells = []
+    for value, low, high, best in zip(table[column], lows, highs, bold, strict=True):
+        cell = _shown(value, decimals)
+        if best:
+            cell = f"<strong>{cell}</strong>"
+        if not pd.isna(low):
+            cell += f" ({_shown(float(low), decimals)} to {_shown(float(high), decimals)})"
         cells.append(cell)
     return cells
 

@@ -115,18 +115,8 @@ def chart(found: Comparison) -> Chart | None:
         group = group.sort_values(x)
         name = seeds.label(group.iloc[0], others)
         for side, dashed in (("A", True), ("B", False)):
-            means, widths = group[f"{side}: {SCORE}"], group[f"{side}: {SCORE} ci"]
-            rows = means.notna()
-            lines.append(
-                Line(
-                    f"{side} {name}".strip(),
-                    group.loc[rows, x].tolist(),
-                    means[rows].tolist(),
-                    widths[rows].astype(float).fillna(0).tolist(),
-                    style,
-                    dashed,
-                )
-            )
+            numbers = seeds.drawn(group, f"{side}: {SCORE}", x)
+            lines.append(Line(f"{side} {name}".strip(), *numbers, style, dashed))
     axis = Axis(x, log=bool((found.table[x] > 0).all()))
     return of_lines(f"Accuracy of A and B over {x}.", axis, Axis(f"test {SCORE}", zero=True), lines)
 
@@ -146,7 +136,8 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
             continue
         for side, numbers in (("A", a), ("B", b)):
             row |= {f"{side}: {name}": float(np.mean(numbers))}
-            row |= {f"{side}: {name} ci": seeds.half_interval(numbers)}
+            low, high = seeds.interval(numbers, *seeds.bounds(f"test/{metric}")) or (None, None)
+            row |= {f"{side}: {name} low": low, f"{side}: {name} high": high}
         if name == SCORE:
             row |= {"B - A": float(np.mean(b) - np.mean(a)), "B - A ci": _welch(a, b)}
     row["over users"] = _over_users(first, second)
@@ -159,8 +150,8 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Half of the 95 % interval of a difference of means (Welch 1947); None for single runs."""
-    if min(len(first), len(second)) < 2 or np.ptp(first) + np.ptp(second) == 0:
+    """Half of the 95 % interval of a difference of means (Welch 1947); None for less than three."""
+    if min(len(first), len(second)) < 3 or np.ptp(first) + np.ptp(second) == 0:
         return None
     interval = stats.ttest_ind(second, first, equal_var=False).confidence_interval()
     return float(interval.high - interval.low) / 2

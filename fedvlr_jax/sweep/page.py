@@ -1,5 +1,6 @@
 """What a sweep's report says, section by section."""
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +10,22 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_jax import record
-from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.config import Config, DataConfig, leaves
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.pages.charts import Axis, Line, of_lines, of_shares
 from fedvlr_jax.pages.sections import Section
 from fedvlr_jax.settings import setting_type
-from fedvlr_jax.sweep import seeds
+from fedvlr_jax.simulation.traced import program_of
+from fedvlr_jax.sweep import seeds, tables
 from fedvlr_jax.sweep.declare import Axes
 from fedvlr_jax.sweep.store import FAILED, FINISHED
 
 _SCORE = "test/warm/ndcg@50"
 _POPULARITY = "popularity/test/warm/ndcg@50"
+_COMPILATION, _MEMORY = "timing/program_compile_seconds", "memory/program_peak_rss_bytes"
+_COMPILED = {"timing/compile_seconds": _COMPILATION, "memory/peak_rss_bytes": _MEMORY}
+# Where runs differ in one of these, they are of other populations or evaluate other clients.
+_OF_POPULATIONS = (*(field.name for field in dataclasses.fields(DataConfig)), "eval_clients")
 _HEADLINE = {
     _SCORE: "warm NDCG@50, %",
     "test/warm/hr@50": "warm HR@50, %",
@@ -30,13 +36,13 @@ _HEADLINE = {
     "memory/peak_rss_gb": "peak memory, GB",
 }
 _COSTS = {
-    "communication/download_kb": "down per client and round, kB",
-    "communication/upload_kb": "up per client and round, kB",
+    "communication/download_kb": "down per client that came and round, kB",
+    "communication/upload_kb": "up per client that came and round, kB",
     "parameters/server": "server's parameters",
     "parameters/private_per_client": "a client's parameters",
     "memory/client_state_mb": "all clients' parameters, MB",
     "memory/peak_rss_gb": "peak memory, GB",
-    "timing/compile_seconds": "compilation, s",
+    _COMPILATION: "compilation of the program, once, s",
     "timing/total_seconds": "whole run, s",
 }
 # Shown over what is swept; whether by equal factors, as what grows with a power of it is.
@@ -47,7 +53,7 @@ _DRAWN = (
     (_SCORE, Axis("test NDCG@50, warm (%)", zero=True), "Accuracy"),
 )
 _UNITS = {
-    "memory/peak_rss_gb": ("memory/peak_rss_bytes", 1e-9),
+    "memory/peak_rss_gb": (_MEMORY, 1e-9),
     "memory/client_state_mb": ("memory/client_state_bytes", 1e-6),
     "communication/download_kb": ("communication/download_bytes_per_client_round", 1e-3),
     "communication/upload_kb": ("communication/upload_bytes_per_client_round", 1e-3),
@@ -66,7 +72,7 @@ def sections(
         axes: what was swept.
         out: folder of the sweep, whose runs' learning curves are read.
     """
-    table = seeds.in_order(table, axes)
+    table = _of_programs(seeds.in_order(table, axes), configs)
     for name, (column, factor) in _UNITS.items():
         if column in table:
             table = table.assign(**{name: table[column] * factor})
@@ -87,13 +93,30 @@ def command(config: Config, out: Path) -> str:
     return shlex.join(["python", "-m", "experiments.train", *given, f"--out={out}"])
 
 
+def _of_programs(table: pd.DataFrame, configs: Mapping[str, Config]) -> pd.DataFrame:
+    """With time and memory of compilation in all runs that share a program, not in one of them."""
+    programs = [hash(program_of(configs[run])) for run in table["run"]]
+    for own, shared in _COMPILED.items():
+        if own in table:
+            found = table[own].astype(float).groupby(programs).transform("max")
+            table = table.assign(**{shared: found})
+    return table
+
+
 def _headline(table: pd.DataFrame, axes: Axes) -> Section:
+    text = (
+        "Test metrics over warm clients (somebody has their test item in train), in percent, of "
+        "the round that was best on validation. Popularity ranks items by how many have them. "
+        "Updates a second are those of clients that trained; a round's seconds are its median."
+    )
+    for sentence in tables.remarks(table):
+        text += f" {sentence[0].upper()}{sentence[1:]}."
     return Section(
         "Results",
-        "Test metrics over warm clients (somebody has their test item in train), in percent, of "
-        "the round that was best on validation. Popularity ranks items by how many have them.",
+        text,
         seeds.combined(table, axes, _HEADLINE),
         best=tuple(_HEADLINE[name] for name in (_SCORE, "test/warm/hr@50")),
+        among=tuple(name for name in seeds.varied(axes) if name in _OF_POPULATIONS),
     )
 
 
@@ -115,8 +138,7 @@ def _scaling(table: pd.DataFrame, axes: Axes) -> Section | None:
             if group.empty:
                 continue
             name = seeds.label(group.iloc[0], others) or title
-            spread = group[f"{column} ci"].astype(float).fillna(0).tolist()
-            numbers = [group[n].astype(float).to_numpy() for n in (x, column)]
+            numbers = seeds.drawn(group, column, x)
             runs = finished[(finished[others] == list(values)).all(axis=1)]
             fit = None
             if counted and column != _SCORE:
@@ -132,17 +154,15 @@ def _scaling(table: pd.DataFrame, axes: Axes) -> Section | None:
                 )
                 name += f" (power {fit[0]:.2f})"
                 if axis.log:
-                    fitted = np.exp(fit[2]) * numbers[0] ** fit[0]
-                    lines.append(
-                        Line(name, numbers[0].tolist(), fitted.tolist(), None, style, True, False)
-                    )
-            lines.append(Line(name, *(n.tolist() for n in numbers), spread, style))
+                    fitted = np.exp(fit[2]) * np.array(numbers[0], float) ** fit[0]
+                    lines.append(Line(name, numbers[0], fitted.tolist(), None, style, True, False))
+            lines.append(Line(name, *numbers, style))
         if column == _SCORE:
             lines.append(_popularity(table, x))
         log = counted or _by_factors(axes[x])
         across = Axis(_X_UNITS.get(x, x), log=log, marks=tuple(axes[x]))
         drawn.append(of_lines(f"{title} over {across.name}.", across, axis, lines))
-    text = "Bars are 95 % intervals over seeds."
+    text = "Bars are 95 % intervals over seeds; of two seeds, their range."
     if slopes:
         text += (
             f" Dashed lines are powers of {x}, fitted to all runs by least squares on logarithms, "
@@ -182,17 +202,23 @@ def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
         groups = rounds.groupby(names, sort=False) if names else [((), rounds)]
         curves = []
         for style, (_, group) in enumerate(groups):
-            by_round = group.groupby("round")[column]
+            by_round = group.assign(y=pd.to_numeric(group[column])).groupby("round")["y"]
             # Where all seeds have been: a mean over fewer would jump.
             whole = by_round.count() == group["run"].nunique()
             means = by_round.mean()[whole]
-            widths = by_round.apply(lambda v: seeds.half_interval(v.tolist()) or 0.0)[whole]
+            limits = seeds.bounds(column)
+            found = [
+                seeds.interval(by_round.get_group(number).tolist(), *limits) or (mean, mean)
+                for number, mean in means.items()
+            ]
+            ends = [low for low, _ in found], [high for _, high in found]
             name = seeds.label(group.iloc[0], names) or "all runs"
-            curves.append(Line(name, means.index.tolist(), means.tolist(), widths.tolist(), style))
+            curves.append(Line(name, means.index.tolist(), means.tolist(), ends, style))
         drawn.append(of_lines(f"{axis.name} over rounds.", x, axis, curves, bands=True))
     return Section(
         "Learning curves",
-        "Mean and 95 % interval over seeds, as far as all seeds have gone.",
+        "Mean and 95 % interval over seeds (of two seeds, their range), as far as all seeds have "
+        "gone. A round in which the server had no upload has no loss.",
         charts=tuple(drawn),
     )
 
@@ -202,7 +228,11 @@ def _costs(table: pd.DataFrame, axes: Axes) -> Section:
         "Communication, memory and time",
         "What a client receives in a round (the views of every item, and the backbone's network) "
         "and sends (a gradient row per touched item), in kilobytes of float32; what the server "
-        "learns; what a client keeps to itself; and what the run took on this machine.",
+        "learns; what a client keeps to itself; and what the run took on this machine. Bytes are "
+        "means over the clients that trained, round by round. Runs that differ in nothing that a "
+        "program is compiled for share it: it counts once, for whichever of them compiled it, so a "
+        "whole run may take less. Peak memory is that of the whole process while a run went on, "
+        "the most of the runs that share a program.",
         seeds.combined(table, axes, _COSTS),
     )
 

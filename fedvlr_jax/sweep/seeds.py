@@ -24,12 +24,33 @@ def along(axes: Axes) -> str | None:
     return "clients" if "clients" in numbers else next(iter(numbers), None)
 
 
-def half_interval(values: Sequence[float | int]) -> float | None:
-    """Half the width of the 95 % interval of the mean, Student's t; None for less than two."""
-    if len(values) < 2:
+def bounds(column: str) -> tuple[float, float]:
+    """What a column of results can be at least and at most."""
+    if column == "train_loss":  # a backbone's penalty may take it below 0
+        return -np.inf, np.inf
+    if "/ndcg@" in column or "/hr@" in column:
+        return 0.0, 100.0
+    if column.startswith(("reliance/", "router/")) or column.endswith("_share"):
+        return 0.0, 1.0
+    return 0.0, np.inf
+
+
+def interval(
+    values: Sequence[float | int], least: float = -np.inf, most: float = np.inf
+) -> tuple[float, float] | None:
+    """The 95 % interval of the mean, Student's t, within what the quantity can be.
+
+    Two numbers say next to nothing of their spread (the interval would be 9 times as wide as they
+    are apart), so of two it is their range. None for less than two, and where all are the same.
+    """
+    if len(values) < 2 or min(values) == max(values):
         return None
+    if len(values) == 2:
+        return float(min(values)), float(max(values))
     spread = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * spread)
+    half = stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * spread
+    mean = np.mean(values)
+    return float(max(mean - half, least)), float(min(mean + half, most))
 
 
 def combined(table: pd.DataFrame, axes: Axes, columns: dict[str, str]) -> pd.DataFrame:
@@ -41,28 +62,42 @@ def combined(table: pd.DataFrame, axes: Axes, columns: dict[str, str]) -> pd.Dat
         columns: of the table, and the names that they get.
 
     Returns:
-        What is varied; `runs`, how many; for every column its mean, and `<name> ci`, half of the
-        95 % interval over the runs, None for a single one, or where all are the same; None for both
-        where runs lack a value.
+        What is varied; `runs`, how many; for every column its mean, and `<name> low` and
+        `<name> high`, the ends of its `interval` over the runs; None for all three where runs lack
+        a value.
     """
-    names = varied(axes)
+    return by(table, varied(axes), columns)
+
+
+def by(table: pd.DataFrame, names: Sequence[str], columns: dict[str, str]) -> pd.DataFrame:
+    """As `combined`, a row for every combination of values in the columns `names`."""
     finished = table[table["status"] == FINISHED]
-    groups = finished.groupby(names, sort=False, dropna=False) if names else [((), finished)]
+    groups = finished.groupby(list(names), sort=False, dropna=False) if names else [((), finished)]
     rows = []
     for values, group in groups:
         row = dict(zip(names, values, strict=True)) | {"runs": len(group)}
         for column, name in columns.items():
             found = group[column] if column in group else pd.Series([None] * len(group))
-            if found.isna().any():
-                row |= {name: None, f"{name} ci": None}
-            else:
+            mean, low, high = None, None, None
+            if not found.isna().any():
                 numbers = found.tolist()
-                if min(numbers) == max(numbers):  # a count stays a whole number
-                    row |= {name: numbers[0], f"{name} ci": None}
-                else:
-                    row |= {name: float(np.mean(numbers)), f"{name} ci": half_interval(numbers)}
+                low, high = interval(numbers, *bounds(column)) or (None, None)
+                # A count stays a whole number where all are the same.
+                mean = numbers[0] if low is None else float(np.mean(numbers))
+            row |= {name: mean, f"{name} low": low, f"{name} high": high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def drawn(table: pd.DataFrame, name: str, x: str) -> tuple[list, list, tuple[list, list]]:
+    """Numbers of a line through the rows of `combined`: x, means, and the ends of their intervals.
+
+    Rows without a mean are left out; the interval of a single run ends at the run itself.
+    """
+    rows = table[table[name].notna()]
+    means = rows[name].astype(float)
+    ends = (rows[f"{name} {end}"].astype(float).fillna(means).tolist() for end in ("low", "high"))
+    return rows[x].tolist(), means.tolist(), (*ends,)
 
 
 def in_order(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:

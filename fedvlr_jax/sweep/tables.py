@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fedvlr_jax import drawing
+from fedvlr_jax.sweep import seeds
 from fedvlr_jax.sweep.declare import Axes
 from fedvlr_jax.sweep.store import FINISHED, Row
 
@@ -50,6 +52,31 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def remarks(table: pd.DataFrame) -> list[str]:
+    """What a person should know of a sweep's numbers, as sentences.
+
+    Args:
+        table: of `results`.
+    """
+    finished = table[table["status"] == FINISHED]
+    # Runs of versions that did not count have neither column.
+    told = finished.reindex(columns=["participation/trained", "best_is_last"])
+    without_clients = told["participation/trained"] == 0
+    untrained = int(without_clients.sum())
+    last = int((told["best_is_last"].eq(True) & ~without_clients).sum())
+    count, found = len(finished), []
+    if last:
+        found.append(
+            f"in {last} of {count} runs the best round is the last one: a larger --rounds may do "
+            "better"
+        )
+    if untrained:
+        found.append(
+            f"in {untrained} of {count} runs no client trained (--dropout): nothing was learned"
+        )
+    return found
+
+
 def shown(table: pd.DataFrame, axes: Axes) -> str:
     """The table for a terminal: what runs differ in, and what they came to."""
     table = table.assign(**{"memory/peak_rss_gb": table.get("memory/peak_rss_bytes", 0) / 1e9})
@@ -62,7 +89,7 @@ def plot(table: pd.DataFrame, axes: Axes, path: Path) -> None:
     """Draw round time, throughput, peak memory and accuracy over the first numbers that are swept.
 
     Those are the clients, unless something else is swept and they are not. A line for every
-    combination of the others, mean and standard deviation over seeds.
+    combination of the others, mean and interval over seeds (`seeds.interval`).
 
     Args:
         table: of `results`; nothing is drawn of runs that have failed.
@@ -80,27 +107,32 @@ def plot(table: pd.DataFrame, axes: Axes, path: Path) -> None:
         ("memory/peak_rss_bytes", "peak memory (GB)", 1e-9, False),
         ("test/warm/ndcg@50", "test NDCG@50, warm clients (%)", 1.0, False),
     )
+    # Runs of a combination share a program, whose compilation is the peak of the first one.
+    memory = table.groupby([x, *hue], sort=False)["memory/peak_rss_bytes"].transform("max")
+    table = table.assign(**{"memory/peak_rss_bytes": memory})
     figure = drawing.empty(9, 6.5)
     drawn = figure.subplots(2, 2)
     groups = table.groupby(hue, sort=False) if hue else [((), table)]
     for number, (values, group) in enumerate(groups):
         label = ", ".join(str(value) for value in values) or str(table["variant"].iloc[0])
         for axis, (column, _, factor, _) in zip(drawn.flat, panels, strict=True):
-            found = group.groupby(x)[column].agg(["mean", "std"]) * factor
+            found = seeds.by(group, [x], {column: "y"})
+            places, means, (lows, highs) = seeds.drawn(found.sort_values(x), "y", x)
+            means, lows, highs = (factor * np.array(part) for part in (means, lows, highs))
             axis.errorbar(
-                found.index,
-                found["mean"],
-                found["std"].fillna(0),
+                places,
+                means,
+                [means - lows, highs - means],
                 label=label,
                 capsize=3,
                 **drawing.style(number),
             )
-    for axis, (_, name, _, log) in zip(drawn.flat, panels, strict=True):
+    for axis, (column, name, _, log) in zip(drawn.flat, panels, strict=True):
         axis.set_xlabel(x)
         axis.set_ylabel(name)
         if (table[x] > 0).all():
             axis.set_xscale("log")
-        if log:
+        if log and (pd.to_numeric(table[column]) > 0).any():
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from fedvlr_jax.pages.sections import Figure, Section, page
@@ -49,6 +50,41 @@ def test_what_stands_apart_is_not_the_best():
     text = page("x", {}, [Section("Accuracy", "", TABLE, best=("ndcg",), apart=apart)])
     assert re.findall("<strong>(.*?)</strong>", text) == ["31.00"]
     assert "the largest in bold, references aside" in text
+
+
+BOLD = [
+    # values, groups, what is in bold
+    ([1, 2, 3], "aaa", [2]),
+    ([1, 2, 3], "abb", [2]),
+    ([1, 2, 3], "abc", []),
+    ([3, 2, 1], "aab", [0]),
+    ([1, 1, 0], "aaa", [0, 1]),
+    ([None, 2, 3], "aab", []),
+    ([None, 2, 1], "aaa", [1]),
+    ([None, None, 1], "aaa", []),
+    ([5], "a", []),
+    ([4, 3, 2, 1], "abab", [0, 1]),
+    ([0.0, -1.0], "aa", [0]),
+]
+
+
+@pytest.mark.parametrize(("values", "groups", "bold"), BOLD)
+def test_only_rows_that_compare_compete(values, groups, bold):
+    table = pd.DataFrame({"clients": list(groups), "ndcg": values, "run": range(len(values))})
+    section = Section("Accuracy", "", table, best=("ndcg",), among=("clients",))
+    text = page("x", {}, [section])
+    rows = re.findall(r"<tr>(.*?)</tr>", text)[1:]
+    assert [k for k, row in enumerate(rows) if "<strong>" in row] == bold
+    assert "the largest in bold among rows with the same clients" in text
+
+
+def test_intervals_stand_in_brackets():
+    table = pd.DataFrame(
+        {"n": [1, 2], "s": [5.0, 7.0], "s low": [None, 6.5], "s high": [None, 8.25]}
+    )
+    text = page("x", {}, [Section("Accuracy", "", table)])
+    assert cells(text) == [["n", "s"], ["1", "5.00"], ["2", "7.00 (6.50 to 8.25)"]]
+    assert "mean (95 % interval by Student&#x27;s t; of two runs their range)" in text
 
 
 def test_everything_is_text_and_never_markup():

@@ -76,6 +76,16 @@ def test_two_runs_of_one_seed(tmp_path):
     assert compare.chart(found) is None
 
 
+def test_two_seeds_have_no_interval_of_a_difference(tmp_path):
+    for side, scores in (("a", (40.0, 44.0)), ("b", (50.0, 51.0))):
+        for seed, score in enumerate(scores):
+            run(tmp_path / side / "runs" / str(seed), score, seed, variant="mlp")
+    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab")).table
+    assert found["B - A ci"].isna().all()
+    ends = found[[f"{side}: {compare.SCORE} {end}" for side in "AB" for end in ("low", "high")]]
+    assert ends.iloc[0].tolist() == [40.0, 44.0, 50.0, 51.0]
+
+
 def test_the_chart_has_both(tmp_path):
     found = compare.compared(sweep(tmp_path / "a", "mlp", 0.0), sweep(tmp_path / "b", "id", 5.0))
     names = [trace.name for trace in compare.chart(found).figure.data]

@@ -40,11 +40,12 @@ def test_a_row_per_combination_over_finished_runs():
     found = seeds.combined(seeds.in_order(table(), AXES), AXES, columns)
     assert found["runs"].tolist() == [2, 2, 2, 2]
     assert found["score"].tolist() == [105.0, 25.0, 105.0, 25.0]
-    # Two numbers 10 apart: a standard error of 5, times t(0.975, 1) = 12.706.
-    np.testing.assert_allclose(found["score ci"], 5 * 12.7062, rtol=1e-5)
+    # Of two runs their range.
+    assert found["score low"].tolist() == [100.0, 20.0, 100.0, 20.0]
+    assert found["score high"].tolist() == [110.0, 30.0, 110.0, 30.0]
     # All the same: no interval, and a count stays one.
     assert found["n"].tolist() == [7, 7, 7, 7]
-    assert found["n ci"].isna().all()
+    assert found["n low"].isna().all()
     assert found["partly"].isna().tolist() == [False, False, True, True]
 
 
@@ -53,16 +54,47 @@ def test_without_axes_all_runs_are_one_combination():
     assert found["runs"].tolist() == [8]
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=9))
 def test_the_interval_is_students(values):
     if np.ptp(values) < 1e-6:
         return
-    low, high = stats.ttest_1samp(values, 0).confidence_interval()
-    assert seeds.half_interval(values) == pytest.approx((high - low) / 2, rel=1e-6)
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert seeds.interval(values) == pytest.approx(tuple(expected), rel=1e-6)
 
 
-def test_one_run_has_no_interval():
-    assert seeds.half_interval([1.0]) is None
+COLUMNS = (
+    *("test/warm/ndcg@50", "test/hr@10", "popularity/test/warm/ndcg@50", "valid/cold/ndcg@20"),
+    *("timing/round_seconds_median", "timing/client_rounds_per_second", "memory/peak_rss_gb"),
+    *("communication/upload_kb", "reliance/mean/image", "router/mean/sum", "data/padded_share"),
+    "best_round",
+)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@given(st.data())
+def test_intervals_stay_within_what_a_quantity_can_be(column, data):
+    least, most = seeds.bounds(column)
+    top = most if np.isfinite(most) else 1e4
+    assert least == 0
+    values = data.draw(st.lists(st.floats(0, top), min_size=1, max_size=6))
+    found = seeds.interval(values, least, most)
+    if min(values) == max(values):
+        assert found is None
+    else:
+        low, high = found
+        assert least <= low <= np.mean(values) + 1e-9
+        assert np.mean(values) - 1e-9 <= high <= most
+
+
+@given(st.tuples(st.floats(0, 1e3), st.floats(0, 1e3)))
+def test_two_runs_have_a_range(pair):
+    expected = None if pair[0] == pair[1] else (min(pair), max(pair))
+    assert seeds.interval(pair) == expected
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0], [3, 3, 3]])
+def test_one_run_or_equal_ones_have_no_interval(values):
+    assert seeds.interval(values) is None
 
 
 @given(st.floats(-3, 3), st.floats(0.01, 100))
