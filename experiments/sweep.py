@@ -131,10 +131,13 @@ def _foretell(runs: Mapping[str, Config]) -> None:
         }
     )
     print(table.to_string(index=False))
-    total = live.duration(sum(one.seconds for one in found.values()))
+    total = sum(one.seconds for one in found.values())
+    compiled = [one.compiling for one in found.values() if one.compiling]
     print(
-        f"about {total} (hours:minutes:seconds or minutes:seconds) one after the other on this "
-        "machine, less where runs stop early or train together"
+        f"about {live.duration(total)} (hours:minutes:seconds or minutes:seconds) one after the "
+        f"other on this machine, {live.duration(sum(compiled))} of them to compile "
+        f"{len(compiled)} programs; most likely between {live.duration(total / estimate.ERROR)} "
+        f"and {live.duration(total * estimate.ERROR)}, less where runs stop early or train together"
     )
 
 

@@ -71,8 +71,6 @@ def main(values: flags.FlagValues) -> None:
 
 def _show(result: fedvlr_jax.Result) -> None:
     summary = result.summary
-    for remark in remarks(summary):
-        print(remark)
     done = summary["rounds_done"]
     print(f"best round {summary['best_round']} of {done} (by validation), test in percent:")
     for group, metrics in (
@@ -86,6 +84,8 @@ def _show(result: fedvlr_jax.Result) -> None:
             for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50")
         )
         print(f"  {group:<16} {numbers}")
+    for remark in remarks(summary):
+        print(remark)
     rate = summary["timing"]["client_rounds_per_second"]
     speed = "" if rate is None else f"; {rate:,.0f} client updates a second"
     print(printable(f"written to {result.out}{speed}"))

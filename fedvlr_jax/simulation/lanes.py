@@ -6,7 +6,7 @@ checkpoints, as if it had been alone, and can go on alone.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,9 +36,9 @@ class Lanes:
         self.alone = abstract(self._take(self._stacked, np.int32(0)))
         self.runs = tuple(_Lane(self, np.int32(k)) for k in range(len(seeds)))
 
-    def compile(self) -> None:
+    def compile(self, before: Callable[[], None] | None = None) -> None:
         """Compile the round and the two programs of evaluation."""
-        self._programs = compiled(self._simulation, self._stacked)
+        self._programs = compiled(self._simulation, self._stacked, before)
 
     def round(self) -> Outcome:
         """One call of the compiled round trains all runs."""

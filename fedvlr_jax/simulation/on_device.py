@@ -1,5 +1,7 @@
 """Training with every client's private state in the devices' memory: a round is one program."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,9 @@ class OnDevice(Alone):
         """Bytes of all clients' private states, padding rows included."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.private))
 
-    def compile(self) -> None:
+    def compile(self, before: Callable[[], None] | None = None) -> None:
         """Compile the round and the two programs of evaluation."""
-        self._programs = compiled(self._simulation, self.state)
+        self._programs = compiled(self._simulation, self.state, before)
 
     def round(self) -> Outcome:
         """One call of the compiled round."""

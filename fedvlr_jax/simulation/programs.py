@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -38,18 +38,47 @@ class Programs:
     rankings: Compiled
 
 
-def compiled(simulation: Simulation, state: FederationState) -> Programs:
-    """The programs for this simulation, compiled once per process and set of shapes."""
+def compiled(
+    simulation: Simulation, state: FederationState, before: Callable[[], None] | None = None
+) -> Programs:
+    """The programs for this simulation, compiled once per process and set of shapes.
+
+    Args:
+        simulation: everything fixed.
+        state: of its runs, or its shapes.
+        before: called if there is something to compile.
+    """
     arguments = (state, simulation.population, simulation.features, simulation.rates)
     leaves, structure = jax.tree.flatten(abstract(arguments))
-    return _compile(simulation.federation, simulation.evaluation, structure, tuple(leaves))
+    return _compile(
+        Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What programs are compiled for: static settings, and the shapes of arguments, flattened.
+
+    `before` is called before they are; it makes no difference between two.
+    """
+
+    federation: Federation
+    evaluation: Evaluation
+    structure: Any
+    leaves: tuple
+    before: Callable[[], None] | None = field(default=None, compare=False)
+
+    def begin(self) -> tuple:
+        """Say that compiling begins; the shapes of the arguments."""
+        if self.before is not None:
+            self.before()
+        return jax.tree.unflatten(self.structure, self.leaves)
 
 
 @functools.lru_cache(maxsize=4)
-def _compile(
-    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
-) -> Programs:
-    state, population, features, rates = jax.tree.unflatten(structure, leaves)
+def _compile(settings: Settings) -> Programs:
+    federation, evaluation = settings.federation, settings.evaluation
+    state, population, features, rates = settings.begin()
 
     def federated_round(
         state: FederationState, population: Population, features: Features, rates: Rates

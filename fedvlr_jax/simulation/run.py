@@ -224,7 +224,7 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     diverged: dict[int, DivergedError] = {}
     before = {k: p.total_seconds for k, p in progress.items()}
     begun = time.perf_counter()
-    trainer.compile()
+    trainer.compile(lambda: reporter.note("compiling (this takes up to a minute)"))
     compile_seconds = time.perf_counter() - begun
 
     def active() -> list[int]:

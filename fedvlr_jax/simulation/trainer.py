@@ -3,7 +3,7 @@
 A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and taken up by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -124,8 +124,8 @@ class Trainer(Protocol):
     def runs(self) -> Sequence[Run]:
         """The runs, in order."""
 
-    def compile(self) -> None:
-        """Compile every program of the runs."""
+    def compile(self, before: Callable[[], None] | None = None) -> None:
+        """Compile every program of the runs; `before` is called if there is something to do."""
 
     def round(self) -> Outcome:
         """Train every run's next cohort and step its server; outcomes stacked by run, on the host.

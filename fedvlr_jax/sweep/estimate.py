@@ -5,39 +5,70 @@ anything that could be counted.
 """
 
 import dataclasses
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.data import Kept
+from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import fit, trainers
+from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.simulation import Simulation, build
 from fedvlr_jax.simulation.traced import program_of
+from fedvlr_jax.simulation.trainer import SMALL
 
-_CLIENTS = 1000  # of a population that is timed; beyond it time grows with the clients
-_ROUNDS = 3  # that are timed; the first one warms up
+_CLIENTS = 1000  # of a population that is timed at most; beyond it time grows with the clients
+_ROUNDS = 3  # that are timed with many clients, and with few; the first ones warm up
+_STAY_AWAY = 0.9  # the share of clients that does so where few are timed
 _BUCKETS = 4  # that a population gets where it is large
+# Measured (docs/sweeps.md): what a sweep took lies between what is foretold over and times this.
+ERROR = 1.5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run alone takes, about: seconds from start to end, and bytes of memory at most."""
+    """What a run alone takes, about: seconds from start to end, and bytes of memory at most.
+
+    `compiling` are the seconds of those that it spends compiling, 0 for a run whose program an
+    earlier one has compiled.
+    """
 
     seconds: float
     bytes: int
+    compiling: float
 
 
 @dataclass(frozen=True)
-class _Timed:
-    """Seconds of a small population: to read and compile, of a round, of an evaluation."""
+class Timed:
+    """Seconds of one population, from which those of others like it are told.
 
-    start: float
+    Attributes:
+        clients: of the population.
+        data: to draw it, or to read it.
+        compiling: all programs of a run.
+        round: of a round without clients.
+        update: what a round takes longer for every client that trains.
+        evaluation: of everybody.
+        saving: a checkpoint.
+        state: bytes of everybody's private states.
+    """
+
+    clients: int
+    data: float
+    compiling: float
     round: float
+    update: float
     evaluation: float
+    saving: float
+    state: int
 
 
 def memory_of(config: Config, kept: Kept) -> int:
@@ -55,7 +86,7 @@ def memory_of(config: Config, kept: Kept) -> int:
 
 
 def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[str, Estimate]:
-    """An estimate for every run, by name. Runs of one program share what is timed.
+    """An estimate for every run, by name. Runs that differ in their clients share what is timed.
 
     Args:
         runs: configurations by name.
@@ -65,18 +96,22 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
         UserError: bad data, or a run that cannot fit.
     """
     kept = Kept()
-    timed: dict[Config, _Timed] = {}
+    most: dict[Config, int] = {}  # clients of the largest population of a kind
+    for config in runs.values():
+        most[_kind(config)] = max(most.get(_kind(config), 0), config.data.clients or 0)
+    timed: dict[Config, Timed] = {}
     sizes: dict[Config, int] = {}
     found = {}
     for name, config in runs.items():
-        small, whole = _small(config), program_of(config)
-        key = program_of(small)
-        if key not in timed:
-            tell(f"timing {_ROUNDS} rounds like those of {name}")
-            timed[key] = _time(small, kept)
+        kind, whole = _kind(config), program_of(config)
+        if kind not in timed:
+            tell(f"timing rounds like those of {name} (this takes up to a minute)")
+            timed[kind] = _time(_like(kind, most[kind]), kept)
+        # A process compiles a program once.
+        compiling = 0.0 if whole in sizes else timed[kind].compiling
         if whole not in sizes:
             sizes[whole] = memory_of(config, kept)
-        found[name] = Estimate(_seconds(config, small, timed[key]), sizes[whole])
+        found[name] = Estimate(seconds_of(config, timed[kind]) + compiling, sizes[whole], compiling)
     return found
 
 
@@ -121,39 +156,115 @@ def _built(config: Config, kept: Kept) -> tuple[Simulation, bool]:
     return simulation, trainers.place_of_states(config, simulation) == "device"
 
 
-def _time(config: Config, kept: Kept) -> _Timed:
+def _kind(config: Config) -> Config:
+    """What runs have in common that one population can tell the seconds of."""
+    program = program_of(config)
+    return dataclasses.replace(
+        program,
+        data=dataclasses.replace(program.data, clients=config.data.clients and 1),
+        method=dataclasses.replace(program.method, cohort=0),
+        participation=dataclasses.replace(program.participation, availability_skew=0.0),
+        schedule=dataclasses.replace(program.schedule, eval_clients=0),
+    )
+
+
+def _like(kind: Config, most: int) -> Config:
+    """A run of a kind, with as many clients as the largest population has, if they are not many."""
+    if kind.data.clients is None:
+        return kind
+    buckets = kind.execution.buckets or (_BUCKETS if most > _CLIENTS else 0)
+    return dataclasses.replace(
+        kind,
+        data=dataclasses.replace(kind.data, clients=min(most, _CLIENTS)),
+        execution=dataclasses.replace(kind.execution, buckets=buckets),
+    )
+
+
+def _time(config: Config, kept: Kept) -> Timed:
     begun = time.perf_counter()
-    simulation, _ = _built(config, kept)
+    data = kept.load(config)
+    data_seconds = time.perf_counter() - begun
+    many = _rounds(config, data, whole=True)
+    part = dataclasses.replace(config.participation, dropout=_STAY_AWAY)
+    few = _rounds(dataclasses.replace(config, participation=part), data, whole=False)
+    update = max((many.round - few.round) / max(many.clients - few.clients, 1), 0.0)
+    return Timed(
+        clients=data.interactions.n_clients,
+        data=data_seconds,
+        compiling=many.compiling,
+        round=max(many.round - update * many.clients, 0.0),
+        update=update,
+        evaluation=many.evaluation,
+        saving=many.saving,
+        state=many.state,
+    )
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Rounds in which so many clients trained: seconds of one, and of what is done beside them."""
+
+    clients: float
+    round: float
+    compiling: float
+    evaluation: float = 0.0
+    saving: float = 0.0
+    state: int = 0
+
+
+def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
+    """Time some rounds, and what is done beside them if `whole`."""
+
+    def seconds(work: Callable[[], Any]) -> float:
+        begun = time.perf_counter()
+        work()
+        return time.perf_counter() - begun
+
+    simulation = build(config, data)
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainers.create([config], simulation, Path(folder))
-        trainer.compile()
-        start = time.perf_counter() - begun
-        rounds, evaluations = [], []
-        for _ in range(_ROUNDS):
-            begun = time.perf_counter()
-            trainer.round()
-            rounds.append(time.perf_counter() - begun)
-        for _ in range(2):
-            begun = time.perf_counter()
-            trainer.runs[0].ranks("valid")
-            evaluations.append(time.perf_counter() - begun)
-        trainer.runs[0].close()
-    return _Timed(start, min(rounds[1:]), evaluations[-1])
+        compiling = seconds(trainer.compile)
+        came: list[int] = []
+        spent = [
+            seconds(lambda: came.append(int(trainer.round().came.by_length.sum())))
+            for _ in range(_ROUNDS)
+        ]
+        clients, per_round = float(np.mean(came[1:])), statistics.median(spent[1:])
+        run = trainer.runs[0]
+        if whole:
+            run.ranks("valid")
+            checkpoints = Checkpoints(Path(folder) / "checkpoints")
+            found = _Rounds(
+                clients,
+                per_round,
+                compiling,
+                seconds(lambda: run.ranks("valid")),
+                seconds(lambda: run.save(checkpoints, Progress(round=1, best_round=1))),
+                run.private_bytes,
+            )
+        else:
+            found = _Rounds(clients, per_round, compiling)
+        run.close()
+    return found
 
 
-def _seconds(config: Config, small: Config, timed: _Timed) -> float:
-    """Rounds, evaluations and checkpoints grow with the clients they are of."""
-
-    def clients(of: Config, sample: int) -> int:
-        return sample or of.data.clients or 1
-
-    cohorts = [clients(c, c.method.cohort) for c in (config, small)]
-    samples = [clients(c, c.schedule.eval_clients) for c in (config, small)]
-    schedule = config.schedule
-    evaluations = -(-schedule.rounds // schedule.eval_every)
-    return (
-        timed.start
-        + schedule.rounds * timed.round * cohorts[0] / cohorts[1]
+def seconds_of(config: Config, timed: Timed) -> float:
+    """Seconds of a run but for compiling, from those of a population like its own."""
+    everybody = config.data.clients or timed.clients
+    came = (config.method.cohort or everybody) * (1 - config.participation.dropout)
+    share = everybody / timed.clients
+    sample = (config.schedule.eval_clients or everybody) / timed.clients
+    rounds = config.schedule.rounds
+    evaluations = -(-rounds // config.schedule.eval_every)
+    work = (
+        timed.data * share
+        + rounds * (timed.round + timed.update * came)
         # The test split is ranked at the end, and everybody's whole rankings are about as much.
-        + (evaluations + 2) * timed.evaluation * samples[0] / samples[1]
+        + (evaluations + 2) * timed.evaluation * sample
     )
+    # Small states are written when the time has come, and at the end.
+    often = max(config.execution.checkpoint_seconds, 1e-9)
+    checkpoints = evaluations
+    if share * timed.state <= SMALL:
+        checkpoints = min(evaluations, 1 + int(work / often))
+    return work + checkpoints * timed.saving * max(share, 1.0)

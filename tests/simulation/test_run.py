@@ -487,15 +487,18 @@ def test_divergence_in_the_first_rounds(tmp_path, data):
 def test_a_run_compiles_its_round_once(tmp_path, data, caplog):
     config = worlds.config(rounds=6, eval_every=3, dim=7)  # a size no other test has compiled
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
-        fedvlr_jax.train(config, tmp_path / "run", dataset=data)
+        told = [KillAfter(10**6) for _ in range(2)]
+        fedvlr_jax.train(config, tmp_path / "run", told[0], data)
         names = [r.getMessage() for r in caplog.records if "XLA compilation" in r.getMessage()]
         assert sum("federated_round" in name for name in names) == 1
         caplog.clear()
         # Other rates and another seed find the same programs.
         other = worlds.config(rounds=6, eval_every=3, dim=7, server_lr=0.02, seed=8)
-        fedvlr_jax.train(other, tmp_path / "other", dataset=data)
+        fedvlr_jax.train(other, tmp_path / "other", told[1], data)
         names = [r.getMessage() for r in caplog.records if "XLA compilation" in r.getMessage()]
         assert not any("federated_round" in name or "rank" in name for name in names)
+    said = [sum(note.startswith("compiling") for note in one.notes) for one in told]
+    assert said == [1, 0]  # where nothing is compiled, nothing is said
 
 
 def test_nothing_moves_between_host_and_device_in_the_loop(data):

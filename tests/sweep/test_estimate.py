@@ -15,38 +15,72 @@ def config(**settings):
     return Config.of(**SMALL | {"clients": 50} | settings)
 
 
-def test_runs_of_one_program_are_timed_once():
+def test_runs_that_differ_in_clients_are_timed_once_and_compiled_once_for_each_number():
     said = []
-    runs = {"a": config(), "b": config(seed=1, rounds=200), "c": config(clients=60)}
+    runs = {"a": config(), "b": config(seed=1, rounds=200), "c": config(clients=60), "d": config()}
     found = estimate.estimates(runs, said.append)
-    assert said == [
-        "timing 3 rounds like those of a",
-        "timing 3 rounds like those of c",
-    ]
-    assert found["a"].seconds > 0
-    # The start is shared, and ten times as many rounds and evaluations follow.
-    assert found["a"].seconds < found["b"].seconds < 10 * found["a"].seconds
+    assert said == ["timing rounds like those of a (this takes up to a minute)"]
+    assert found["a"].compiling == found["c"].compiling > 0
+    assert found["b"].compiling == found["d"].compiling == 0
+    # Ten times as many rounds and evaluations.
+    alone = {name: one.seconds - one.compiling for name, one in found.items()}
+    assert alone["d"] == pytest.approx(alone["a"])
+    assert 0 < alone["a"] < alone["b"] < 10 * alone["a"]
     assert found["a"].bytes == found["b"].bytes
 
 
-def test_large_populations_are_timed_by_small_ones(monkeypatch):
+TIMED = estimate.Timed(
+    clients=1000,
+    data=2.0,
+    compiling=10.0,
+    round=0.5,
+    update=0.001,
+    evaluation=0.25,
+    saving=3.0,
+    state=10**8,
+)
+
+
+def test_kinds_are_timed_by_small_populations_of_the_largest(monkeypatch):
     timed = []
 
     def time(small, _):
-        timed.append((small.data.clients, small.method.cohort, small.schedule.eval_clients))
-        return estimate._Timed(start=10.0, round=0.1, evaluation=0.5)
+        timed.append((small.data.clients, small.method.cohort, small.execution.buckets))
+        return TIMED
 
     monkeypatch.setattr(estimate, "_time", time)
     monkeypatch.setattr(estimate, "memory_of", lambda *_: 1)
     runs = {
+        "some": config(clients=50),
         "all": config(clients=50_000),
         "cohort": config(clients=50_000, cohort=2000, eval_clients=100),
+        "other": config(clients=70, dim=4),
+        "one bucket": config(clients=5000, buckets=1),
     }
     found = estimate.estimates(runs, lambda _: None)
-    assert timed == [(1000, 0, 0), (1000, 1000, 100)]
-    # 20 rounds of 50 times the clients; evaluations after every 5, and two more at the end.
-    assert found["all"].seconds == pytest.approx(10 + 20 * 0.1 * 50 + 6 * 0.5 * 50)
-    assert found["cohort"].seconds == pytest.approx(10 + 20 * 0.1 * 2 + 6 * 0.5)
+    assert timed == [(1000, 0, 4), (70, 0, 0), (1000, 0, 1)]
+    assert all(one.compiling == 10 for one in found.values())
+
+
+# 20 rounds and 4 evaluations; two more rankings at the end. Small states are saved every 10 s.
+WORK = [
+    ({"clients": 1000}, 2 + 20 * 1.5 + 6 * 0.25 + 4 * 3),
+    ({"clients": 1000, "dropout": 0.5}, 2 + 20 * 1.0 + 6 * 0.25 + 3 * 3),
+    ({"clients": 1000, "cohort": 100}, 2 + 20 * 0.6 + 6 * 0.25 + 2 * 3),
+    ({"clients": 1000, "cohort": 100, "dropout": 0.5}, 2 + 20 * 0.55 + 6 * 0.25 + 2 * 3),
+    ({"clients": 1000, "eval_clients": 100}, 2 + 20 * 1.5 + 6 * 0.025 + 4 * 3),
+    ({"clients": 100}, 0.2 + 20 * 0.6 + 6 * 0.025 + 2 * 3),
+    ({"clients": 10_000}, 20 + 20 * 10.5 + 6 * 2.5 + 4 * 30),
+    ({"clients": 10_000, "cohort": 100}, 20 + 20 * 0.6 + 6 * 2.5 + 4 * 30),
+    ({"clients": 1000, "rounds": 40}, 2 + 40 * 1.5 + 10 * 0.25 + 7 * 3),
+    ({"clients": 1000, "eval_every": 20}, 2 + 20 * 1.5 + 3 * 0.25 + 1 * 3),
+    ({"clients": 1000, "checkpoint_seconds": 0}, 2 + 20 * 1.5 + 6 * 0.25 + 4 * 3),
+]
+
+
+@pytest.mark.parametrize(("settings", "seconds"), WORK, ids=str)
+def test_seconds_grow_with_what_is_done(settings, seconds):
+    assert estimate.seconds_of(config(**settings), TIMED) == pytest.approx(seconds)
 
 
 def test_memory_grows_with_the_clients():

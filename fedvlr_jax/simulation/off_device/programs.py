@@ -14,10 +14,10 @@ from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
-from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import by_client, everywhere
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Slab, common_router
+from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.round import (
     Federation,
     FederationState,
@@ -70,15 +70,13 @@ def initial(
 
 
 @functools.lru_cache(maxsize=4)
-def compile_programs(
-    federation: Federation, evaluation: Evaluation, structure: Any, leaves: tuple
-) -> Programs:
+def compile_programs(settings: Settings) -> Programs:
     """The programs for these settings and shapes, compiled once per process.
 
-    `structure` and `leaves` are the flattened shapes of (state, slab, population, features,
-    rates).
+    The shapes are those of (state, slab, population, features, rates).
     """
-    state, slab, population, features, rates = jax.tree.unflatten(structure, leaves)
+    federation, evaluation = settings.federation, settings.evaluation
+    state, slab, population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
 
     def cohort(key: keys.Words, number: Int[Array, ""], rates: Rates) -> Bool[Array, " clients"]:

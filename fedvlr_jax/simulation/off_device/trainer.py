@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from fedvlr_jax.simulation.off_device.waves import (
     prepare,
 )
 from fedvlr_jax.simulation.private import Slab
+from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Alone, Rankings, alone
@@ -85,8 +86,8 @@ class OffDevice(Alone):
         """Bytes of the states of all clients that have taken part."""
         return self._store.nbytes
 
-    def compile(self) -> None:
-        """Compile all programs."""
+    def compile(self, before: Callable[[], None] | None = None) -> None:
+        """See `Trainer`."""
         simulation = self._simulation
         wave = self._prepared(np.arange(0))
         arguments = (
@@ -98,7 +99,7 @@ class OffDevice(Alone):
         )
         leaves, structure = jax.tree.flatten(abstract(arguments))
         self._programs: Programs = compile_programs(
-            simulation.federation, simulation.evaluation, structure, tuple(leaves)
+            Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
         )
 
     def round(self) -> Outcome:
