@@ -126,7 +126,7 @@ def untimed(monkeypatch):
     monkeypatch.setattr(
         estimate,
         "estimates",
-        lambda runs, _: {name: estimate.Estimate(3700.0, 2_340_000_000) for name in runs},
+        lambda runs, _: {name: estimate.Estimate(3700.0, 2_340_000_000, 40.0) for name in runs},
     )
 
 
@@ -151,6 +151,7 @@ def test_a_dry_run_prints_the_runs_and_does_nothing(tmp_path, capsys):
     assert "2 runs" in said
     assert "clients=20,seed=0        2.3 1:01:40" in said
     assert "about 2:03:20" in said
+    assert "1:20 of them to compile 2 programs; most likely between 1:22:13 and 3:05:00" in said
     assert not out.exists()
 
 
