@@ -1,7 +1,8 @@
 """Centralized references of a study, kept on disk so that they are not computed twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.references.choose import Reference, references
+from fedvlr_jax.simulation import environment
 
 _FILE = "references.json"
+_MOST = 1 << 30  # bytes of it
 
 
 def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None]) -> list[Reference]:
@@ -21,15 +24,39 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
         folder: there already; what it keeps of another data set is computed anew.
         tell: takes a line for every reference that is computed.
     """
-    fingerprint, path = dataset.fingerprint(), folder / _FILE
-    kept = files.read_json(path) if path.is_file() else {}
-    if kept.get("data_fingerprint") != fingerprint:
-        rows = []
-        for found in references(dataset, seed=0):
-            score = metrics.selection_score(found.valid)
-            shown = "--" if score is None else f"{score:.2f}"
-            tell(f"{found.name} {found.setting}: valid {metrics.SELECTION} {shown}")
-            rows.append(vars(found) | {"test_ranks": found.test_ranks.tolist()})
-        kept = {"data_fingerprint": fingerprint, "references": rows}
-        files.write_json(path, kept)
-    return [Reference(**r | {"test_ranks": np.array(r["test_ranks"])}) for r in kept["references"]]
+    path = folder / _FILE
+    identity = {"data_fingerprint": dataset.fingerprint(), "jax": environment.in_force()}
+    kept = files.read_json(path, _MOST) if path.exists() else {}
+    if _is_of(kept, identity):
+        try:
+            return [_reference(row) for row in kept["references"]]
+        except (TypeError, ValueError, LookupError):
+            tell(f"{path}: is not what was written; the references are computed anew")
+    rows = []
+    for found in references(dataset, seed=0):
+        score = metrics.selection_score(found.valid)
+        tell(f"{found.name} {found.setting}: valid {metrics.SELECTION} {score:.2f}")
+        rows.append(vars(found) | {"test_ranks": found.test_ranks.tolist()})
+    files.write_json(path, identity | {"references": rows})
+    return [_reference(row) for row in rows]
+
+
+def _is_of(kept: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether references are those of this data set, and their draws those of today's JAX."""
+    began = kept.get("jax", {})
+    return (
+        kept.get("data_fingerprint") == identity["data_fingerprint"]
+        and isinstance(began, dict)
+        and environment.difference(began, identity["jax"]) is None
+    )
+
+
+def _reference(row: Mapping[str, Any]) -> Reference:
+    ranks = np.array(row["test_ranks"])
+    names = all(isinstance(row[name], str) for name in ("name", "setting"))
+    scores = [value for part in ("valid", "test") for value in row[part].values()]
+    if not names or ranks.dtype.kind != "i" or ranks.ndim != 1:
+        raise ValueError("no reference")
+    if any(value is not None and not isinstance(value, float) for value in scores):
+        raise ValueError("a score that is no number")
+    return Reference(**{**row, "test_ranks": ranks})
