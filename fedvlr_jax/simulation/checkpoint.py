@@ -335,7 +335,10 @@ class Checkpoints:
             with _checkpointer() as checkpointer:
                 found = checkpointer.restore(step, content)
             state = serialization.from_state_dict(like, found["state"])
-            return state, _progress(found["progress"])
+            progress = _progress(found["progress"])
+            if progress.round != number:
+                raise ValueError(f"it is of round {progress.round}")
+            return state, progress
         except _OF_DAMAGE as error:
             reason = " ".join(str(error).split())[:200]
             if isinstance(error, OSError) and error.errno in _UNREADABLE:
@@ -417,7 +420,7 @@ def _files(step: Path) -> dict[str, Path]:
     }
 
 
-def _progress(content: dict[str, Any]) -> Progress:
+def _progress(content: Any) -> Progress:
     """The progress that a checkpoint holds.
 
     Raises:
@@ -426,21 +429,21 @@ def _progress(content: dict[str, Any]) -> Progress:
     if not isinstance(content, dict) or not set(content) <= {f.name for f in fields(Progress)}:
         raise ValueError("its progress has other entries")
     for name, value in content.items():
-        usual = getattr(_NOTHING_DONE, name)
-        if usual is not None and not _is_like(value, usual):
+        kind = type(getattr(_NOTHING_DONE, name))
+        parts = value if isinstance(value, list) else []
+        kinds = (dict,) if name == "lines" else (int, float)
+        numbers = (x for x in (value, *parts) if isinstance(x, float))
+        if (
+            type(value) is not kind
+            or any(type(part) not in kinds for part in parts)
+            or not all(map(math.isfinite, numbers))
+        ):
             raise ValueError(f"its progress has a wrong {name}")
     progress = Progress(**content)
-    rounds = {line.get("round") for line in progress.lines if isinstance(line, dict)}
+    rounds = {line.get("round") for line in progress.lines}
     if len(rounds) != len(progress.lines) or progress.best_round not in {0, *rounds}:
         raise ValueError("its progress has wrong lines")
     return progress
-
-
-def _is_like(value: Any, usual: Any) -> bool:
-    """Whether a value of JSON has the type of another; a whole number may stand for any number."""
-    if isinstance(usual, float):
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is type(usual)
 
 
 _NOTHING_DONE = Progress()
