@@ -248,7 +248,7 @@ def identity(search: Search, fingerprint: str | None) -> dict[str, Any]:
     }
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> str:
+def _difference(found: Any, wanted: dict[str, Any], folder: Path) -> str:
     found = found if isinstance(found, dict) else {}
     name = next(n for n in [*wanted, *found] if found.get(n) != wanted.get(n))
     was = str(found.get(name))[:_MOST_TOLD]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fedvlr_jax.config import Config
-from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
 from fedvlr_jax.report import Silent
 from fedvlr_jax.search import execute, space, store, tables
 from fedvlr_jax.search.space import Range, Search
@@ -298,3 +298,12 @@ def test_a_cohort_that_no_population_has_is_refused_at_once(tmp_path):
     with pytest.raises(UserError, match="--cohort=21: expected at most the 20 clients"):
         execute.execute(search(cohort=21), tmp_path / "new", Told(), 1)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_ends_a_search_and_is_no_failure_of_a_trial(tmp_path, trained):
+    trained(fail=lambda _: UnwritableError("no space"))
+    with pytest.raises(UnwritableError):
+        execute.execute(search(), tmp_path, Told(), 3)
+    trained()
+    found = execute.execute(search(), tmp_path, Told(), 3)
+    assert [trial.outcome.state for trial in found] == [COMPLETE] * 3

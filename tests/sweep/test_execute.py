@@ -1,15 +1,16 @@
 """What is done, by whom and how often; training itself is a stand-in here."""
 
+import json
 import threading
 
 import pytest
 
 from fedvlr_jax import data
-from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
 from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.sweep import declare, execute
-from fedvlr_jax.sweep.store import FAILED, FINISHED, Store
+from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 AXES = {"variant": ("fedvlr", "mlp"), "seed": (0, 1, 2)}
 
@@ -193,3 +194,82 @@ def test_another_sweeps_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="--rounds=2, now 1"):
         execute.execute(sweep(rounds=1), tmp_path, Told())
     execute.execute(sweep(chunk=3), tmp_path, Told())
+
+
+JAX = {"version": "0.10.2", "platform": "cpu", "jax_threefry_partitionable": True}
+
+
+def with_jax(jax):
+    """Runs whose summaries say what JAX they are of."""
+    real = execute.train_together
+
+    def train_together(*args):
+        return [Result(found.summary | {"jax": jax}, found.out) for found in real(*args)]
+
+    return train_together
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (JAX, None),
+        (JAX | {"version": "0.10.9"}, None),
+        (JAX | {"version": "0.11.0"}, "began with jax 0.10, goes on with 0.11"),
+        (JAX | {"platform": "gpu"}, "began with platform cpu, goes on with gpu"),
+    ],
+)
+@pytest.mark.usefixtures("trained")
+def test_a_sweep_tells_of_another_jax(tmp_path, monkeypatch, now, words):
+    monkeypatch.setattr(execute.environment, "in_force", lambda: JAX)
+    monkeypatch.setattr(execute, "train_together", with_jax(JAX))
+    execute.execute(sweep(), tmp_path, Told())
+    monkeypatch.setattr(execute.environment, "in_force", lambda: now)
+    finished, longer = Told(), Told()
+    execute.execute(sweep(), tmp_path, finished)
+    assert finished.notes == []  # nothing is left to do
+    execute.execute(sweep(rounds=3), tmp_path, longer)
+    assert [words in note for note in longer.notes] == ([True] if words else [])
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_sweep_with_other_draws_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute.environment, "in_force", lambda: JAX)
+    monkeypatch.setattr(execute, "train_together", with_jax(JAX))
+    runs = sweep()
+    execute.execute(dict(list(runs.items())[:2]), tmp_path, Told())
+    other = JAX | {"jax_threefry_partitionable": False}
+    monkeypatch.setattr(execute.environment, "in_force", lambda: other)
+    with pytest.raises(UserError, match="jax_threefry_partitionable was True, now False"):
+        execute.execute(runs, tmp_path, Told())
+
+
+def test_a_full_disk_ends_a_sweep_and_is_no_failure_of_a_run(tmp_path, trained):
+    full = UnwritableError("no space")
+
+    def fail(*_):
+        raise full
+
+    trained.fail = fail
+    with pytest.raises(UnwritableError):
+        execute.execute(sweep(), tmp_path, Told(), most=2)
+    assert Store(tmp_path).rows() == {}
+    trained.fail = lambda *_: None
+    rows = execute.execute(sweep(), tmp_path, Told(), most=2)
+    assert {row.status for row in rows.values()} == {FINISHED}
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_folder_without_locks_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedvlr_jax.files.has_locks", lambda _: False)
+    told = Told()
+    execute.execute(sweep(), tmp_path, told)
+    assert ["no locks: start no second process" in note for note in told.notes] == [True]
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"rounds": "2"}', '{"rounds": null}', '{"rounds": 2}'])
+@pytest.mark.usefixtures("trained")
+def test_a_row_with_other_settings_is_refused(tmp_path, settings):
+    runs = sweep()
+    Store(tmp_path).add(next(iter(runs)), Row(FINISHED, json.loads(settings), {}))
+    with pytest.raises(UserError, match=r"has no rounds|holds another sweep"):
+        execute.execute(runs, tmp_path, Told())

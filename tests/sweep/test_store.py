@@ -1,6 +1,9 @@
+import errno
+import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,3 +107,125 @@ def test_a_folder_that_is_none_or_a_damaged_database(tmp_path):
     (tmp_path / "runs.sqlite").write_text("no database" * 100)
     with pytest.raises(UserError, match=r"runs.sqlite: cannot be used"):
         Store(tmp_path)
+
+
+GOOD = ("a", 1, FINISHED, '{"rounds": 2}', '{"best_round": 2}')
+EDITED = [
+    {"status": "running"},
+    {"status": "\x1b[2J"},
+    {"status": 7},
+    {"status": b"finished"},
+    {"settings": "{"},
+    {"settings": "[" * 20_000},
+    {"settings": "[]"},
+    {"settings": b"\x00"},
+    {"content": "null"},
+    {"content": '{"best_round": ' + "9" * 5_000 + "}"},
+    {"content": '{"best_round": "two"}'},
+    {"content": '{"test": 3}'},
+    {"content": '{"test": {"warm/ndcg@50": "high"}}'},
+    {"content": '{"timing": {"round_seconds_median": []}}'},
+    {"status": FAILED, "content": "{}"},
+    {"status": FAILED, "content": '{"reason": 3}'},
+    {"run": b"a"},
+]
+
+
+@pytest.mark.parametrize("edit", EDITED, ids=range(len(EDITED)))
+def test_an_edited_row_is_refused_with_file_and_run(tmp_path, edit):
+    store = Store(tmp_path)
+    row = dict(zip(("run", "attempt", "status", "settings", "content"), GOOD, strict=True)) | edit
+    with sqlite3.connect(tmp_path / "runs.sqlite") as database:
+        database.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?)", tuple(row.values()))
+    database.close()
+    with pytest.raises(UserError, match=r"runs\.sqlite, run .*a") as refusal:
+        store.rows()
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE attempts",
+        "ALTER TABLE attempts RENAME COLUMN status TO state",
+        "INSERT INTO attempts VALUES ('a', 1, 'finished', '{}', CAST(x'ff' AS TEXT))",
+        "INSERT INTO attempts VALUES ('a', 1, 'finished', '{}', zeroblob(100000000))",
+        "DROP TABLE groups",
+        "INSERT INTO groups VALUES ('a', x'00', 1)",
+        "INSERT INTO groups VALUES (x'00', 'a', 1)",
+        "ALTER TABLE groups DROP COLUMN first",
+        "PRAGMA writable_schema=1",
+        "UPDATE sqlite_schema SET sql = 'CREATE TABLE' WHERE name = 'groups'",
+    ],
+    ids=range(10),
+)
+def test_an_edited_database_is_refused_or_read(tmp_path, statement):
+    store = Store(tmp_path)
+    with sqlite3.connect(tmp_path / "runs.sqlite") as database:
+        database.execute("PRAGMA writable_schema=1")
+        database.execute(statement)
+    database.close()
+    if statement.startswith("PRAGMA"):  # changes nothing
+        assert (store.rows(), store.groups()) == ({}, [])
+        return
+    with pytest.raises(UserError, match=r"runs\.sqlite"):
+        _ = store.rows(), store.groups()
+
+
+def test_what_is_no_database_or_no_claim(tmp_path):
+    for make in (os.mkfifo, os.mkdir):
+        folder = tmp_path / make.__name__
+        folder.mkdir()
+        make(folder / "runs.sqlite")
+        with pytest.raises(UserError, match=r"runs\.sqlite: is a (pipe|folder)"):
+            Store(folder)
+        store = Store(tmp_path / f"{make.__name__}-claims")
+        make(tmp_path / f"{make.__name__}-claims" / "claims" / "a")
+        with (
+            pytest.raises(UserError, match=r"claims/a: is a (pipe|folder), expected a plain file"),
+            store.claimed("a"),
+        ):
+            pass
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "claims").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Store(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL]
+)
+@pytest.mark.parametrize("function", ["fcntl.flock", "fcntl.lockf"])
+def test_a_sweep_works_where_there_are_no_locks(tmp_path, monkeypatch, function, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    assert Store(tmp_path / "other").has_locks
+    monkeypatch.setattr(function, refuse)
+    store = Store(tmp_path)
+    assert not store.has_locks
+    with store.claimed("a") as mine, store.alone(), store.waited_for("b"):
+        assert mine
+        store.add("a", Row(FINISHED, {"dim": 8}, {"best_round": 1}))
+    assert list(Store(tmp_path).rows()) == ["a"]
+
+
+def test_a_disk_that_takes_no_more_is_told_as_such(tmp_path):
+    store = Store(tmp_path)
+    with sqlite3.connect(tmp_path / "runs.sqlite") as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.close()
+    connect = sqlite3.connect
+
+    def small(*args, **kwargs):
+        made = connect(*args, **kwargs)
+        made.execute(f"PRAGMA max_page_count={pages}")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", small)
+        with pytest.raises(UnwritableError, match=r"cannot be used \(database or disk"):
+            store.add("a", Row(FAILED, {}, {"reason": "x" * 10**5}))
+    assert store.rows() == {}
+    store.add("a", Row(FAILED, {}, {"reason": json.dumps("x" * 10**5)}))
