@@ -30,7 +30,7 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
     if _is_of(kept, identity):
         try:
             return [_reference(row) for row in kept["references"]]
-        except (TypeError, ValueError, LookupError):
+        except (TypeError, ValueError, LookupError, AttributeError):
             tell(f"{path}: is not what was written; the references are computed anew")
     rows = []
     for found in references(dataset, seed=0):
