@@ -43,7 +43,7 @@ def define_timing(into: flags.FlagValues, out: str) -> None:
         _LIMIT,
         float,
     )
-    flags.DEFINE_string("out", out, "Folder of the results.", flag_values=into)
+    cli.define_path(into, "out", out, "Folder of the results.")
 
 
 def given_workload(values: flags.FlagValues) -> dict[str, Any]:

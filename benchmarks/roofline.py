@@ -116,7 +116,7 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues) -> None:
     """Measure peaks and rounds, write the table and the picture."""
-    out = Path(values.out)
+    out = values.out
     results: dict[str, Any] = {"machine": machine.describe(), "points": []}
     for name, settings in _POINTS.items():
         settings = {"clients": values.clients} | settings

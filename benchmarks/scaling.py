@@ -98,7 +98,7 @@ def main(values: flags.FlagValues) -> None:
         if axis.setting == "views" and size > len(VIEWS):
             raise UserError(f"--views={size}: expected at most {len(VIEWS)}")
         workload.config(**settings)
-    out = Path(values.out)
+    out = values.out
     results = {"machine": machine.describe(), "seconds": values.seconds, "points": []}
     for axis, size, settings in points:
         job = Job("scaling", settings, REFERENCE, values.seconds)

@@ -55,7 +55,7 @@ def main(values: flags.FlagValues) -> None:
     settings = shared.given_workload(values)
     for clients in sizes:
         workload.config(clients, **settings)
-    out = Path(values.out)
+    out = values.out
     results = {
         "machine": machine.describe(),
         "settings": workload.config(sizes[-1], **settings).flat() | {"clients": sizes},

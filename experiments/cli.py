@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import os
 import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import jax
@@ -18,21 +20,19 @@ from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start
-from fedvlr_jax.settings import Check, UnfitError, fitted, parsed, setting_type
+from fedvlr_jax.settings import FOLDER, Check, UnfitError, fitted, parsed, setting_type
 
 _WIDTH = 96
 
 
-class _Number(flags.ArgumentParser):
-    """Reads a number and says what is expected in the words of `fedvlr_jax.settings`."""
-
-    syntactic_help = "a number"
+class _Value(flags.ArgumentParser):
+    """Reads a number or a path and says what is expected in the words of `fedvlr_jax.settings`."""
 
     def __init__(self, kind: type, check: Check) -> None:
         self._kind, self._check = kind, check
 
-    def parse(self, argument: Any) -> int | float:
-        """The number, from text or as a default.
+    def parse(self, argument: Any) -> int | float | Path:
+        """The value, from text or as a default.
 
         Raises:
             ValueError: it is none of its kind, or out of range; the text is the end of a sentence.
@@ -45,7 +45,7 @@ class _Number(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         """As in absl's own parsers."""
-        return self._kind.__name__
+        return "string" if self._kind is Path else self._kind.__name__
 
 
 def define_settings(
@@ -71,7 +71,14 @@ def define_number(
     kind: type = int,
 ) -> None:
     """Define a flag that takes a number in the range of `check`, an int or a float by `kind`."""
-    flags.DEFINE(_Number(kind, check), name, default, text, into, flags.ArgumentSerializer())
+    flags.DEFINE(_Value(kind, check), name, default, text, into, flags.ArgumentSerializer())
+
+
+def define_path(
+    into: flags.FlagValues, name: str, default: str | None, text: str, check: Check = FOLDER
+) -> None:
+    """Define a flag that takes a path; of "~" at its beginning no shell has to know."""
+    flags.DEFINE(_Value(Path, check), name, default, text, into, flags.ArgumentSerializer())
 
 
 def define_quiet(into: flags.FlagValues) -> None:
@@ -236,11 +243,19 @@ def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     try:
         return values(arguments)[1:]
     except flags.IllegalFlagValueError as error:
-        # absl's own words for --quiet=x stand in brackets; numbers have those of `_Number`.
+        # absl's own words for --quiet=x stand in brackets; others have those of `_Value`.
         given, _, illegal = str(error).removeprefix("flag ").partition(": (")
         raise UserError(f"{given}: expected true or false" if illegal else given) from None
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, list(values), n=1)
+        like = f", like --{close[0]}" if close else ""
+        raise UserError(
+            f"--{error.flagname}: unknown flag, expected one that --help names{like}"
+        ) from None
     except ValueError as error:  # --noquiet=x
-        raise UserError(f"{error}, expected --name or --noname") from None
+        given = str(error).split()[0]
+        name = given.split("=")[0].removeprefix("--no")
+        raise UserError(f"{given}: takes no value, expected --{name} or --no{name}") from None
 
 
 def _check_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -11,6 +10,7 @@ from experiments.reporting import versions
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.pages import sections, shell
 from fedvlr_jax.pages.sections import Section
+from fedvlr_jax.settings import FILE
 from fedvlr_jax.sweep import compare
 from fedvlr_jax.sweep.compare import Comparison
 
@@ -25,7 +25,7 @@ USAGE = """
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define --out."""
-    flags.DEFINE_string("out", "runs/compare.html", "The page.", flag_values=into)
+    cli.define_path(into, "out", "runs/compare.html", "The page.", FILE)
 
 
 FLAGS = flags.FlagValues()
@@ -34,9 +34,9 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues, first: str, second: str) -> None:
     """Compare, print and write."""
-    out = Path(values.out)
+    out = values.out
     shell.check_place(out)
-    found = compare.compared(*(compare.held(Path(folder)) for folder in (first, second)))
+    found = compare.compared(*(compare.held(folder) for folder in (first, second)))
     print(printable("\n".join(_lines(found, first, second))))
     drawn = compare.chart(found)
     parts = [

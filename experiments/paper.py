@@ -64,7 +64,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "ablations", True, "Whether modalities are removed in runs of their own.", flag_values=into
     )
-    flags.DEFINE_string("out", "runs/paper", "Folder of the study.", flag_values=into)
+    cli.define_path(into, "out", "runs/paper", "Folder of the study.")
 
 
 FLAGS = flags.FlagValues()
@@ -88,7 +88,7 @@ def main(values: flags.FlagValues) -> None:
             f"--eval_clients={configured.schedule.eval_clients}: every seed has a sample of its "
             "own, and users are compared over seeds; expected 0, or --seeds=1"
         )
-    out = Path(values.out)
+    out = values.out
     shell.check_place(out / "report.html")
     cores.begin()
     dataset = data.load(configured)

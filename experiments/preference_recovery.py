@@ -1,7 +1,5 @@
 """Do routers learn what is there? python -m experiments.preference_recovery"""
 
-from pathlib import Path
-
 import pandas as pd
 from absl import flags
 
@@ -43,7 +41,7 @@ def define_flags(into: flags.FlagValues) -> None:
         "Dirichlet concentrations, comma-separated; small = every client cares about one modality.",
         flag_values=into,
     )
-    flags.DEFINE_string("out", "runs/recovery", "Folder of the study.", flag_values=into)
+    cli.define_path(into, "out", "runs/recovery", "Folder of the study.")
 
 
 FLAGS = flags.FlagValues()
@@ -56,7 +54,7 @@ def main(values: flags.FlagValues) -> None:
     grid, seeds = grids.grid(values), range(values.seeds)
     settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
     backbone = settings.pop("backbone", "fedavg")
-    out = Path(values.out)
+    out = values.out
     combinations = [Combination(backbone, variant) for variant in _VARIANTS]
 
     def study_of(concentration: float) -> Study:

@@ -1,7 +1,5 @@
 """Look at one user: python -m experiments.recommend --run=runs/shop --user=7"""
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli
@@ -10,7 +8,7 @@ from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.pages import shell
-from fedvlr_jax.settings import AT_LEAST_ZERO, at_least
+from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, at_least
 
 USAGE = """
     usage: python -m experiments.recommend --run=DIR --user=ID [--top=N] [--out=FILE]
@@ -25,18 +23,14 @@ _BAR = 40  # characters
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    flags.DEFINE_string("run", None, "Folder of a finished run.", flag_values=into)
+    cli.define_path(into, "run", None, "Folder of a finished run.")
     cli.define_number(into, "user", None, "The user's id in the data set (userID).", AT_LEAST_ZERO)
     flags.DEFINE_string(
         "original_user", None, "The user's id in the raw data (users.csv).", flag_values=into
     )
     cli.define_number(into, "top", 10, "Items to recommend, 50 at most.", at_least(1, 50))
-    flags.DEFINE_string(
-        "data", None, "Folder of the data set, if it has moved since.", flag_values=into
-    )
-    flags.DEFINE_string(
-        "out", None, "HTML file to write; default user-ID.html in the run.", flag_values=into
-    )
+    cli.define_path(into, "data", None, "Folder of the data set, if it has moved since.")
+    cli.define_path(into, "out", None, "HTML file to write; default user-ID.html in the run.", FILE)
 
 
 FLAGS = flags.FlagValues()
@@ -45,13 +39,12 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues) -> None:
     """Print and write one user's card."""
-    if not values.run:
+    if values.run is None:
         raise UserError("--run: missing, expected the folder of a finished run")
-    run = Path(values.run)
-    if values.out:
-        shell.check_place(Path(values.out))
-    shown = recommend(run, values.user, values.original_user, values.top, values.data or None)
-    out = Path(values.out or run / f"user-{shown.user}.html")
+    if values.out is not None:
+        shell.check_place(values.out)
+    shown = recommend(values.run, values.user, values.original_user, values.top, values.data)
+    out = values.out or values.run / f"user-{shown.user}.html"
     shell.write(out, card(shown))
     pictures = (
         "" if shown.folder else " (without pictures: none are known, or their folder is gone)"

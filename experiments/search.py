@@ -66,7 +66,7 @@ def define_flags(into: flags.FlagValues) -> None:
     )
     cli.define_number(into, "search_seed", 0, "Seed of what is tried.", SEED)
     cli.define_quiet(into)
-    flags.DEFINE_string("out", "runs/search", "Folder of the search.", flag_values=into)
+    cli.define_path(into, "out", "runs/search", "Folder of the search.")
 
 
 FLAGS = flags.FlagValues()
@@ -75,7 +75,7 @@ define_flags(FLAGS)
 
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
-    search, out = declared(values), Path(values.out)
+    search, out = declared(values), values.out
     told = _Told(search, out, values.trials, values.quiet)
     trials = execute.execute(search, out, told, values.trials)
     best = next(iter(ranked(trials)), None)

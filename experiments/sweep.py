@@ -20,7 +20,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
 from fedvlr_jax.report import Reporter
-from fedvlr_jax.settings import ANY, AT_LEAST_ZERO, NOT_NEGATIVE, SEEDS
+from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, NOT_NEGATIVE, SEEDS
 from fedvlr_jax.sweep import declare, estimate, execute, page, tables
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
 
@@ -39,7 +39,7 @@ _DEFAULTS = {"rounds": 30}
 _DEFAULT_CLIENTS = "100,1000,10000"
 _SECONDS_BETWEEN_REPORTS = 60.0
 # What a file may say beside settings and what is swept.
-_IN_FILES = {"seeds": (int, SEEDS), "out": (str, ANY)}
+_IN_FILES = {"seeds": (int, SEEDS), "out": (Path, FOLDER)}
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -64,8 +64,8 @@ def define_flags(into: flags.FlagValues) -> None:
     cli.define_number(
         into, "seeds", None, "Seeds per combination, counted from 0; default 1.", SEEDS
     )
-    flags.DEFINE_string(
-        "config", None, "YAML file with settings and `sweep`; flags come first.", flag_values=into
+    cli.define_path(
+        into, "config", None, "YAML file with settings and `sweep`; flags come first.", FILE
     )
     cli.define_number(
         into,
@@ -90,7 +90,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "retry_failed", False, "Try runs once more that have failed.", flag_values=into
     )
-    flags.DEFINE_string("out", "runs/sweep", "Folder of the sweep.", flag_values=into)
+    cli.define_path(into, "out", "runs/sweep", "Folder of the sweep.")
 
 
 FLAGS = flags.FlagValues()
@@ -158,7 +158,7 @@ def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes,
     """
     file = declare.Declared({}, {}, {})
     if values.config is not None:
-        file = declare.read(Path(values.config), _IN_FILES)
+        file = declare.read(values.config, _IN_FILES)
     given = cli.given_settings(values, leaves(), without=("clients",))
     axes = _axes(values)
     for name in axes:
@@ -178,11 +178,11 @@ def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes,
         axes = declare.axes([f"clients={_DEFAULT_CLIENTS}"]) | axes
     axes.setdefault("seed", (settings.pop("seed", 0),))
     try:
-        configs = declare.configs(settings, axes)
+        runs = declare.runs(settings, axes)
     except UserError as reason:
         raise file.placed(reason) from None
     out = values.out if values["out"].present else file.others.get("out") or values.out
-    return {declare.run_name(config, axes): config for config in configs}, axes, Path(out)
+    return runs, axes, out
 
 
 def _axes(values: flags.FlagValues) -> declare.Axes:

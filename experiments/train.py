@@ -1,7 +1,5 @@
 """Train one federation: python -m experiments.train --data=data/KU --out=runs/ku"""
 
-from pathlib import Path
-
 from absl import flags
 
 import fedvlr_jax
@@ -31,11 +29,11 @@ USAGE = """
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and --out."""
     cli.define_settings(into, leaves())
-    flags.DEFINE_string(
+    cli.define_path(
+        into,
         "out",
         None,
         "Folder of the run; by default one below runs/ that is named after the settings.",
-        flag_values=into,
     )
     cli.define_quiet(into)
     flags.DEFINE_string(
@@ -62,7 +60,7 @@ def main(values: flags.FlagValues) -> None:
     start.join_if_told(values.coordinator, values.num_processes, values.process_id)
     if together.count() > 1:
         interrupts.defer()  # one that stops at once ends all of them
-    out = Path(values.out) if values.out else default_out(config)
+    out = default_out(config) if values.out is None else values.out
     reporter = WithEvents(Quiet() if values.quiet else Progress(), out)
     result = fedvlr_jax.train(config, out, reporter)
     if together.is_first():

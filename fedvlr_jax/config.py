@@ -22,6 +22,8 @@ from fedvlr_jax.settings import (
     at_least,
     checked,
     choice,
+    kind_of,
+    path_setting,
     setting,
 )
 
@@ -34,7 +36,7 @@ def _optimizer(default: str, text: str) -> Any:
 class DataConfig:
     """Where the interactions and features come from."""
 
-    data: str = setting(
+    data: str = path_setting(
         "synthetic",
         "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, text_features.npy), "
         "or 'synthetic' for a generated population with planted preferences.",
@@ -336,15 +338,19 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
     expected = f"expected names from {', '.join(known)}"
     # An array or a column of names is a list, too; a set has no order.
     listed = getattr(value, "tolist", lambda: value)()
-    found = listed.split(",") if isinstance(listed, str) else listed
-    if not isinstance(found, tuple | list) or not found:
-        raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}")
+    found = [x.strip() for x in listed.split(",")] if isinstance(listed, str) else listed
+    if not isinstance(found, tuple | list):
+        raise UserError(
+            f"--{flag}={reprlib.repr(value)}: {expected} in a list, found {kind_of(value)}"
+        )
+    if not len(found):
+        raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}, found none")
     for name in found:
         if not isinstance(name, str) or name not in known:
             shown = name if isinstance(name, str) else reprlib.repr(name)
             raise UserError(f"--{flag}={shown}: {expected}")
     if len(set(found)) != len(found):
-        raise UserError(f"--{flag}={','.join(found)}: a name stands twice")
+        raise UserError(f"--{flag}={','.join(found)}: a name stands twice, expected each once")
     return tuple(map(str.__str__, found))
 
 

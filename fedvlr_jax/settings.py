@@ -11,6 +11,7 @@ import reprlib
 from collections.abc import Callable
 from decimal import Decimal
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from fedvlr_jax.errors import UserError
 
 _LARGEST = 2**31 - 1  # of an int32, which counts and ids are on the devices
 MOST_RUNS = 10_000  # that one study may ask for
-_KINDS = {str: "a text", int: "a whole number", float: "a number"}
-_BASES = {"0x": 16, "0o": 8}
+_KINDS = {str: "a text", Path: "a path", int: "a whole number", float: "a number"}
+_TEXTS = (str, Path)
+_BASES = {"0x": 16, "0o": 8, "0b": 2}
 Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what was expected
 
 POSITIVE: Check = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
@@ -29,6 +31,7 @@ SEED: Check = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
 SHARE: Check = (lambda v: 0 <= v < 1, "a number from 0 to below 1")
 PROBABILITY: Check = (lambda v: 0 < v < 1, "a number between 0 and 1")
 FOLDER: Check = (lambda v: v != "", "a folder")
+FILE: Check = (lambda v: v != "", "a file")
 ANY: Check = (lambda _: True, "")
 
 
@@ -45,6 +48,13 @@ SEEDS: Check = at_least(1, MOST_RUNS)
 def setting(default: Any, text: str, check: Check = ANY) -> Any:
     """A dataclass field that is a setting; `text` says what it is and its unit."""
     return dataclasses.field(default=default, metadata={"help": text, "check": check})
+
+
+def path_setting(default: Any, text: str, check: Check = FOLDER) -> Any:
+    """A setting that is a path; the text "~" at its beginning is the user's home."""
+    return dataclasses.field(
+        default=default, metadata={"help": text, "check": check, "is_path": True}
+    )
 
 
 def choice(default: Any, text: str, known: tuple[str, ...], whose: str = "one of ") -> Any:
@@ -94,15 +104,16 @@ def parsed(kind: type, check: Check, text: str) -> Any:
         UnfitError: the text is of another type or out of range.
     """
     try:
-        return fitted(kind, check, text if kind is str else number(kind, text))
+        return fitted(kind, check, text if kind in _TEXTS else number(kind, text))
     except (ValueError, OverflowError):
         raise UnfitError(_expected(kind, check)) from None
 
 
 def fitted(kind: type, check: Check, value: Any) -> Any:
-    """The value of a setting that Python gives: as str, int or float, and in its range.
+    """The value of a setting that Python gives: as str, Path, int or float, and in its range.
 
     Numbers of NumPy, pandas and JAX are taken, whole floats for whole numbers, and paths for text.
+    Of a path, "~" at its beginning becomes the user's home.
 
     Raises:
         UnfitError: the value is of another type or out of range.
@@ -111,14 +122,19 @@ def fitted(kind: type, check: Check, value: Any) -> Any:
     try:
         found = _CONVERTERS[kind](_plain(value))
     except TypeError:
-        name = type(value).__name__
-        article = "an" if name[0] in "aeiouAEIOU" else "a"
-        raise UnfitError(f"{_expected(kind, check)}, found {article} {name}") from None
+        raise UnfitError(f"{_expected(kind, check)}, found {kind_of(value)}") from None
     except (ValueError, OverflowError):  # half a client; a whole number that no float can hold
         raise UnfitError(_expected(kind, check)) from None
     if not valid(found):
         raise UnfitError(_expected(kind, check))
     return found
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value that Python gives, in words: "a list"."""
+    name = type(value).__name__
+    article = "an" if name[0] in "aeiouAEIOU" or name == "ndarray" else "a"
+    return f"{article} {name}"
 
 
 def argument(name: str, kind: type, check: Check, value: Any) -> Any:
@@ -141,7 +157,8 @@ def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """
     if value is None and leaf.default is None:
         return None
-    return argument(leaf.name, setting_type(leaf), leaf.metadata["check"], value)
+    found = argument(leaf.name, setting_type(leaf), leaf.metadata["check"], value)
+    return os.path.expanduser(found) if leaf.metadata.get("is_path") else found
 
 
 def _expected(kind: type, check: Check) -> str:
@@ -151,7 +168,7 @@ def _expected(kind: type, check: Check) -> str:
 def _shown(kind: type, value: Any) -> str:
     """A value in a sentence: text as it is where text is wanted, else as Python writes it."""
     try:
-        return value if isinstance(value, str) and kind is str else reprlib.repr(value)
+        return value if isinstance(value, str) and kind in _TEXTS else reprlib.repr(value)
     except ValueError:  # more digits than Python writes
         return hex(value)
 
@@ -177,6 +194,13 @@ def _text(value: Any) -> str:
     return str.__str__(value)  # of an enumeration's member its value
 
 
+def _path(value: Any) -> Path:
+    text = _text(value)
+    if not text:
+        raise ValueError
+    return Path(os.path.expanduser(text))
+
+
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise TypeError
@@ -188,7 +212,12 @@ def _whole(value: Any) -> int:
 def _real(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise TypeError
-    return float(value)
+    return float(value) + 0.0  # -0.0 is 0, in names and records, too
 
 
-_CONVERTERS: dict[type, Callable[[Any], Any]] = {str: _text, int: _whole, float: _real}
+_CONVERTERS: dict[type, Callable[[Any], Any]] = {
+    str: _text,
+    Path: _path,
+    int: _whole,
+    float: _real,
+}

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedvlr_jax
-from fedvlr_jax import settings
+from fedvlr_jax import data, settings
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
+from fedvlr_jax.sweep import compare, declare
 
 WHOLE = [
     50,
@@ -82,7 +83,16 @@ def test_paths_and_texts_of_other_libraries(value):
 
 
 @pytest.mark.parametrize(
-    "value", [["sum", "mlp"], ("sum", "mlp"), np.array(["sum", "mlp"]), pd.Index(["sum", "mlp"])]
+    "value",
+    [
+        ["sum", "mlp"],
+        ("sum", "mlp"),
+        np.array(["sum", "mlp"]),
+        pd.Index(["sum", "mlp"]),
+        "sum,mlp",
+        "sum, mlp",
+        " sum ,mlp ",
+    ],
 )
 def test_lists_of_names_of_other_libraries(value):
     assert Config.of(views=value).method.views == ("sum", "mlp")
@@ -111,7 +121,7 @@ def test_lists_of_names_of_other_libraries(value):
         ({"data": "a\0b"}, "data=a\\x00b: expected a folder"),
         ({"variant": 5}, "variant=5: expected one of fedvlr, mlp, vbpr, id, found an int"),
         ({"variant": "x"}, "variant=x: expected one of fedvlr, mlp, vbpr, id"),
-        ({"views": {"sum"}}, "views={'sum'}: expected names from"),
+        ({"views": {"sum"}}, "views={'sum'}: expected names from sum, mlp, gate"),
         ({"views": [["sum"]]}, "views=['sum']: expected names from"),
         ({"views": [pd.NA]}, "views=<NA>: expected names from"),
         ({"views": 5}, "views=5: expected names from"),
@@ -124,6 +134,49 @@ def test_python_hears_what_was_found(given, sentence):
         Config.of(**given)
     with naming_flags(False):
         assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("~", "/home/somebody"),
+        ("~/data", "/home/somebody/data"),
+        (Path("~/my data"), "/home/somebody/my data"),
+        (np.str_("~/x"), "/home/somebody/x"),
+        ("~~/x", "~~/x"),
+        ("a/~/x", "a/~/x"),
+        ("./~", "./~"),
+        ("~no-such-user/x", "~no-such-user/x"),
+        ("synthetic", "synthetic"),
+    ],
+)
+def test_the_home_of_a_path_is_the_users(monkeypatch, value, expected):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Config.of(data=value).data.data == expected
+    prepared = PrepareConfig.of(source="amazon", raw=value, images=value, clip=value)
+    assert [prepared.raw, prepared.images, prepared.clip] == [expected] * 3
+    assert settings.argument("out", Path, settings.FOLDER, value) == Path(expected)
+
+
+def test_a_text_that_is_no_path_has_no_home():
+    found = PrepareConfig.of(source="csv", raw="x", columns="~,item,time", user_column="~")
+    assert found.user_column == "~"
+
+
+@pytest.mark.parametrize("zero", [-0.0, np.float32(-0.0), Decimal("-0.0"), "-0.0"])
+def test_zero_has_no_sign(zero):
+    read = settings.parsed if isinstance(zero, str) else settings.fitted
+    assert str(read(float, settings.NOT_NEGATIVE, zero)) == "0.0"
+
+
+@pytest.mark.parametrize("value", [5, "", b"x", ["x"], "x", {"rounds": 3}])
+def test_what_holds_no_runs_or_data_is_told(value):
+    with pytest.raises(UserError, match="expected"):
+        inspect.unwrap(compare.held)(value)
+    with pytest.raises(UserError, match=r"^--config=.*: expected what Config\.of"):
+        inspect.unwrap(data.load)(value)
+    with pytest.raises(UserError, match=r"^--config=.*: (expected a file|cannot be read)"):
+        inspect.unwrap(declare.read)(value)
 
 
 @pytest.mark.parametrize("value", ["data/KU", Path("data/KU"), None, {"rounds": 3}, Config])
@@ -147,7 +200,16 @@ def test_what_is_no_folder_is_told(out):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("5", 5), ("1e3", 1000), ("50.0", 50), ("0123", 123), ("1_000", 1000), ("0x10", 16)],
+    [
+        ("5", 5),
+        ("1e3", 1000),
+        ("50.0", 50),
+        ("0123", 123),
+        ("1_000", 1000),
+        ("0x10", 16),
+        ("0o17", 15),
+        ("0B11", 3),
+    ],
 )
 def test_whole_numbers_are_read_as_in_python(text, value):
     assert settings.parsed(int, settings.AT_LEAST_ZERO, text) == value

@@ -79,10 +79,10 @@ def recommend(
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
     """
-    run = Path(argument("run", str, FOLDER, run))
+    run = argument("run", Path, FOLDER, run)
     user = None if user is None else argument("user", int, AT_LEAST_ZERO, user)
     top = argument("top", int, AT_LEAST_ONE, top)
-    data = None if data is None else Path(argument("data", str, FOLDER, data))
+    data = None if data is None else argument("data", Path, FOLDER, data)
     settings, ranked, per_user = _results(run)
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:

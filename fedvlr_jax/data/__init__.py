@@ -1,5 +1,6 @@
 """Files or a generator in, a `Dataset` out."""
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from fedvlr_jax.config import Config, DataConfig
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 
 __all__ = ["Catalogue", "Dataset", "Interactions", "Kept", "Planted", "load"]
@@ -19,8 +21,10 @@ def load(config: Config) -> Dataset:
     Where several processes train together, each has the train items of its own clients only.
 
     Raises:
-        UserError: the folder's content is not usable.
+        UserError: it is no configuration, or the folder's content is not usable.
     """
+    if not isinstance(config, Config):
+        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
     data = config.data
     if data.data == "synthetic":
         return generate(

@@ -150,8 +150,8 @@ def of_shares(
 
 def fragment(chart: Chart) -> str:
     """The place of a chart in a page that ends with `library`, and what is drawn there."""
-    # Nothing in it may end the script.
-    content = plotly.io.to_json(chart.figure, validate=False).replace("</", "<\\/")
+    # Nothing in it may end the script, or begin a comment in it.
+    content = plotly.io.to_json(chart.figure, validate=False).replace("<", "\\u003c")
     alternative = shell.text(chart.alternative)
     return (
         f'<div class="chart" role="img" aria-label="{alternative}">'

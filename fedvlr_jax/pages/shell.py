@@ -64,26 +64,24 @@ def check_place(out: Path) -> None:
     Raises:
         UserError: something is there that is no page of this package, or the name is no page's.
     """
-    where = f"--out={out}"
+    where, expected = f"--out={out}", "expected the name of a new file that ends in .html"
     if not out.name or out.name == "..":
-        raise UserError(f"{where}: has no name, expected a file to write")
+        raise UserError(f"{where}: is a folder, {expected}")
     try:
         with files.open_plain(out) as file:
             is_page = _GENERATOR.encode() in file.read(_HEAD)
     except UserError as error:
-        reason = str(error).removeprefix(f"{out}: ")
-        raise UserError(f"{where}: {reason}, expected a file to write") from None
+        reason = str(error).removeprefix(f"{out}: ").partition(", ")[0]
+        raise UserError(f"{where}: {reason}, {expected}") from None
     except FileNotFoundError:
         if out.suffix.lower() not in _SUFFIXES:
-            raise UserError(
-                f"{where}: expected a file to write whose name ends in .html, as it is a page"
-            ) from None
+            raise UserError(f"{where}: a page is written, {expected}") from None
         return
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror or error})") from None
     if not is_page:
         raise UserError(
-            f"{where}: is there and no page of this program, expected a file to write that is new"
+            f"{where}: this file is there already, and this program has not written it; {expected}"
         )
 
 

@@ -10,11 +10,13 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
+    FILE,
     POSITIVE,
     SEED,
     at_least,
     checked,
     choice,
+    path_setting,
     setting,
 )
 
@@ -30,15 +32,15 @@ class PrepareConfig:
     """What to read, how to filter it, and what to encode it with."""
 
     source: str | None = choice(None, "Format of the raw data; rendered generates a shop.", SOURCES)
-    raw: str | None = setting(
+    raw: str | None = path_setting(
         None, "Folder of the raw files, plain or .gz; for csv also the table itself."
     )
-    images: str | None = setting(
+    images: str | None = path_setting(
         None,
         "Folder of the item pictures, named after the item (B000123.jpg), or as --image_column "
         "says; without it there are no image features.",
     )
-    clip: str = setting(
+    clip: str = path_setting(
         "openai/clip-vit-base-patch32",
         "Frozen encoder: a local folder or hub id of a CLIP, or random:tiny (random weights, for "
         "dry runs) or random:vit-b-32.",
@@ -72,8 +74,8 @@ class PrepareConfig:
         None,
         "Source csv: column of the time, numbers or ISO 8601 dates; default time with --columns.",
     )
-    item_table: str | None = setting(
-        None, "Source csv: table of the items (file), with --item_column, too."
+    item_table: str | None = path_setting(
+        None, "Source csv: table of the items (file), with --item_column, too.", FILE
     )
     title_column: str | None = setting(None, "Source csv: column of the text in --item_table.")
     image_column: str | None = setting(

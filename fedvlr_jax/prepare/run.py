@@ -58,7 +58,7 @@ def prepare(
             f"--config={reprlib.repr(config)}: expected what PrepareConfig.of(...) makes"
         )
     reporter = reporter or Silent()
-    out = Path("data") / config.source if out is None else Path(argument("out", str, FOLDER, out))
+    out = Path("data") / config.source if out is None else argument("out", Path, FOLDER, out)
     with claimed(out, config.flat()) as finished:
         if finished is not None:
             _refuse_changes(out, finished)

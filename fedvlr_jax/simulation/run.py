@@ -79,7 +79,7 @@ def train(
     """
     if not isinstance(config, Config):
         raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
-    out = default_out(config) if out is None else Path(argument("out", str, FOLDER, out))
+    out = default_out(config) if out is None else argument("out", Path, FOLDER, out)
     datasets = None if dataset is None else [dataset]
     (found,) = train_together([config], [out], [reporter or Silent()], datasets)
     if isinstance(found, DivergedError):

@@ -1,5 +1,6 @@
 """Two sweeps, or two runs, against each other: what differs in settings, and what it changed."""
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from fedvlr_jax.analysis import significance
 from fedvlr_jax.config import LAYOUT, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.pages.charts import Axis, Chart, Line, of_lines
+from fedvlr_jax.settings import FOLDER, UnfitError, fitted
 from fedvlr_jax.sweep import seeds
 
 SCORE = "warm NDCG@50, %"
@@ -57,7 +59,10 @@ def held(folder: str | Path) -> list[Held]:
     Raises:
         UserError: there are none.
     """
-    folder = Path(folder)
+    try:
+        folder = fitted(Path, FOLDER, folder)
+    except UnfitError as expected:
+        raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
         Held(record.settings(place), record.summary(place, _NEEDED), place)

@@ -18,19 +18,27 @@ import yaml
 from fedvlr_jax import files
 from fedvlr_jax.config import LISTS, Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import MOST_RUNS, Check, UnfitError, parsed, setting_type
+from fedvlr_jax.settings import (
+    FILE,
+    MOST_RUNS,
+    Check,
+    UnfitError,
+    argument,
+    parsed,
+    setting_type,
+)
 from fedvlr_jax.sweep import notation
 from fedvlr_jax.sweep.notation import Notation
 
 Axes = dict[str, tuple[Any, ...]]
-Kind = tuple[type, Check]  # whether a value is a str, an int or a float, and its range
+Kind = tuple[type, Check]  # whether a value is a str, a Path, an int or a float, and its range
 SWEEP = Notation("sweep", "swept")
-_LONGEST_NAME = 200  # characters of a run's name; a file system takes 255
+_LONGEST_NAME = 200  # bytes of a run's name; a file system takes 255
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
 _LARGEST_FILE = 1 << 18  # bytes
 _MOST_VALUES = 20_000  # in a file, those counted again that an alias repeats
 _DEEPEST = 4  # a list of names, in a list of values, of an axis, in the file
-_NO_SWEEP = "sweep is no mapping of settings to values"
+_NO_SWEEP = "sweep is not a mapping of settings to values"
 _NOTHING = ("", "~", "null", "Null", "NULL")
 
 
@@ -88,7 +96,8 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
         UserError: no such file, no YAML, an unknown name, one that stands twice, or a value that
             its setting does not take.
     """
-    path, where = Path(path), f"--config={path}"
+    path = argument("config", Path, FILE, path)
+    where = f"--config={path}"
     settings: dict[str, Any] = {}
     found: Axes = {}
     rest: dict[str, Any] = {}
@@ -96,14 +105,14 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
     for name, node in _entries(where, _tree(where, path), "holds no settings"):
         here = places[name] = _line(where, node)
         if name == "sweep":
-            swept = [] if _text(node) is None else _entries(here, node, _NO_SWEEP)
+            swept = [] if _text(node) is None else _entries(where, node, _NO_SWEEP)
             for axis, values in swept:
                 places[axis] = _line(where, values)
                 found[axis] = _listed(f"{places[axis]}: sweep", axis, values)
         elif others and name in others:
             rest[name] = _parsed(f"{here}: {name}", *others[name], node)
         else:
-            SWEEP.check_known(here, name)
+            SWEEP.check_known(here, name, shown=str)
             settings[name] = _value(f"{here}: {name}", name, node)
     for name in found:
         if name in settings:
@@ -128,6 +137,21 @@ def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
     ]
 
 
+def runs(settings: Mapping[str, Any], axes: Axes) -> dict[str, Config]:
+    """The configurations of `configs` by the names of their folders.
+
+    Raises:
+        UserError: as in `configs`, or two runs of one name, of which one would be lost.
+    """
+    found: dict[str, Config] = {}
+    for config in configs(settings, axes):
+        name = run_name(config, axes)
+        if name in found:
+            raise UserError(f"--sweep: two runs have the name {name}, expected values that differ")
+        found[name] = config
+    return found
+
+
 def run_name(config: Config, names: Iterable[str]) -> str:
     """The name of a run's folder, unique within a sweep: what it differs in.
 
@@ -137,9 +161,11 @@ def run_name(config: Config, names: Iterable[str]) -> str:
     """
     flat = config.flat()
     name = ",".join(f"{name}={_short(flat[name])}" for name in names) or "run"
-    if len(name) <= _LONGEST_NAME:
+    content = name.encode(errors="surrogatepass")  # of a path that is not in UTF-8
+    if len(content) <= _LONGEST_NAME:
         return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    begin = content[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{begin}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def _short(value: Any) -> str:
@@ -193,10 +219,16 @@ def _tree(where: str, path: Path) -> yaml.Node | None:
         raise UserError(f"{where}: {reason}") from None
     try:
         return yaml.compose(text, _Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{where}: line {line}: not readable as YAML (the character "
+            f"U+{error.character:04X} is not allowed), expected {_FILE}"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        reason = getattr(error, "problem", None) or str(error)
+        reason = (getattr(error, "problem", None) or str(error)).removeprefix("but ")
         raise UserError(
             f"{where}: {line}not readable as YAML ({reason}), expected {_FILE}"
         ) from None
@@ -209,14 +241,14 @@ def _entries(where: str, node: yaml.Node | None, problem: str) -> list[tuple[str
         UserError: it is none, or a name stands twice.
     """
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{where}: {problem}, expected {_FILE}")
+        here = where if node is None else _line(where, node)
+        raise UserError(f"{here}: {problem}, expected {_FILE}")
     found: dict[str, yaml.Node] = {}
     for key, value in node.value:
-        name = _scalar(where, key) or ""
+        here = _line(where, key)
+        name = _scalar(f"{here}: the name of a setting", key) or ""
         if name in found:
-            raise UserError(
-                f"{where}: line {key.start_mark.line + 1}: {name} stands twice, expected once"
-            )
+            raise UserError(f"{here}: {name} stands twice, expected once")
         found[name] = value
     return list(found.items())
 
@@ -229,12 +261,15 @@ def _text(node: yaml.Node) -> str | None:
     """What a scalar says; None of null, and "" of what is no scalar."""
     if not isinstance(node, yaml.ScalarNode):
         return ""
+    if node.style in ("|", ">"):
+        return node.value.rstrip("\n")  # blocks end with a line's end, which nobody means
     return None if node.style is None and node.value in _NOTHING else node.value
 
 
 def _scalar(where: str, node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.ScalarNode):
-        raise UserError(f"{where}: is a {node.id}, expected one value, as in {_FILE}")
+        kind = "a list" if node.id == "sequence" else "a mapping"
+        raise UserError(f"{where} is {kind}, expected one value, as in {_FILE}")
     return _text(node)
 
 
@@ -264,7 +299,7 @@ def _parsed(where: str, kind: type, check: Check, node: yaml.Node) -> Any:
 
 def _listed(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
     """The values of an axis in a file."""
-    SWEEP.check_known(where, name)
+    SWEEP.check_known(where, name, shown=str)
     where = f"{where}: {name}"
     # One number alone is no list; as in a line, one name is.
     is_text = setting_type(leaves()[name]) is str
@@ -272,7 +307,7 @@ def _listed(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
     if "," in text or notation.scale_of(name, text) or (text and is_text):
         return _values(where, name, text)
     if not isinstance(node, yaml.SequenceNode) or not node.value:
-        raise UserError(f"{where} has no list of values, expected one, as in {_FILE}")
+        raise UserError(f"{where} has no list of values, expected {_FILE}")
     found = [_value(where, name, part) for part in node.value]
     return SWEEP.distinct(where, name, found)
 

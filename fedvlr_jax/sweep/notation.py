@@ -7,7 +7,7 @@ what follows the scale, the flag decides. Settings that are lists themselves par
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from fedvlr_jax.config import LISTS, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import number, setting_type
 
-_EXAMPLES = {str: "fedvlr,mlp", int: "100,1000", float: "0.01,0.1"}
+_EXAMPLES = {str: "data/KU,synthetic", int: "100,1000", float: "0.01,0.1"}
 _SCALES = ("lin", "log")
 
 
@@ -46,18 +46,23 @@ class Notation:
             return self.where(f"{name}={','.join(known[:2])}")
         return self.where(f"{name}={_EXAMPLES[setting_type(leaf)]}")
 
-    def check_known(self, where: str, name: str) -> None:
+    def check_known(self, where: str, name: str, shown: Callable[[str], str] | None = None) -> None:
         """Refuse what is no setting.
 
+        Args:
+            where: what the sentence of a complaint begins with.
+            name: of a setting, perhaps.
+            shown: what the sentence shows of a known setting; by default a line.
+
         Raises:
-            UserError: there is none of this name; the sentence has a line for one that is close.
+            UserError: there is none of this name; the sentence shows one that is close.
         """
         known = list(leaves())
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1) or ["server_lr"]
             raise UserError(
                 f"{where}: unknown setting {name or '(none)'}, expected one that --help names, "
-                f"like {self.right(close[0])}"
+                f"like {(shown or self.right)(close[0])}"
             )
 
     def split(self, lines: Sequence[str]) -> dict[str, str]:
@@ -67,7 +72,7 @@ class Notation:
             UserError: a line that has no known setting or no values, or two of one setting.
         """
         found: dict[str, str] = {}
-        for line in lines:
+        for line in [lines] if isinstance(lines, str) else lines:
             name, equals, values = line.partition("=")
             self.check_known(self.where(line), name)
             if not equals or not values:

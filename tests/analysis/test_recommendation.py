@@ -123,7 +123,7 @@ def test_nothing_but_a_card_is_replaced(run, shop, tmp_path, capsys, name):
     (other / name).touch()
     before = (other / name).read_bytes()
     complaint = refused(capsys, f"--run={run}", "--user=1", f"--out={other / name}")
-    assert "is there and no page of this program, expected a file to write" in complaint
+    assert "this file is there already, and this program has not written it" in complaint
     assert (other / name).read_bytes() == before
 
 
@@ -259,7 +259,7 @@ def test_other_files_in_a_runs_place(run, tmp_path):
 
 def test_places_where_no_card_can_be(run, tmp_path, capsys):
     for out in ("/", "..", tmp_path, "/dev/null"):
-        assert "expected a file to write" in refused(
+        assert "expected the name of a new file" in refused(
             capsys, f"--run={run}", "--user=1", f"--out={out}"
         )
     assert "File name too long" in refused(capsys, f"--run={'x' * 300}", "--user=1")

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -82,6 +83,33 @@ def test_a_number_beyond_its_range_is_told_with_it(module, name, capsys):
 def test_a_bad_yes_or_no_is_told(module, name, value, capsys):
     said = complaint(module, f"--{name}={value}", capsys)
     assert said == f"error: --{name}={value}: expected true or false\n"
+
+
+PATHS = ("out", "run", "config")
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, n in all_flags("string") if n in PATHS])
+def test_paths_are_somewhere(module, name, capsys, monkeypatch):
+    said = complaint(module, f"--{name}=", capsys)
+    assert said in {f"error: --{name}=: expected {kind}\n" for kind in ("a folder", "a file")}
+    monkeypatch.setenv("HOME", "/home/somebody")
+    values = defined(module)
+    values(["x", f"--{name}=~/my runs"])
+    assert values[name].value == Path("/home/somebody/my runs")
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--round=3", "--round: unknown flag, expected one that --help names, like --rounds"),
+        ("--outt=x", "--outt: unknown flag, expected one that --help names, like --out"),
+        ("--zzzz", "--zzzz: unknown flag, expected one that --help names"),
+        ("--noquiet=1", "--noquiet=1: takes no value, expected --quiet or --noquiet"),
+        ("--noquiet=a b", "--noquiet=a: takes no value, expected --quiet or --noquiet"),
+    ],
+)
+def test_an_unknown_flag_is_told_with_a_near_one(argument, sentence, capsys):
+    assert complaint("experiments.train", argument, capsys) == f"error: {sentence}\n"
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

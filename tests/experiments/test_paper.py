@@ -86,7 +86,7 @@ def tables_of(out):
         ("--noises=0.1,0.1", "--noises=0.1,0.1: expected different numbers above 0"),
         ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
         ("--seeds=0", "--seeds=0: expected a whole number from 1 to 10000"),
-        ("--backbone=fcf", "Unknown command line flag 'backbone'"),
+        ("--backbone=fcf", "--backbone: unknown flag"),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, flag, sentence):

@@ -31,7 +31,7 @@ def test_every_concentration_is_told_and_drawn(tmp_path, capsys):
     [
         ("--concentrations=0", "--concentrations=0: expected different numbers above 0"),
         ("--concentrations=", "--concentrations=: expected different numbers above 0"),
-        ("--data=data/KU", "Unknown command line flag 'data'"),
+        ("--data=data/KU", "--data: unknown flag"),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, flag, sentence):

@@ -4,7 +4,7 @@ from fedvlr_jax.pages.charts import Axis, Line, of_lines, of_shares
 from fedvlr_jax.pages.sections import Section, page
 from tests.pages import browser
 
-BAD = "</script><b>\"'&"
+BAD = "<!--<script></script><b>\"'&"
 LINES = [
     Line("one", [1, 10, 100], [3.0, 2.0, 1.0], ([2.5, 1.8, 0.9], [3.5, 2.3, 1.1]), 0),
     Line("two", [1, 10, 100], [1.0, 1.5, 2.0], None, 1, dashed=True),

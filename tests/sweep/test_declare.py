@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import ANY, SEEDS
 from fedvlr_jax.sweep import declare
@@ -82,6 +83,57 @@ def test_a_bad_line_gets_a_sentence_with_a_right_one(lines, words, right):
     assert declare.axes([shown])
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"data": ("a/b", "a_b")},
+        {"data": ("a,b", "a+b")},
+        {"data": ("~/x", os.path.expanduser("~/x"))},
+        {"preference_concentration": (None, 0.3)},
+        {"views": ("sum,mlp", "sum, mlp")},
+        {"modalities": (("image", "id"), "image,id")},
+    ],
+)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_no_run_takes_the_name_of_another(axes, seeds):
+    with pytest.raises(UserError, match=r"^--sweep: two runs have the name .*, expected values"):
+        declare.runs({}, {**axes, "seed": seeds})
+
+
+@given(
+    values=st.lists(st.text("a/_,+\u00e9\u6570 .", min_size=1, max_size=9), min_size=2, unique=True)
+)
+def test_every_run_is_there_or_told(values):
+    names = {declare.run_name(Config.of(data=value), ["data"]) for value in values}
+    if len(names) == len(values):
+        found = declare.runs({}, {"data": tuple(values)})
+        assert [config.data.data for config in found.values()] == values
+    else:
+        with pytest.raises(UserError, match="two runs have the name"):
+            declare.runs({}, {"data": tuple(values)})
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u6570", "\U0001f600", "\udcff", "a\u0301"])
+@pytest.mark.parametrize("length", [5, 90, 200, 5000])
+def test_a_name_of_a_run_is_one_of_a_file(letter, length):
+    texts = [letter * length, letter * length + "z"]
+    names = [declare.run_name(Config.of(data=text), ["data"]) for text in texts]
+    assert len(set(names)) == 2
+    assert all(len(name.encode(errors="surrogatepass")) < 255 for name in names)
+    if length == 5:
+        assert names[0] == f"data={texts[0]}"
+
+
+@pytest.mark.parametrize("style", ["|", ">", "|-", ">-"])
+def test_a_block_of_text_has_no_line_end(tmp_path, style):
+    found = declare.read(written(tmp_path, f"data: {style}\n  data/KU\nrounds: 3\n"))
+    assert found.settings == {"data": "data/KU", "rounds": 3}
+
+
+def test_one_line_alone_is_a_line():
+    assert declare.axes("clients=1,2") == {"clients": (1, 2)}
+
+
 def test_what_is_set_is_not_swept():
     with pytest.raises(UserError, match="--rounds=3: rounds is swept as well"):
         declare.configs({"rounds": 3}, {"rounds": (1, 2)})
@@ -130,7 +182,7 @@ def test_a_file_declares_the_same(tmp_path):
         ("rounds: 3\nrounds: 4", "rounds stands twice"),
         ("sweep: {clients: [1], clients: [2]}", "clients stands twice"),
         ("colour: 3", "unknown setting colour"),
-        ("sweep: [1]", "sweep is no mapping"),
+        ("sweep: [1]", "line 1: sweep is not a mapping"),
         ("sweep: {colour: [1]}", "unknown setting colour"),
         ("sweep: {clients: []}", "has no list of values"),
         ("sweep: {clients: 3}", "has no list of values"),
@@ -195,15 +247,15 @@ def test_nothing_in_a_file_is_the_default(tmp_path):
         ("rounds: 2024-01-31", "line 1: rounds=2024-01-31: expected a whole number from 1 to"),
         ("rounds: 1.5", "line 1: rounds=1.5: expected a whole number from 1 to"),
         ("rounds:", "line 1: rounds=: expected a whole number from 1 to"),
-        ("rounds: [3]", "line 1: rounds: is a sequence, expected one value"),
-        ("rounds: {a: 3}", "line 1: rounds: is a mapping, expected one value"),
+        ("rounds: [3]", "line 1: rounds is a list, expected one value"),
+        ("rounds: {a: 3}", "line 1: rounds is a mapping, expected one value"),
         ("clients: .inf", "line 1: clients=.inf: expected a whole number"),
         ("variant: no", "line 1: variant=no: expected one of fedvlr, mlp"),
         ("seeds: 1.5", "line 1: seeds=1.5: expected a whole number from 1 to 10000"),
         ("seeds: 20000000", "line 1: seeds=20000000: expected a whole number from 1 to 10000"),
         ("sweep:\n  dim: [8, x]", "line 2: sweep: dim=x: expected a whole number from 1 to"),
-        ("sweep:\n  dim: [8, [9]]", "line 2: sweep: dim: is a sequence, expected one value"),
-        ("sweep:\n  dim: 8:9", "line 2: sweep: dim has no list of values, expected one"),
+        ("sweep:\n  dim: [8, [9]]", "line 2: sweep: dim is a list, expected one value"),
+        ("sweep:\n  dim: 8:9", "line 2: sweep: dim has no list of values, expected lines"),
         ("sweep:\n  dropout: lin:0:1:500000000", "line 2: sweep: dropout: expected lin:first"),
         ("[" * 20_000, "line 1: not readable as YAML (nested deeper than 4 levels)"),
         ("{a: " * 20_000, "line 1: not readable as YAML (nested deeper than 4 levels)"),
@@ -216,7 +268,17 @@ def test_nothing_in_a_file_is_the_default(tmp_path):
         ("rounds: *a", "line 1: not readable as YAML (found undefined alias"),
         ("views: !!python/object/apply:os.system [ls]\nrounds: x", "line 2: rounds=x"),
         ("a: 1\n---\nb: 2", "line 2: not readable as YAML"),
-        ("rounds: 'a\x01'", "not readable as YAML"),
+        ("rounds: 'a\x01'", "line 1: not readable as YAML (the character U+0001 is not allowed)"),
+        ("rounds: 3\nseed: \0", "line 2: not readable as YAML (the character U+0000"),
+        ("rounds: 3\nseed: 1\nrounds: 4", "line 3: rounds stands twice"),
+        ("sweep:\n  dim: [8]\n  dim: [9]", "line 3: dim stands twice"),
+        ("rounds: 3\n[a, b]: 3", "line 2: the name of a setting is a list, expected one value"),
+        ("rounds: 3\n---\nseed: 3", "line 2: not readable as YAML (found another document)"),
+        (
+            "roundz: 3",
+            "line 1: unknown setting roundz, expected one that --help names, like rounds",
+        ),
+        ("- rounds: 3", "line 1: holds no settings"),
         ("#" * 300_000, "has 300,000 bytes, expected at most 262,144"),
     ],
 )
