@@ -71,3 +71,12 @@ def test_going_on_hides_later_rounds_of_an_earlier_file(tmp_path):
 def test_nothing_evaluated_nothing_written(tmp_path):
     WithEvents(Heard(), tmp_path).end()
     assert not (tmp_path / "events").exists()
+
+
+def test_a_round_without_a_loss_has_no_point(tmp_path):
+    reporter = WithEvents(Heard(), tmp_path)
+    for number, loss in ((2, 0.5), (4, None), (6, 0.25)):
+        reporter.evaluated(line(number, 1.0) | {"train_loss": loss})
+    reporter.end()
+    written = [event for event in scalars(tmp_path / "events") if event[1] == "train_loss"]
+    assert written == [(2, "train_loss", 0.5), (6, "train_loss", 0.25)]

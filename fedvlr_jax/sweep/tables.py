@@ -110,7 +110,7 @@ def plot(table: pd.DataFrame, axes: Axes, path: Path) -> None:
     # Runs of a combination share a program, whose compilation is the peak of the first one.
     memory = table.groupby([x, *hue], sort=False)["memory/peak_rss_bytes"].transform("max")
     table = table.assign(**{"memory/peak_rss_bytes": memory})
-    figure = drawing.empty(9, 6.5)
+    figure = drawing.empty(9.0, 6.5)
     drawn = figure.subplots(2, 2)
     groups = table.groupby(hue, sort=False) if hue else [((), table)]
     for number, (values, group) in enumerate(groups):

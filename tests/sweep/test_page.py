@@ -1,0 +1,153 @@
+"""The report of a sweep: which rows compete, what compilation counts, rounds without a loss."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from fedvlr_jax.pages.sections import page as as_html
+from fedvlr_jax.sweep import declare, page, tables
+from fedvlr_jax.sweep.store import Row
+
+
+def summary(**parts):
+    return {
+        "best_round": 4,
+        "best_is_last": False,
+        "participation": {"trained": 40},
+        "test": {"warm/ndcg@50": 10.0, "warm/hr@50": 20.0},
+        "popularity": {"test": {"warm/ndcg@50": 5.0}},
+        "timing": {
+            "round_seconds_median": 0.1,
+            "client_rounds_per_second": 100.0,
+            "compile_seconds": 0.0,
+            "total_seconds": 20.0,
+        },
+        "memory": {"peak_rss_bytes": 6 * 10**8, "client_state_bytes": 10**6},
+        "communication": {
+            "download_bytes_per_client_round": 1000,
+            "upload_bytes_per_client_round": 500.0,
+        },
+        "parameters": {"server": 10, "private_per_client": 5},
+    } | parts
+
+
+def swept(lines, summaries=None, number=summary):
+    axes = declare.axes(lines)
+    configs = declare.configs({"rounds": 4}, axes)
+    runs = {declare.run_name(config, axes): config for config in configs}
+    rows = {
+        name: Row("finished", config.flat(), number(**(summaries or {}).get(k, {})))
+        for k, (name, config) in enumerate(runs.items())
+    }
+    return runs, axes, tables.results(rows)
+
+
+COMPETING = [
+    (["clients=10,20"], ("clients",)),
+    (["clients=10,20", "variant=mlp,id"], ("clients",)),
+    (["variant=mlp,id"], ()),
+    (["dim=8,16", "seed=0,1"], ()),
+    (["items=60,80"], ("items",)),
+    (["items=60,80", "clients=10,20"], ("items", "clients")),
+    (["history_length=4,8", "server_lr=0.1,0.2"], ("history_length",)),
+    (["eval_clients=5,6"], ("eval_clients",)),
+    (["preference_concentration=0.1,1"], ("preference_concentration",)),
+    (["dropout=0,0.5"], ()),
+    (["backbone=fcf,fedavg", "cohort=5,6"], ()),
+]
+
+
+@pytest.mark.parametrize(("lines", "among"), COMPETING, ids=str)
+def test_only_runs_of_one_population_compete(lines, among, tmp_path):
+    runs, axes, table = swept(lines)
+    headline = page.sections(table, runs, axes, tmp_path)[0]
+    assert headline.title == "Results"
+    assert headline.among == among
+
+
+def test_a_program_is_compiled_once_whoever_has_done_it(tmp_path):
+    def spent(seconds, peak):
+        timing = summary()["timing"] | {"compile_seconds": seconds}
+        return {"timing": timing, "memory": summary()["memory"] | {"peak_rss_bytes": peak}}
+
+    runs, axes, table = swept(
+        ["clients=10,20", "server_lr=0.1,0.2", "seed=0,1,2"],
+        {0: spent(9.0, 8e8), 6: spent(12.0, 9e8)},
+    )
+    (costs,) = (
+        s.table for s in page.sections(table, runs, axes, tmp_path) if s.title.startswith("Comm")
+    )
+    assert costs["compilation of the program, once, s"].tolist() == [9.0, 9.0, 12.0, 12.0]
+    assert costs["compilation of the program, once, s low"].isna().all()
+    assert costs["peak memory, GB"].tolist() == pytest.approx([0.8, 0.8, 0.9, 0.9])
+
+
+@pytest.mark.parametrize("losses", [[[None, None]], [[0.5, None], [None, 0.4]], [[0.5, 0.4]] * 3])
+def test_rounds_without_a_loss_have_no_point(losses, tmp_path):
+    numbers = ",".join(map(str, range(len(losses))))
+    runs, axes, table = swept([f"seed={numbers}"])
+    for run, of_run in zip(runs, losses, strict=True):
+        folder = tmp_path / "runs" / run
+        folder.mkdir(parents=True)
+        lines = [
+            {"round": 2 * k + 2, "train_loss": loss, "valid/warm/ndcg@50": 10.0 + k}
+            for k, loss in enumerate(of_run)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    parts = page.sections(table, runs, axes, tmp_path)
+    (curves,) = (s for s in parts if s.title == "Learning curves")
+    drawn = curves.charts[1].figure.data[-1]
+    everywhere = [k for k in range(2) if all(one[k] is not None for one in losses)]
+    assert list(drawn.x) == [2 * k + 2 for k in everywhere]
+    assert "nan" not in as_html("x", {}, parts).lower().split("plotly.js")[0]
+
+
+def test_a_sweep_in_which_nobody_came_is_drawn_and_told(tmp_path):
+    nobody = {
+        "best_is_last": True,
+        "participation": {"trained": 0},
+        "timing": summary()["timing"] | {"client_rounds_per_second": 0.0},
+        "communication": {
+            "download_bytes_per_client_round": 1000,
+            "upload_bytes_per_client_round": None,
+        },
+    }
+    runs, axes, table = swept(["clients=10,20,30"], dict.fromkeys(range(3), nobody))
+    assert tables.remarks(table) == [
+        "in 3 of 3 runs no client trained (--dropout): nothing was learned"
+    ]
+    tables.plot(table, axes, tmp_path / "scaling.png")
+    assert "no client trained" in as_html("x", {}, page.sections(table, runs, axes, tmp_path))
+
+
+REMARKS = [
+    ({}, []),
+    ({0: {"best_is_last": True}}, ["in 1 of 3 runs the best round is the last one"]),
+    ({k: {"best_is_last": True} for k in range(3)}, ["in 3 of 3 runs the best round is the last"]),
+    ({1: {"participation": {"trained": 0}}}, ["in 1 of 3 runs no client trained"]),
+    ({1: {"participation": {"trained": None}}}, []),
+    ({1: {"participation": {"trained": 0}, "best_is_last": True}}, ["in 1 of 3 runs no client"]),
+    (
+        {0: {"best_is_last": True}, 1: {"participation": {"trained": 0}}},
+        ["in 1 of 3 runs the best round is the last one", "in 1 of 3 runs no client trained"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "said"), REMARKS)
+def test_remarks_count_runs(parts, said):
+    found = tables.remarks(swept(["clients=10,20,30"], parts)[2])
+    assert len(found) == len(said)
+    assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True))
+
+
+def test_runs_of_older_versions_and_failed_ones_have_no_remarks():
+    def older(**parts):
+        found = summary(**parts)
+        del found["best_is_last"], found["participation"]
+        return found
+
+    assert tables.remarks(swept(["clients=10,20"], number=older)[2]) == []
+    failed = pd.DataFrame([{"run": "x", "status": "failed", "reason": "y"}])
+    assert tables.remarks(failed) == []
