@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 
@@ -109,3 +110,16 @@ def test_json_of_windows_editors_is_read(tmp_path):
     (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": [1.5, null, "\xc3\xa9"]}\r\n')
     assert files.read_json(tmp_path / "x.json") == {"a": [1.5, None, "é"]}
     assert files.read_text(tmp_path / "x.json").startswith("{")
+
+
+def test_a_write_that_a_full_disk_ends_names_the_file(tmp_path, monkeypatch):
+    (tmp_path / "x").write_text("old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space") as refusal:
+        files.write_text(tmp_path / "x", "new")
+    assert refusal.value.filename == str(tmp_path / "x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
