@@ -7,10 +7,17 @@ from html.entities import html5
 
 _SHOWN = 40  # characters of what was found that a message shows
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
-# What programs write where they have no value: pandas, R, SQL and JavaScript.
-_MISSING = frozenset(
-    ("na", "nan", "nat", "null", "none", "n/a", "#n/a", "#na", "-nan", r"\n", "<na>", "<nan>")
-) | {"<null>", "<none>", "(null)", "undefined"}
+# What programs write where they have no value: pandas, R, SQL, JavaScript, C, Go and Excel.
+_MISSING = {
+    *("na", "nan", "nat", "null", "none", "n/a", "#n/a", "#na", "-nan", r"\n", "<na>", "<nan>"),
+    *("<null>", "<none>", "<nil>", "(null)", "[null]", "(none)", "(not set)", "undefined", "n.a."),
+    *("nan.0", "+nan.0", "nan(ind)", "-nan(ind)", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+    *("#n/a n/a", "#null!", "#ref!", "#value!", "#div/0!", "#name?", "#num!"),
+}
+# Space, and letters without width that copying and the joining of files leave behind.
+_AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + (
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+)
 _ENTITY = re.compile(
     r"&(?:#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};|[A-Za-z][A-Za-z0-9]{1,31};"
     r"|(?:amp|lt|gt|quot|nbsp)(?![A-Za-z0-9=;]))"
@@ -59,9 +66,15 @@ def plain(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+def trimmed(text: str) -> str:
+    """`text` without space and without letters of no width around it."""
+    return text.strip(_AROUND)
+
+
 def is_missing(text: str) -> bool:
     """Whether `text` is empty or one of the markers that programs write for a missing value."""
-    return not text.strip() or text.strip().lower() in _MISSING
+    bare = trimmed(text)
+    return not bare or bare.lower() in _MISSING
 
 
 def shown(text: str) -> str:

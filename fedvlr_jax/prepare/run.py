@@ -93,6 +93,12 @@ def _prepare(config: PrepareConfig, out: Path, reporter: Reporter) -> dict[str, 
         f"{len(chosen.user):,} of {len(chosen.user_code):,} users with "
         f"{len(chosen.item_code):,} items"
     )
+    if chosen.tied:
+        reporter.note(
+            f"{chosen.tied:,} of {len(chosen.user_code):,} users have a validation or test item at "
+            "the same time as the item before it; of equal times, the row that stands later in the "
+            "file counts as later"
+        )
     items = [raw.log.items[code] for code in chosen.item_code]
     titles = _titles(raw, items)
     summary = summaries.counts(config, raw, chosen) | {

@@ -48,6 +48,7 @@ def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]
             "valid": int((chosen.split == VALID).sum()),
             "test": int((chosen.split == TEST).sum()),
         },
+        "users_split_by_file_order": chosen.tied,
         "split": "leave-one-out by time: last interaction test, the one before validation",
         "raw_files": [
             {"path": str(path.resolve()), "sha256": files.sha256(path)} for path in raw.files

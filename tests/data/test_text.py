@@ -35,10 +35,13 @@ def test_plain(text, expected):
         "NaT",
         "(null)",
         "undefined",
+        *("<nil>", "[null]", "(none)", "(not set)", "N.A.", "nan.0", "-nan(ind)", "-1.#IND"),
+        *("1.#QNAN", "#N/A N/A", "#NULL!", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!"),
     ],
 )
 def test_markers_of_a_missing_value(marker):
-    for text in (marker, marker.lower(), marker.upper(), f" {marker}\t"):
+    around = (f" {marker}\t", f"\u00a0{marker}\u2003", f"\ufeff{marker}", f"{marker}\u200b \u2060")
+    for text in (marker, marker.lower(), marker.upper(), *around):
         assert is_missing(text)
     for text in (f"{marker}x", f"{marker} {marker}", f"'{marker}'"):
         assert not is_missing(text)

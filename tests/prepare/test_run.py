@@ -424,3 +424,20 @@ def test_training_on_random_features_says_so(shop):
     (note,) = read_folder(shop, needs_content=True).notes
     assert "random:tiny" in note
     assert "without pretrained knowledge" in note
+
+
+@pytest.mark.parametrize(("same", "told"), [((), 0), ((1,), 0), ((2,), 0), ((3,), 1), ((4,), 1)])
+def test_ties_that_decide_a_split_are_told(tmp_path, raw, same, told):
+    """Events `same` of one user of two have the time of the event before them."""
+    rows = ["user,item,time"]
+    for user in ("ann", "bob"):
+        times = list(range(5))
+        for k in same if user == "bob" else ():
+            times[k] = times[k - 1]
+        rows += [f"{user},{item},{time}" for item, time in enumerate(times)]
+    (raw / "log.csv").write_text("\n".join([*rows, ""]))
+    columns = {"user_column": "user", "item_column": "item", "time_column": "time"}
+    config, notes = PrepareConfig.of(source="csv", raw=str(raw), **columns), Notes()
+    summary = prepare(config, tmp_path / "out", notes).summary
+    assert summary["users_split_by_file_order"] == told
+    assert ("1 of 2 users have a validation or test item at the same time" in notes.text()) == told

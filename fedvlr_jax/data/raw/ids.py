@@ -1,10 +1,11 @@
 """Ids as files spell them: the ones that are missing, that lost digits, and 7.0 for 7."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from fedvlr_jax.data.text import is_missing, is_plain
+from fedvlr_jax.data.text import is_missing, is_plain, trimmed
 
 MISSING = -1  # code of an id that is not there
 _WHOLE = re.compile(r"(-?[0-9]+)\.0*")  # how a column of floats spells a whole number
@@ -12,6 +13,16 @@ _FRACTION = re.compile(r"-?[0-9]*\.[0-9]*[1-9][0-9]*")
 # How spreadsheets and floats spell a number that is too long for them. 12E3 may well be an id.
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]{1,3}(?:[.,][0-9]+[eE]\+?[0-9]+|[eE]\+[0-9]+)")
 _LARGEST = 2**53  # floats from here on have lost digits
+_MOST_DIGITS = 16  # of smaller numbers
+# 007, +7, 1,234 and 1_234: numbers that programs write in more than one way.
+_GROUPED = re.compile(r"[0-9]*|[0-9]{1,3}(?:[,_' .][0-9]{3})+")
+# What people and programs write for somebody whom they do not know; it may be an id as well.
+_PLACEHOLDERS = {
+    *("-", "--", ".", "?", "-1", "unknown", "missing", "anonymous", "anon", "guest", "nil"),
+    *("empty", "blank", "deleted", "[deleted]"),
+}
+_QUOTES = "'\"`"
+_LONGEST = 10_000  # letters of an id
 
 
 def spelled(value: Any) -> str | None:
@@ -28,11 +39,12 @@ def spelled(value: Any) -> str | None:
         raise ValueError("expected an id")
     if is_missing(value):
         return None
-    text = value.strip()
-    if not is_plain(text):
+    text = trimmed(value)
+    if len(text) > _LONGEST or not is_plain(text):
         raise ValueError("expected an id")
     number = whole(text)
-    lost = number is not None and abs(int(number)) >= _LARGEST
+    digits = (number or "").lstrip("-0")
+    lost = len(digits) > _MOST_DIGITS or int(digits or 0) >= _LARGEST
     if lost or _SCIENTIFIC.fullmatch(text):
         raise ValueError(
             "expected an id with all of its digits, which a spreadsheet or a float has cut"
@@ -65,6 +77,41 @@ def as_whole_numbers(ids: Sequence[str]) -> list[str] | None:
         if number in known:
             raise ValueError(text)
     return None
+
+
+def look_alikes(ids: Sequence[str]) -> list[tuple[int, int]]:
+    """Positions of ids that people can hardly tell from an earlier one, and of the earlier one.
+
+    They differ in case, in zeros, signs, quotes or marks between digits, or in how their letters
+    are encoded (a full-width digit, an accent apart from its letter, letters without width).
+    """
+    first: dict[str, int] = {}
+    earlier = [first.setdefault(_likeness(text), place) for place, text in enumerate(ids)]
+    return [pair for pair in enumerate(earlier) if pair[0] != pair[1]]
+
+
+def _likeness(text: str) -> str:
+    if not text.isascii():
+        text = "".join(
+            letter
+            for letter in unicodedata.normalize("NFKC", text)
+            if unicodedata.category(letter) != "Cf"
+        )
+    text = text.strip(_QUOTES).casefold()
+    if text[:1] in "+0123456789" and (number := _GROUPED.fullmatch(text.lstrip("+0"))):
+        return re.sub("[^0-9]", "", number[0])
+    return text
+
+
+def placeholders(ids: Sequence[str]) -> list[int]:
+    """Positions of ids that may stand for nobody in particular."""
+    others_are_negative = sum(text.startswith("-") for text in ids) > 1
+    return [
+        place
+        for place, text in enumerate(ids)
+        if (text.lower() in _PLACEHOLDERS and not (text == "-1" and others_are_negative))
+        or (text[0] in _QUOTES and is_missing(text.strip(_QUOTES)))
+    ]
 
 
 class Codes(dict[Any, int]):

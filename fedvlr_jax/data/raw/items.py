@@ -58,6 +58,8 @@ class ItemTable:
         if isinstance(text, int) and not isinstance(text, bool):
             text = str(text)
         if not isinstance(text, str):
+            if text is not None:
+                self._count(file, line, "titles are no texts and count as missing", text)
             return ""
         title, done = readable(text)
         if done:

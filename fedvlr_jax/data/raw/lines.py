@@ -149,6 +149,7 @@ class TextFile:
         Raises:
             UserError: as `lines`, or a quoted cell that does not end.
         """
+        csv.field_size_limit(_LONGEST)
         reader = csv.reader(self.lines(), delimiter=delimiter, strict=True)
         begun = 1
         while True:
@@ -186,7 +187,9 @@ class TextFile:
                 record = decoder.decode(text)
             except (ValueError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
-                reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
+                # What is no mistake in JSON itself is Python's limit for whole numbers.
+                too = "nested too deeply" if deep else "a number has too many digits"
+                reason = getattr(error, "msg", too)
                 raise self.refuse(number, f"not JSON ({reason}), expected one object") from None
             if not isinstance(record, dict):
                 kind = type(record).__name__
@@ -217,12 +220,17 @@ class TextFile:
             found = [place for place, cell in enumerate(header) if name in column_names(cell)]
             if len(found) != 1:
                 raise self._no_column(number, name, header, found, delimiter, wanted)
+            if found[0] in places:
+                other = wanted[places.index(found[0])]
+                raise self.refuse(number, f"{other} and {name} are one column, expected two")
             places.append(found[0])
         number = 0
         for number, row in rows:
             if len(row) != len(header):
                 whose = "--columns names" if names else "the header's"
                 raise self.refuse(number, f"{len(row)} cells, expected {whose} {len(header)}")
+            if row == header:
+                raise self.refuse(number, "repeats the header, expected it once, in the first line")
             yield number, [row[place] for place in places]
         if not number:
             raise UserError(f"{self.path}: no row below the header")

@@ -25,6 +25,7 @@ class Selection:
         user_code: code in the log of every dense user id.
         item_code: code in the log of every dense item id.
         merged: interactions that repeated an earlier one of the same user and item.
+        tied: users whose test or validation item has the same time as the item before it.
     """
 
     user: Int64[np.ndarray, " kept"]
@@ -34,6 +35,7 @@ class Selection:
     user_code: Int64[np.ndarray, " users"]
     item_code: Int64[np.ndarray, " items"]
     merged: int
+    tied: int
 
 
 def select(log: Log, min_user: int, min_item: int) -> Selection:
@@ -68,6 +70,8 @@ def select(log: Log, min_user: int, min_item: int) -> Selection:
     user, item, time = user[order], item[order], log.time[events][order]
     left = np.cumsum(np.bincount(user))[user] - np.arange(len(user)) - 1  # later ones of the user
     split = np.select([left == 0, left == 1], [TEST, VALID], TRAIN)
+    held = np.flatnonzero(split != TRAIN)  # the first row is never among them
+    tied = len(np.unique(user[held[time[held] == time[held - 1]]]))
     return Selection(
         user.astype(np.int64),
         item.astype(np.int64),
@@ -76,6 +80,7 @@ def select(log: Log, min_user: int, min_item: int) -> Selection:
         user_code,
         item_code,
         merged=len(log.user) - len(first),
+        tied=tied,
     )
 
 

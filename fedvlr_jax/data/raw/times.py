@@ -22,6 +22,8 @@ _EXPECTED = "expected a number or a date like 2026-01-31 12:00:00"
 # In seconds since 1970, or a finer unit: before April 1970, and from 1973 on.
 _HARDLY_A_TIME = 1e7
 _SURELY_A_TIME = 1e8
+_YEAR_2100 = 4_102_444_800.0  # in seconds since 1970
+_LAST_INT32 = 2.0**31 - 1  # seconds, which programs write for never
 _UNITS_APART = 100.0
 
 
@@ -52,7 +54,7 @@ class Clock:
                 number = float(value)
             except ValueError:
                 number = math.nan
-            if abs(number) < _LARGEST and "+" not in value:
+            if abs(number) < _LARGEST and "+" not in value and _is_spelled(value):
                 return number
         return self._read(value)
 
@@ -79,7 +81,8 @@ def is_time(text: str) -> bool:
 
 def _parsed(value: Any) -> tuple[str, float]:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        odd = isinstance(value, bool) or (isinstance(value, str) and not _is_spelled(value.strip()))
+        number = math.nan if odd else float(value)
     except OverflowError:
         number = math.inf
     except (ValueError, TypeError):
@@ -103,6 +106,11 @@ def _parsed(value: Any) -> tuple[str, float]:
     if moment.tzinfo:
         return "a date with a time zone", moment.timestamp()
     return "a date without a time zone", moment.replace(tzinfo=UTC).timestamp()
+
+
+def _is_spelled(text: str) -> bool:
+    """Whether what Python reads as a number is one elsewhere: not 1_000, nor Arabic digits."""
+    return text.isascii() and "_" not in text
 
 
 def _kept(text: str, number: float) -> bool:
@@ -139,7 +147,27 @@ def units_apart(times: Float64[np.ndarray, " events"]) -> tuple[int, int, int] |
     return int(small.argmax()), int((times >= high[0]).argmax()), factor
 
 
-def hardly_times(times: Float64[np.ndarray, " events"]) -> Int64[np.ndarray, " found"]:
-    """Events, as positions, whose time is near 0 or below where most are dates of our days."""
-    found = np.flatnonzero(times < _HARDLY_A_TIME)
-    return found if 2 * np.count_nonzero(times >= _SURELY_A_TIME) > len(times) else found[:0]
+def hardly_times(
+    times: Float64[np.ndarray, " events"],
+) -> tuple[Int64[np.ndarray, " early"], Int64[np.ndarray, " late"]]:
+    """Events, as positions, whose time is long before or after most, which are of our days.
+
+    The early ones are before 1973. The late ones, where most are seconds before the year 2100, are
+    after it, or the largest number of 32 bits.
+    """
+    ours = times >= _SURELY_A_TIME
+    late = ours & ((times >= _YEAR_2100) | (times == _LAST_INT32))
+    most = len(times) / 2
+    return (
+        np.flatnonzero(~ours & (ours.sum() > most)),
+        np.flatnonzero(late & ((ours & ~late).sum() > most)),
+    )
+
+
+def day_first(times: Float64[np.ndarray, " events"]) -> bool:
+    """Whether all numbers are dates like 31012026 or 1312026, whose order is not that of time."""
+    first, rest = np.divmod(times, 1e6)
+    second, year = np.divmod(rest, 1e4)
+    dates = (np.minimum(first, second) >= 1) & (np.minimum(first, second) <= 12)
+    dates &= (np.maximum(first, second) <= 31) & (year >= 1900) & (year <= 2100) & (year % 1 == 0)
+    return bool(dates.all()) and len(np.unique(times)) > 1

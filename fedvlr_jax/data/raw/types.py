@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from fedvlr_jax.data.raw.ids import Codes, as_whole_numbers, spelled, whole
+from fedvlr_jax.data.raw.ids import (
+    Codes,
+    as_whole_numbers,
+    look_alikes,
+    placeholders,
+    spelled,
+    whole,
+)
 from fedvlr_jax.data.raw.lines import TextFile
-from fedvlr_jax.data.raw.times import Clock, hardly_times, units_apart
+from fedvlr_jax.data.raw.times import Clock, day_first, hardly_times, units_apart
 from fedvlr_jax.errors import UserError
 
 
@@ -188,14 +195,22 @@ class LogBuilder:
                 f"{self.where(low)} ({time[low]:.15g}), expected one unit, not seconds beside "
                 "milliseconds",
             )
-        odd = hardly_times(time)
-        if len(odd):
-            first = int(odd[0])
-            self.notes.append(
-                f"{self.where(first)}: {name} is {time[first]:.15g}, hardly a time where most "
-                f"are above 100,000,000, as in {len(odd):,} of {len(time):,} rows; they are read "
-                "as the oldest ones"
+        if self._clock.is_number and day_first(time):
+            raise self.refuse(
+                0,
+                f"{name} is {time[0]:.15g}, like all a date whose year is last, expected the year "
+                "first, as in 2026-01-31, so that the order is that of time",
             )
+        unit = "" if self._clock.is_number else " seconds since 1970"
+        ours = ("above 100,000,000", "before the year 2100")
+        for odd, most, end in zip(hardly_times(time), ours, ("oldest", "newest"), strict=True):
+            if len(odd):
+                first = int(odd[0])
+                self.notes.append(
+                    f"{self.where(first)}: {name} is {time[first]:.15g}{unit}, hardly a time where "
+                    f"most are {most}, as in {len(odd):,} of {len(time):,} rows; they are read as "
+                    f"the {end} ones"
+                )
 
     def _column(
         self, place: int, codes: Codes, column: array
@@ -211,6 +226,7 @@ class LogBuilder:
                 f"{self._names[place]} is {str(error)!r} beside {whole(str(error))!r}, expected "
                 "one spelling, since others are no whole numbers",
             ) from None
+        self._tell_odd_ids(place, ids or codes.ids, events)
         if ids is None and not self._left_out:
             return codes.ids, events
         if ids is not None:
@@ -230,6 +246,28 @@ class LogBuilder:
         for code in present[np.argsort(first)]:
             new[code] = code_of.setdefault(ids[code], len(code_of))
         return list(code_of), new[events]
+
+    def _tell_odd_ids(
+        self, place: int, ids: Sequence[str], events: Int64[np.ndarray, " events"]
+    ) -> None:
+        """Tell of ids that may be one with another, or nobody's."""
+        name, rows = self._names[place], np.bincount(events, minlength=len(ids))
+        alike = [(a, b) for a, b in look_alikes(ids) if ids[a] != ids[b] and rows[a] and rows[b]]
+        if alike:
+            later, earlier = alike[0]
+            self.notes.append(
+                f"{self.where(int((events == later).argmax()))}: {name} is {_shown(ids[later])} "
+                f"beside {_shown(ids[earlier])}; ids that differ from an earlier one only in case, "
+                f"zeros, signs, quotes or how letters are encoded ({len(alike):,} of {len(ids):,}) "
+                "are read as different ids"
+            )
+        for code in placeholders(ids):
+            if rows[code]:
+                self.notes.append(
+                    f"{self.where(int((events == code).argmax()))}: {name} is {_shown(ids[code])}, "
+                    f"which may stand for nobody; the rows that have it ({rows[code]:,} of "
+                    f"{len(events):,}) are read as those of one id"
+                )
 
 
 def _shown(cell: Any) -> str:

@@ -166,3 +166,38 @@ def test_a_file_in_two_encodings_is_refused(tmp_path, source):
     path.write_bytes(b"\n".join(lines))
     with pytest.raises(UserError, match="line 4: neither UTF-8 nor Latin-1"):
         READERS["movielens"](tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", [source for source in SHAPES if SHAPES[source][3] and SHAPES[source][2] != "json"]
+)
+@pytest.mark.parametrize("row", [3, 10, 22])
+def test_files_that_were_joined_are_told(tmp_path, source, row):
+    """The header once more, where the next file began."""
+    published.SOURCES[source][1](tmp_path)
+    name, _, between, _, _, _ = SHAPES[source]
+    rows = load(tmp_path / name, between)
+    save(tmp_path / name, between, [*rows[:row], rows[0], *rows[row:]])
+    with pytest.raises(UserError, match=r"line \d+: repeats the header, expected it once"):
+        READERS[published.SOURCES[source][0]](tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000, "-" + "1" * 4301, "[" + "7" * 10_000 + "]"])
+def test_numbers_without_end_in_json_are_told_in_our_words(tmp_path, cell):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"user": 1}\n{"user": ' + cell + "}\n")
+    with pytest.raises(UserError, match=r"line 2: not JSON \(a number has too many digits\)"):
+        list(TextFile(path).records())
+
+
+def test_one_column_under_two_names_is_refused(tmp_path):
+    path = tmp_path / "a.inter"
+    path.write_text("user_id:token\titem_id:token\n1\t2\n")
+    with pytest.raises(UserError, match="line 1: user_id and user_id:token are one column"):
+        list(TextFile(path).table("\t", ("user_id", "user_id:token")))
+
+
+def test_a_long_cell_that_nobody_needs_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"user,text\nann,{'x' * 200_000}\n")
+    assert list(TextFile(path).table(",", ("user",))) == [(2, ["ann"])]

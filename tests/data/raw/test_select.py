@@ -91,3 +91,22 @@ def test_of_two_at_once_the_later_line_is_later():
     found = select(log_of([(0, "a", 5), (0, "b", 5), (0, "c", 5)]), 3, 0)
     np.testing.assert_array_equal(found.item, [0, 1, 2])
     np.testing.assert_array_equal(found.split, [TRAIN, VALID, TEST])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 4)), min_size=3, max_size=40
+    )
+)
+def test_users_whose_split_is_decided_by_ties_are_counted(events):
+    first = {}
+    for user, item, time in events:
+        first[user, item] = min(time, first.get((user, item), time))
+    expected = 0
+    for user in range(4):
+        times = sorted(time for (who, _), time in first.items() if who == user)
+        expected += len(times) >= 3 and (times[-1] == times[-2] or times[-2] == times[-3])
+    try:
+        assert select(log_of(events), 3, 0).tied == expected
+    except UserError:
+        assert not oracle(events, 3, 0)

@@ -1,14 +1,14 @@
 """Times keep their order whatever they are spelled like, or are refused."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvlr_jax.data.raw.times import Clock, is_time, units_apart
+from fedvlr_jax.data.raw.times import Clock, day_first, hardly_times, is_time, units_apart
 
 
 @given(st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=2))
@@ -118,3 +118,54 @@ def test_units_that_are_mixed_are_found(small, large, factor, random):
 @given(st.lists(st.floats(1e8, 9e9), max_size=20), st.sampled_from([1, 10**3, 10**6]))
 def test_one_unit_is_one_unit(times, factor):
     assert units_apart(np.array([*times, 0.0, 5.0]) * factor) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1_600_000_000", "1_6", "1600000000_0", "1_0.5", "1e1_0", "\u0661\u0662", "\uff11\uff16"),
+        *("\u0967\u096c", "16\uff10", "1\u0660.5", "0x10", "0b1", "True", "1,600", "1600000000,5"),
+    ],
+)
+@pytest.mark.parametrize("before", [(), ("1600000000",)])
+def test_what_only_python_reads_as_a_number_is_no_time(text, before):
+    clock = Clock()
+    for time in before:
+        clock.read(time)
+    with pytest.raises(ValueError, match="expected a number or a date"):
+        clock.read(text)
+
+
+@given(
+    st.lists(st.dates(date(1970, 1, 1), date(2100, 12, 31)), min_size=2, unique=True),
+    st.sampled_from(["%d%m%Y", "%m%d%Y"]),
+)
+def test_numbers_that_are_dates_with_the_year_last(dates, form):
+    assert day_first(np.array([float(day.strftime(form)) for day in dates]))
+    assert not day_first(np.array([float(day.strftime("%Y%m%d")) for day in dates]))
+
+
+@given(st.integers(1, 10**8), st.integers(150, 10_000))
+def test_counters_are_no_dates(first, count):
+    assert not day_first(np.arange(first, first + count, dtype=np.float64))
+
+
+@given(
+    st.lists(st.floats(1e9, 2e9), min_size=7, max_size=20),
+    st.lists(st.sampled_from([0.0, -5.0, 44197.5, 20210131.0, -62135596800.0]), max_size=3),
+    st.lists(st.sampled_from([2.0**31 - 1, 2.0**32, 99999999999.0, 253402214400.0]), max_size=3),
+    st.randoms(),
+)
+def test_times_long_before_or_after_most(ours, early, late, random):
+    times = [*ours, *early, *late]
+    random.shuffle(times)
+    found = hardly_times(np.array(times))
+    assert [[times[k] for k in odd] for odd in found] == [
+        [time for time in times if time in some] for some in (early, late)
+    ]
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6])
+def test_times_of_our_days_are_none_of_those(unit):
+    for odd in hardly_times(np.array([1.1e9, 1.2e9, 1.7e9]) * unit):
+        assert not len(odd)
