@@ -168,6 +168,24 @@ def find_features(folder: Path) -> dict[str, FeatureFile]:
     return found
 
 
+def refuse_transposed(found: Mapping[str, FeatureFile], n_items: int) -> None:
+    """Refuse arrays of shape (width, items).
+
+    Args:
+        found: of `find_features`.
+        n_items: one more than the largest item that anybody has.
+
+    Raises:
+        UserError: an array has more rows than that, and as many columns.
+    """
+    for file in found.values():
+        if file.shape[0] > file.shape[1] == n_items:
+            raise UserError(
+                f"{file.path}: found {shown(str(file.shape))} for {n_items} items, expected an "
+                "array of shape (items, width); it may be transposed"
+            )
+
+
 def check_together(folder: Path, found: Mapping[str, FeatureFile]) -> None:
     """Refuse files that do not fit each other, or together do not fit in memory.
 

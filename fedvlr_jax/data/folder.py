@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int32, Int64
 
-from fedvlr_jax.data.features import find_features
+from fedvlr_jax.data.features import find_features, refuse_transposed
 from fedvlr_jax.data.table import Table, read_table
 from fedvlr_jax.data.text import plain
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, from_pairs
@@ -63,7 +63,14 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
         )
     n_rows = next((file.shape[0] for file in features.values()), None)
     layout = find_table(folder)
-    interactions, notes = _read_interactions(layout, n_rows)
+    interactions, n_had, notes = _read_interactions(layout, n_rows)
+    refuse_transposed(features, n_had)
+    if n_rows is not None and n_rows > n_had:
+        notes.append(
+            f"{folder}: the feature files have {n_rows:,} rows, and the largest item in "
+            f"{layout.path.name} is {n_had - 1}; the rows after it ({n_rows - n_had:,}) are taken "
+            "for items that nobody has had"
+        )
     catalogue = {modality: file.read() for modality, file in features.items()}
     return Dataset(
         folder.resolve().name,
@@ -120,8 +127,8 @@ def find_table(folder: Path) -> Layout:
     return Layout(found[0], "\t", "x_label")
 
 
-def _read_interactions(layout: Layout, n_rows: int | None) -> tuple[Interactions, list[str]]:
-    """The interactions, and what a person should know about how they were read."""
+def _read_interactions(layout: Layout, n_rows: int | None) -> tuple[Interactions, int, list[str]]:
+    """The interactions, how many items they name, and what a person should know about them."""
     path, separator, label = layout
     names = ("userID", "itemID", label)
     table = read_table(path, separator, names)
@@ -155,7 +162,7 @@ def _read_interactions(layout: Layout, n_rows: int | None) -> tuple[Interactions
     held_out = {s: _held_out(table, users, items, split == s, s) for s in _SPLIT_NAMES}
     train = split == TRAIN
     lengths = np.bincount(users[train], minlength=n_users)
-    n_items = max(n_items, n_rows or 0)
+    n_had, n_items = n_items, max(n_items, n_rows or 0)
     for bad, what in ((0, "no train item"), (n_items, "every item in train")):
         if (lengths == bad).any():
             user = int((lengths == bad).argmax())
@@ -168,7 +175,7 @@ def _read_interactions(layout: Layout, n_rows: int | None) -> tuple[Interactions
             f"{path}: no row has {label} 1, expected validation items to choose the round on"
         )
     packed = from_pairs(users[train], items[train], held_out[VALID], held_out[TEST], n_items)
-    return packed, notes
+    return packed, n_had, notes
 
 
 def _doubled_lines(

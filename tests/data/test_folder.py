@@ -336,3 +336,22 @@ def test_ku_reads_as_published(ku):
     assert "5 lines" in data.notes[0]
     warm = found.popularity[found.test] > 0
     assert warm.sum() == 116
+
+
+@pytest.mark.parametrize("n_rows", [6, 7, 12, 100])
+def test_rows_of_items_that_nobody_has_are_told(tmp_path, n_rows):
+    data = read_folder(write(tmp_path / "shop", n_rows=n_rows), True)
+    (note,) = data.notes
+    assert f"the feature files have {n_rows} rows, and the largest item in inter.csv is 4" in note
+    assert f"({n_rows - 5})" in note
+    assert data.interactions.n_items == n_rows
+
+
+@pytest.mark.parametrize("width", [6, 8, 512])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_transposed_features_are_refused(tmp_path, modality, width):
+    folder = write(tmp_path / "shop", features=())
+    np.save(folder / f"{modality}_features.npy", np.ones((width, 5), "f4"))
+    refused(folder, f"{modality}_features.npy: found '({width}, 5)' for 5 items", "transposed")
+    np.save(folder / f"{modality}_features.npy", np.ones((5, 5), "f4"))
+    assert read_folder(folder, True).notes == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_jax.data.features import find_features
+from fedvlr_jax.data.features import find_features, refuse_transposed
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
 from fedvlr_jax.errors import UserError
@@ -51,6 +51,7 @@ def read(folder: Path) -> Raw:
                 f"itemID is {item[:40]!r}, expected a whole number below the {n_rows} feature rows",
             )
     row_of = np.array(log.items, np.int64)
+    refuse_transposed(found, int(row_of.max()) + 1)
     features = {modality: array.read()[row_of] for modality, array in found.items()}
     notes = (*file.notes, *builder.notes)
     read_files = (path, *(array.path for array in found.values()))

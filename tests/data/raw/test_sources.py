@@ -1,6 +1,7 @@
 """Every source from its published format to a log; every kind of damage to one sentence."""
 
 import gzip
+import json
 import shutil
 
 import numpy as np
@@ -378,3 +379,17 @@ def test_something_else_called_gz_is_read_as_what_it_is(tmp_path):
     path = tmp_path / "KU_pair.csv.gz"
     path.write_bytes(gzip.decompress(path.read_bytes()))
     assert len(ninerec.read(tmp_path).log.user) == len(published.EVENTS)
+
+
+@pytest.mark.parametrize("title", [True, ["Lamp"], {"en": "Lamp"}, [], {}, [None], False])
+@pytest.mark.parametrize("source", ["amazon_2023", "amazon_2018"])
+def test_titles_that_are_no_texts_are_told(tmp_path, source, title):
+    published.SOURCES[source][1](tmp_path)
+    (path,) = tmp_path.glob("meta*")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[1:3]:
+        row["title"] = title
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    raw = amazon.read(tmp_path)
+    assert any("line 2: 2 titles are no texts and count as missing" in note for note in raw.notes)
+    assert len(raw.titles) == 4

@@ -147,3 +147,12 @@ def test_ninerec_texts_with_more_columns(tmp_path, more):
         file.write(f"vh,标题,One, two{end}\n")
     with pytest.raises(UserError, match=f"line 8: {4 + len(more)} cells, expected item, title, E"):
         ninerec.read(tmp_path)
+
+
+@pytest.mark.parametrize("width", [8, 64, 512])
+def test_transposed_features_are_refused(tmp_path, width):
+    published.mmrec(tmp_path)
+    (tmp_path / "text_feat.npy").unlink()
+    np.save(tmp_path / "image_feat.npy", np.ones((width, 7), "f4"))
+    with pytest.raises(UserError, match=rf"image_feat.npy: found '\({width}, 7\)' for 7 items"):
+        mmrec.read(tmp_path)
