@@ -190,10 +190,10 @@ def _attempt(
     Raises:
         BrokenPipeError: whoever reads the output has gone.
     """
-    if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
-        print(_help(values, usage))
-        return 0
     try:
+        if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
+            print(_help(values, usage), flush=True)
+            return 0
         _check_flags(values, sys.argv[1:])
         rest = _read(values, sys.argv)
         if len(rest) > len(arguments):

@@ -322,6 +322,20 @@ class Config:
         return merged | lists
 
 
+def check_made(config: Any) -> None:
+    """Refuse what `Config.of` has not made.
+
+    Raises:
+        UserError: it is something else, or has settings that nobody has filled in.
+    """
+    made = isinstance(config, Config)
+    data = config.data if made else None
+    if not made or (
+        data.data == "synthetic" and None in [getattr(data, name) for name in SYNTHETIC_DEFAULTS]
+    ):
+        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+
+
 def leaves() -> dict[str, dataclasses.Field]:
     """Every setting by its flag name, in the order of the tree."""
     return {

@@ -123,6 +123,8 @@ def fitted(kind: type, check: Check, value: Any) -> Any:
         found = _CONVERTERS[kind](_plain(value))
     except TypeError:
         raise UnfitError(f"{_expected(kind, check)}, found {kind_of(value)}") from None
+    except UnicodeEncodeError:  # a name of bytes, which neither JSON nor checkpoints can hold
+        raise UnfitError(f"{_expected(kind, check)}, written in UTF-8") from None
     except (ValueError, OverflowError):  # half a client; a whole number that no float can hold
         raise UnfitError(_expected(kind, check)) from None
     if not valid(found):
@@ -191,6 +193,7 @@ def _text(value: Any) -> str:
         raise TypeError
     if "\0" in value:
         raise ValueError
+    value.encode()
     return str.__str__(value)  # of an enumeration's member its value
 
 

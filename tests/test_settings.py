@@ -118,6 +118,11 @@ def test_lists_of_names_of_other_libraries(value):
         ({"server_lr": np.datetime64("2020")}, f"server_lr=np.datetime64('2020'): expected {RATE}"),
         ({"rounds": None}, "rounds=None: expected a whole number"),
         ({"data": b"x"}, "data=b'x': expected a folder or 'synthetic', found a bytes"),
+        ({"data": "a\udcff"}, "data=a\\udcff: expected a folder or 'synthetic', written in UTF-8"),
+        (
+            {"data": Path("a\ud800")},
+            "data=PosixPath('a\\ud800'): expected a folder or 'synthetic', ",
+        ),
         ({"data": "a\0b"}, "data=a\\x00b: expected a folder"),
         ({"variant": 5}, "variant=5: expected one of fedvlr, mlp, vbpr, id, found an int"),
         ({"variant": "x"}, "variant=x: expected one of fedvlr, mlp, vbpr, id"),
@@ -169,7 +174,7 @@ def test_zero_has_no_sign(zero):
     assert str(read(float, settings.NOT_NEGATIVE, zero)) == "0.0"
 
 
-@pytest.mark.parametrize("value", [5, "", b"x", ["x"], "x", {"rounds": 3}])
+@pytest.mark.parametrize("value", [5, "", b"x", ["x"], "x", {"rounds": 3}, "\udcff"])
 def test_what_holds_no_runs_or_data_is_told(value):
     with pytest.raises(UserError, match="expected"):
         inspect.unwrap(compare.held)(value)
@@ -189,7 +194,14 @@ def test_what_is_no_configuration_is_told(value):
             make(value)
 
 
-@pytest.mark.parametrize("out", [5, "", b"x", ["runs"]])
+def test_a_configuration_is_made_by_of():
+    with pytest.raises(UserError, match=r"^--config=Config\(.*: expected what Config\.of"):
+        data.load(Config())
+    with pytest.raises(UserError, match=r"^--config=Config\(.*: expected what Config\.of"):
+        fedvlr_jax.train(Config())
+
+
+@pytest.mark.parametrize("out", [5, "", b"x", ["runs"], "a\udcff", Path("\udcff/a")])
 def test_what_is_no_folder_is_told(out):
     train, make = map(inspect.unwrap, (fedvlr_jax.train, prepare))
     with pytest.raises(UserError, match=r"^--out=.*: expected a folder"):

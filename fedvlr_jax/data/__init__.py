@@ -1,15 +1,13 @@
 """Files or a generator in, a `Dataset` out."""
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedvlr_jax.config import Config, DataConfig
+from fedvlr_jax.config import Config, DataConfig, check_made
 from fedvlr_jax.data.folder import read_folder
 from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
-from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 
 __all__ = ["Catalogue", "Dataset", "Interactions", "Kept", "Planted", "load"]
@@ -23,8 +21,7 @@ def load(config: Config) -> Dataset:
     Raises:
         UserError: it is no configuration, or the folder's content is not usable.
     """
-    if not isinstance(config, Config):
-        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+    check_made(config)
     data = config.data
     if data.data == "synthetic":
         return generate(

@@ -7,6 +7,7 @@ one number to another, equally far apart (`lin:0:0.5:6`) or by equal factors (`l
 import hashlib
 import itertools
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from fedvlr_jax.settings import (
     Check,
     UnfitError,
     argument,
+    kind_of,
     parsed,
     setting_type,
 )
@@ -127,6 +129,10 @@ def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
         UserError: a bad setting, one that is set and swept, or too many combinations.
     """
     SWEEP.refuse_set(settings, list(axes))
+    for name, values in axes.items():
+        if isinstance(values, str) or not hasattr(values, "__len__"):
+            shown = SWEEP.where(f"{name}: {reprlib.repr(values)}")
+            raise UserError(f"{shown}: expected a list of values, found {kind_of(values)}")
     runs = math.prod(map(len, axes.values()))
     if runs > MOST_RUNS:
         sizes = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
@@ -161,7 +167,7 @@ def run_name(config: Config, names: Iterable[str]) -> str:
     """
     flat = config.flat()
     name = ",".join(f"{name}={_short(flat[name])}" for name in names) or "run"
-    content = name.encode(errors="surrogatepass")  # of a path that is not in UTF-8
+    content = name.encode()
     if len(content) <= _LONGEST_NAME:
         return name
     begin = content[:_LONGEST_NAME].decode(errors="ignore")

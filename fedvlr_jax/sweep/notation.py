@@ -7,13 +7,14 @@ what follows the scale, the flag decides. Settings that are lists themselves par
 
 import difflib
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedvlr_jax.config import LISTS, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import number, setting_type
+from fedvlr_jax.settings import kind_of, number, setting_type
 
 _EXAMPLES = {str: "data/KU,synthetic", int: "100,1000", float: "0.01,0.1"}
 _SCALES = ("lin", "log")
@@ -65,14 +66,22 @@ class Notation:
                 f"like {(shown or self.right)(close[0])}"
             )
 
-    def split(self, lines: Sequence[str]) -> dict[str, str]:
+    def split(self, lines: Any) -> dict[str, str]:
         """Values as they are written, by the setting's name, in order.
+
+        Args:
+            lines: a list of texts, or one alone; from Python anything may come.
 
         Raises:
             UserError: a line that has no known setting or no values, or two of one setting.
         """
         found: dict[str, str] = {}
-        for line in [lines] if isinstance(lines, str) else lines:
+        for line in lines if isinstance(lines, list | tuple) else [lines]:
+            if not isinstance(line, str):
+                raise UserError(
+                    f"{self.where(reprlib.repr(line))}: expected lines like "
+                    f"{self.right('server_lr')}, found {kind_of(line)}"
+                )
             name, equals, values = line.partition("=")
             self.check_known(self.where(line), name)
             if not equals or not values:
@@ -111,7 +120,7 @@ class Notation:
                 twice.
         """
         kind = setting_type(leaves()[name])
-        parts = text.split("|" if name in LISTS else ",")
+        parts = [part.strip() for part in text.split("|" if name in LISTS else ",")]
         try:
             found = parts if kind is str else [number(kind, part) for part in parts]
         except (ValueError, OverflowError):

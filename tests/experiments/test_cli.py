@@ -85,6 +85,18 @@ def test_a_bad_yes_or_no_is_told(module, name, value, capsys):
     assert said == f"error: --{name}={value}: expected true or false\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+def test_help_that_a_disk_does_not_take_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.recommend", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
 PATHS = ("out", "run", "config")
 
 
