@@ -1,11 +1,20 @@
 """The privacy budget that a run has spent, of one user, by the dp-accounting library."""
 
+import math
+
 import dp_accounting
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+# Rounds over squared noise, from where on epsilon is in the thousands. A privacy loss distribution
+# has about ten thousand times as many numbers.
+_MOST_LOSS = 1e4
+_MOST_NOISE = 1e6  # where epsilon is next to 0, and the library at the end of its numbers
 
-def epsilon(noise_multiplier: float, rounds: int, cohort: int, clients: int, delta: float) -> float:
+
+def epsilon(
+    noise_multiplier: float, rounds: int, cohort: int, clients: int, delta: float
+) -> float | None:
     """The epsilon of (epsilon, delta)-differential privacy at user level after `rounds` rounds.
 
     Where everybody takes part, two data sets are neighbours if one has one user more, and the
@@ -19,7 +28,14 @@ def epsilon(noise_multiplier: float, rounds: int, cohort: int, clients: int, del
         cohort: clients drawn in a round.
         clients: all of them.
         delta: between 0 and 1.
+
+    Returns:
+        None where no finite epsilon is known, or none that means anything: hardly any noise for so
+        many rounds, or a delta that is next to nothing.
     """
+    if rounds > _MOST_LOSS * noise_multiplier**2:
+        return None
+    noise_multiplier = min(noise_multiplier, _MOST_NOISE)
     if cohort == clients:
         accountant, event = PLDAccountant(), dp_accounting.GaussianDpEvent(noise_multiplier)
     else:
@@ -29,4 +45,5 @@ def epsilon(noise_multiplier: float, rounds: int, cohort: int, clients: int, del
             clients, cohort, dp_accounting.GaussianDpEvent(noise_multiplier / 2)
         )
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
-    return float(accountant.get_epsilon(delta))
+    found = float(accountant.get_epsilon(delta))
+    return found if math.isfinite(found) else None

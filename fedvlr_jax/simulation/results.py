@@ -127,7 +127,7 @@ def _summary(
     }
 
 
-def _privacy(course: Course, progress: Progress) -> dict[str, float] | None:
+def _privacy(course: Course, progress: Progress) -> dict[str, float | None] | None:
     """The budget that the rounds done have spent, None without noise on clipped uploads."""
     part, simulation = course.config.participation, course.simulation
     if not part.noise_multiplier:
@@ -139,10 +139,13 @@ def _privacy(course: Course, progress: Progress) -> dict[str, float] | None:
         simulation.n_clients,
         part.delta,
     )
-    course.reporter.note(
-        f"privacy: ({spent:.2f}, {part.delta:g})-differential privacy of a user after "
-        f"{progress.round} rounds"
-    )
+    if spent is None:
+        budget = (
+            f"no finite epsilon at delta {part.delta:g}, so no differential privacy to speak of,"
+        )
+    else:
+        budget = f"({spent:.2f}, {part.delta:g})-differential privacy of a user"
+    course.reporter.note(f"privacy: {budget} after {progress.round} rounds")
     return {"epsilon": spent, "delta": part.delta}
 
 

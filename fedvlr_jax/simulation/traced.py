@@ -14,6 +14,7 @@ _POOL = 256  # items of a pool of negatives, where clients keep vectors of them
 _TRACED_RATES = ("server_lr", "network_lr", "client_lr", "router_lr", "own_lr", "shared_lr")
 
 
+@np.errstate(over="ignore")  # an infinite rate makes a run diverge, which is told
 def rates_of(config: Config) -> Rates:
     """The learning rates of a run, and what else is traced."""
     method, part = config.method, config.participation

@@ -17,6 +17,7 @@ from fedvlr_jax.simulation.trainer import Trainer
 _SHARE_FOR_STATES = 0.4
 # Wave k + 1 is brought while wave k trains from the states of wave k - 1, into new ones.
 _WAVES_AT_A_TIME = 4
+_MOST_BYTES = 1e18  # more than any host has
 _SMALLEST_WAVE = 1024  # clients; evaluation goes in waves as well, and cohorts can be tiny
 
 
@@ -70,7 +71,8 @@ def create(configs: Sequence[Config], simulation: Simulation, out: Path) -> Trai
     row = 4 * simulation.federation.training.model.private_numbers()
     wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
     wave = execution.wave or max(min(wanted, _room(simulation) // (_WAVES_AT_A_TIME * row)), 1)
-    kept = int(execution.host_gb * 1e9) or memory.host_bytes() // 4
+    wave = min(wave, simulation.n_clients)
+    kept = int(min(execution.host_gb * 1e9, _MOST_BYTES)) or memory.host_bytes() // 4
     return OffDevice(simulation, seed, wave, out, kept, config.schedule.rounds)
 
 

@@ -39,3 +39,16 @@ def test_sampling_amplifies_and_rounds_add_up():
     assert few < many
     assert epsilon(2.0, 100, 50, 10_000, 1e-5) > epsilon(2.0, 10, 50, 10_000, 1e-5)
     assert epsilon(4.0, 100, 50, 10_000, 1e-5) < few
+
+
+@pytest.mark.parametrize("cohort", [3, 12])
+@pytest.mark.parametrize("rounds", [1, 100])
+@pytest.mark.parametrize(
+    ("noise", "delta"),
+    [(1e-30, 1e-5), (1e-3, 1e-5), (0.02, 0.5), (1.0, 1e-300), (1.0, 0.999999), (1e30, 1e-5)],
+)
+def test_extremes_have_a_finite_epsilon_or_none(noise, delta, rounds, cohort):
+    found = epsilon(noise, rounds, cohort, 12, delta)
+    assert found is None or 0 <= found < math.inf
+    assert noise > 1e-2 or found is None
+    assert noise < 1e30 or found is not None
