@@ -34,7 +34,8 @@ _HEAD = """\
 Every flag of every program, made from their definitions; `--help` of a program prints its own.
 A flag is given once, as `--rounds=20` or `--rounds 20`; only `--sweep` and `--search` may stand
 more than once. One that is yes or no is given as `--dry_run` or `--nodry_run`. In Python a setting
-has the name of its flag: `fedvlr_jax.Config.of(rounds=20)`.
+has the name of its flag: `fedvlr_jax.Config.of(rounds=20)`. A path is written in UTF-8, and `~` at
+its beginning is your home folder.
 """
 _SETTINGS = """\
 These are the leaves of `fedvlr_jax.Config`. `experiments.train` takes all of them; what another
