@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import open_plain
 
 # Formats that Pillow decodes by itself. EPS, for one, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -155,7 +156,9 @@ def decode(path: Path) -> Image.Image:
         PictureError: too many pixels, an extreme shape, or not decodable.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        # By its open file, not by its path: then Pillow does not map it into memory, which mixes up
+        # the rows of a plain TIFF that lies on its side.
+        with open_plain(path) as file, Image.open(file, formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > _MOST_PIXELS:
                 raise PictureError(f"has {width} x {height} pixels, at most {_MOST_PIXELS:,}")
@@ -170,6 +173,8 @@ def decode(path: Path) -> Image.Image:
             return _one_by_one.submit(_made_smaller, picture).result()
     except PictureError:
         raise
+    except UnidentifiedImageError:  # Pillow would name the open file
+        raise PictureError(f"cannot be decoded (none of {', '.join(_FORMATS)})") from None
     except Exception as error:  # a decoder may raise anything on bytes that were made to break it
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise PictureError(f"cannot be decoded ({reason})") from None

@@ -76,6 +76,21 @@ def test_pictures_stand_upright(tmp_path, monkeypatch, name, orientation, large)
     assert np.abs(found - expected).max() < 12
 
 
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1", "F"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_every_kind_of_tiff_stands_upright(tmp_path, orientation, mode, compression):
+    stored = Image.fromarray(corners(32, 64)).convert("L" if mode == "I;16" else mode)
+    shown = np.asarray(stored.convert("RGB")).astype(int)
+    if mode == "I;16":
+        stored = Image.fromarray(np.asarray(stored).astype(np.uint16) * 257)
+    stored.save(tmp_path / "a.tif", exif=oriented(orientation), compression=compression)
+    found = np.asarray(PictureFolder(tmp_path).open("a.tif")).astype(int)
+    expected = UPRIGHT[orientation](shown)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 3
+
+
 def test_a_png_may_tell_its_orientation_behind_its_pixels(tmp_path):
     Image.fromarray(corners(32, 64)).save(tmp_path / "a.png", exif=oriented(6))
     content = (tmp_path / "a.png").read_bytes()
