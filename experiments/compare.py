@@ -3,6 +3,7 @@
 import shlex
 import sys
 
+import numpy as np
 from absl import flags
 
 from experiments import cli
@@ -69,7 +70,8 @@ def main(values: flags.FlagValues, first: str, second: str) -> None:
 
 def _lines(found: Comparison, first: str, second: str) -> list[str]:
     """The comparison as text."""
-    table = found.table.to_string(index=False, float_format=lambda x: f"{x:,.4g}", na_rep="--")
+    known = found.table.where(found.table.notna(), np.nan)  # pandas tells None as such
+    table = known.to_string(index=False, float_format=lambda x: f"{x:,.4g}", na_rep="--")
     return [
         f"A: {first}",
         f"B: {second}",

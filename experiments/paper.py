@@ -9,7 +9,7 @@ from absl import flags
 
 from experiments import cli, grids, lists
 from experiments.reporting import Quiet, versions
-from fedvlr_jax import data, names
+from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
@@ -89,6 +89,7 @@ def main(values: flags.FlagValues) -> None:
             "own, and users are compared over seeds; expected 0, or --seeds=1"
         )
     out = values.out
+    files.check_folder(out)
     shell.check_place(out / "report.html")
     cores.begin()
     dataset = data.load(configured)

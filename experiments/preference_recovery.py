@@ -5,7 +5,7 @@ from absl import flags
 
 from experiments import cli, grids, lists
 from experiments.reporting import Quiet
-from fedvlr_jax import data
+from fedvlr_jax import data, files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.processes import cores
@@ -55,6 +55,7 @@ def main(values: flags.FlagValues) -> None:
     settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
     backbone = settings.pop("backbone", "fedavg")
     out = values.out
+    files.check_folder(out)
     combinations = [Combination(backbone, variant) for variant in _VARIANTS]
 
     def study_of(concentration: float) -> Study:

@@ -132,6 +132,22 @@ def _supports(folder: Path, action: Callable[[Path], None]) -> bool:
     return True
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse what no folder can be made of, nor is one.
+
+    Args:
+        folder: that --out names.
+
+    Raises:
+        UserError: it, or what it is to be in, is a file or a link to nothing.
+    """
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not os.path.isdir(place):
+            what = "a file" if place.exists() else "a link to nothing"
+            where = "" if place == folder else f" {place}"
+            raise UserError(f"--out={folder}:{where} is {what}, expected a folder")
+
+
 def plain_size(path: Path) -> int:
     """Size in bytes of a plain file. Opening anything else may wait for ever, so ask first.
 

@@ -5,8 +5,11 @@ import socket
 import pytest
 
 from fedvlr_jax import files
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.files import plain_size
+from fedvlr_jax.prepare import folder as folder_of_data
+from fedvlr_jax.simulation import folder as folder_of_run
+from fedvlr_jax.sweep.claims import Claims
 
 
 def test_the_size_of_a_plain_file(tmp_path):
@@ -123,3 +126,43 @@ def test_a_write_that_a_full_disk_ends_names_the_file(tmp_path, monkeypatch):
         files.write_text(tmp_path / "x", "new")
     assert refusal.value.filename == str(tmp_path / "x")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
+
+
+@pytest.mark.parametrize(
+    ("out", "where"),
+    [
+        ("file", " is a file"),
+        ("to_file", " is a file"),
+        ("nowhere", " is a link to nothing"),
+        ("loop", " is a link to nothing"),
+        ("pipe", " is a file"),
+        ("file/below", " {}/file is a file"),
+        ("file/far/below", " {}/file is a file"),
+        ("nowhere/below", " {}/nowhere is a link to nothing"),
+        ("folder/nowhere", " is a link to nothing"),
+    ],
+)
+def test_what_no_folder_can_be_made_of_is_told(tmp_path, out, where):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    for link, target in (
+        ("to_file", "file"),
+        ("nowhere", "gone"),
+        ("loop", "loop"),
+        ("folder/nowhere", "gone"),
+        ("to_folder", "folder"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    sentence = f"--out={tmp_path / out}:{where.format(tmp_path)}, expected a folder"
+    for check in (
+        files.check_folder,
+        lambda folder: folder_of_run.claimed(folder, {"rounds": 3}).__enter__(),
+        lambda folder: folder_of_data.claimed(folder, {}).__enter__(),
+        Claims,
+    ):
+        with naming_flags(), pytest.raises(UserError) as refused:
+            check(tmp_path / out)
+        assert str(refused.value) == sentence
+    for allowed in ("folder", "to_folder", "new", "new/below", "to_folder/new"):
+        files.check_folder(tmp_path / allowed)

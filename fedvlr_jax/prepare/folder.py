@@ -9,7 +9,15 @@ from typing import Any
 
 from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import LOCK, UNFINISHED, is_leftover, locked, read_json, write_json
+from fedvlr_jax.files import (
+    LOCK,
+    UNFINISHED,
+    check_folder,
+    is_leftover,
+    locked,
+    read_json,
+    write_json,
+)
 
 _DONE = "dataset.json"
 _COUNTS = ("users", "items", "train")  # that are told of a finished data set
@@ -102,8 +110,7 @@ def _remove(out: Path) -> None:
 
 
 def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out={out}: is a file, expected a folder")
+    check_folder(out)
     content = {p.name for p in out.iterdir()} if out.exists() else set()
     if _DONE in content:
         summary = read_json(out / _DONE)

@@ -10,6 +10,7 @@ from fedvlr_jax.config import LAYOUT
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import (
     LOCK,
+    check_folder,
     has_hard_links,
     has_locks,
     has_symbolic_links,
@@ -130,8 +131,7 @@ def _is_finished(path: Path, rounds: int) -> bool:
 
 
 def _check(out: Path, settings: dict[str, Any]) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out={out}: is a file, expected a folder")
+    check_folder(out)
     content = [p.name for p in out.iterdir() if not is_leftover(p)] if out.exists() else []
     if _CONFIG in content:
         stored = read_json(out / _CONFIG)

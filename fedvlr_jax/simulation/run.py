@@ -79,6 +79,14 @@ def train(
     """
     if not isinstance(config, Config):
         raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+    if reporter is not None and (isinstance(reporter, type) or not isinstance(reporter, Reporter)):
+        raise UserError(
+            f"--reporter={reprlib.repr(reporter)}: expected a fedvlr_jax.report.Reporter"
+        )
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise UserError(
+            f"--dataset={reprlib.repr(dataset)}: expected a data set that fedvlr_jax.data.load read"
+        )
     out = default_out(config) if out is None else argument("out", Path, FOLDER, out)
     datasets = None if dataset is None else [dataset]
     (found,) = train_together([config], [out], [reporter or Silent()], datasets)

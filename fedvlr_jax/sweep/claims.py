@@ -27,6 +27,7 @@ class Claims:
     """
 
     def __init__(self, folder: Path) -> None:
+        files.check_folder(folder)
         self._claims, self._table = folder / "claims", folder / ".table.lock"
         if not self._claims.exists() and not list(folder.glob("*.sqlite")):
             for name in _MADE:

@@ -232,3 +232,22 @@ def test_help_ends_in_silence_where_its_reader_has_gone():
     )
     os.close(write)
     assert (found.returncode, found.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("JAX_ENABLE_X64", "maybe"), ("JAX_DEFAULT_PRNG_IMPL", "dice"), ("JAX_LOG_COMPILES", "2")],
+)
+def test_a_setting_that_jax_refuses_is_told(name, value):
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--help"],
+        cwd=programs.ROOT,
+        env=programs.environment() | {name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: the environment has a setting that JAX refuses: ")
+    assert ended.stderr.count("\n") == 1

@@ -30,6 +30,18 @@ def test_two_sweeps_are_compared_in_print_and_on_a_page(tmp_path, capsys, monkey
     assert "Accuracy of A and B over clients." in page
 
 
+@pytest.mark.parametrize("pair", ["aa", "ab", "ba", "bb"])
+def test_what_one_run_does_not_have_is_a_dash(tmp_path, capsys, monkeypatch, pair):
+    sweep(tmp_path / "a", "mlp", 0.0, seeds=3)
+    sweep(tmp_path / "b", "fedvlr", 15.0, seeds=1)
+    out = f"--out={tmp_path / 'page.html'}"
+    code, said, _ = compared(capsys, monkeypatch, *(tmp_path / name for name in pair), out)
+    assert code == 0
+    assert "None" not in said
+    assert "nan" not in said
+    assert ("--" in said.partition("runs of A")[2]) == (pair != "aa")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

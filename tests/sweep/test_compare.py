@@ -25,9 +25,9 @@ def run(folder, score, seed, fingerprint="x", **settings):
     )
 
 
-def sweep(folder, variant, gain, clients=(100, 1000), fingerprint="x"):
+def sweep(folder, variant, gain, clients=(100, 1000), fingerprint="x", seeds=3):
     for c in clients:
-        for seed in (0, 1, 2):
+        for seed in range(seeds):
             name = f"clients={c},seed={seed}"
             score = 40.0 + gain + seed + c / 1000
             run(folder / "runs" / name, score, seed, fingerprint, clients=c, variant=variant)
