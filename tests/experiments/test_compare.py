@@ -70,7 +70,7 @@ def test_nothing_but_a_page_is_replaced(tmp_path, capsys, monkeypatch, name):
         capsys, monkeypatch, tmp_path / "a", tmp_path / "a", f"--out={tmp_path / name}"
     )
     assert (code, said) == (2, "")
-    assert "is there and no page of this program" in complaint
+    assert "is there already, and this program has not written it" in complaint
     assert (tmp_path / name).read_text() == "mine"
 
 
