@@ -3,13 +3,17 @@
 A cluster ends a job by SIGTERM, as `docker stop` does; a terminal that is closed sends SIGHUP.
 """
 
+import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
+_AGAIN = 0.05  # seconds until a signal comes once more that Python has dropped
 _asked = 0  # number of the signal that has asked to stop, 0 while none has
 _deferred = False
 _terminals: list[int] = []  # those of stdout and stderr that were terminals at the start
@@ -34,9 +38,21 @@ def heard() -> Iterator[None]:
         # A program that a script has put into the background ignores Ctrl-C, but not a person's.
         if had is not None and (had != signal.SIG_IGN or name == "SIGINT"):
             before[number] = signal.signal(number, _hear)
+    told = sys.unraisablehook
+
+    def dropped(what: Any) -> None:
+        # What is raised in a weak reference's callback or in __del__ is told, and ends nothing.
+        if what.exc_type is not KeyboardInterrupt:
+            return told(what)
+        again = threading.Timer(_AGAIN, _thread.interrupt_main, (_asked or signal.SIGINT,))
+        again.daemon = True
+        return again.start()
+
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
+        sys.unraisablehook = told
         for number, had in before.items():
             signal.signal(number, had)
 

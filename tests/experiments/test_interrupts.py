@@ -1,8 +1,11 @@
 """Signals: the first one asks where a round is in progress, the second one stops, as any else."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -114,3 +117,24 @@ def test_a_terminal_that_is_gone_takes_nothing_along(monkeypatch):
     interrupts._leave_closed_terminals()
     assert os.write(writer, b"the rest") == 8, "goes nowhere"
     os.close(writer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_signal_that_python_drops_comes_once_more(number, deferred, capfd):
+    class Gone:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            sum(range(10))
+
+    hook = sys.unraisablehook
+    with interrupts.heard():
+        interrupts.defer(deferred)
+        stops = contextlib.nullcontext() if deferred else pytest.raises(KeyboardInterrupt)
+        with stops:
+            Gone()
+            time.sleep(0.2 if deferred else 10)
+        assert interrupts.asked()
+        assert interrupts.code() == 128 + number
+    assert sys.unraisablehook is hook
+    assert "Traceback" not in capfd.readouterr().err
