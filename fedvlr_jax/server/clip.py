@@ -23,7 +23,9 @@ import PIL.Image
 from flax import traverse_util
 from jaxtyping import Array, Float, Int, Num, UInt8
 
+from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.files import read_json
 from fedvlr_jax.host import host_bytes
 
 RANDOM = "random:"
@@ -46,7 +48,8 @@ _RANDOM_SIZES = {
 }
 _RANDOM_NAMES = ", ".join(RANDOM + size for size in _RANDOM_SIZES)
 _MAX_TOKENS = 77
-_WEIGHTS = ("flax_model.msgpack", "model.safetensors")
+_SAFETENSORS = "model.safetensors"
+_WEIGHTS = ("flax_model.msgpack", _SAFETENSORS)
 # Larger ones than any CLIP has are a mistake, and would take time and memory before it is seen.
 _MOST_LAYERS = 1_000
 _LONGEST_EDGE = 4_096
@@ -159,6 +162,35 @@ def _check_files(folder: Path) -> None:
         if not any(all((folder / name).is_file() for name in together) for together in files):
             names = " or ".join(" and ".join(together) for together in files)
             raise ValueError(f"no {what} there, expected {names}")
+    for name in _WEIGHTS:
+        for part in _parts(folder, name):
+            if not (folder / part).is_file():  # to open a pipe would wait for ever
+                raise ValueError(
+                    f"{part} is missing or no plain file, expected a part of the weights that "
+                    f"{name}.index.json names"
+                )
+
+
+def _parts(folder: Path, name: str) -> list[str]:
+    """The files over which weights are split, as their index tells; none without an index.
+
+    Raises:
+        ValueError: the index is malformed, or names files elsewhere.
+        UserError: it is no JSON.
+    """
+    index = folder / f"{name}.index.json"
+    if not index.is_file():
+        return []
+    content = read_json(index)
+    parts = content.get("weight_map")
+    if not isinstance(content.get("metadata"), dict) or not isinstance(parts, dict) or not parts:
+        raise ValueError(f"{index.name} has no weight_map and metadata, expected both")
+    for part in parts.values():
+        if not isinstance(part, str) or Path(part).name != part:
+            raise ValueError(
+                f"{index.name} names {shown(str(part))}, expected a file of the same folder"
+            )
+    return sorted(set(parts.values()))
 
 
 def _pretrained(name: str, source: str) -> tuple[Any, dict, Any]:
@@ -285,7 +317,8 @@ def _check_layers(folder: Path, config: Any) -> None:
     """Refuse a config.json with fewer layers than the weights: the others would be left out."""
     from safetensors import safe_open
 
-    for path in folder.glob("*.safetensors"):
+    single = [_SAFETENSORS] if (folder / _SAFETENSORS).is_file() else []
+    for path in (folder / part for part in single or _parts(folder, _SAFETENSORS)):
         with safe_open(path, framework="flax") as file:
             names = list(file.keys())
         for part in (config.text_config, config.vision_config):
@@ -311,6 +344,9 @@ def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
                 f"its preprocessor_config.json makes a picture of {size[0]} x {size[1]} one of "
                 f"{width} x {height}, the model takes {side} x {side}"
             )
+    for name in ("image_mean", "image_std"):
+        if np.shape(getattr(pictures, name)) not in ((1,), (3,)):
+            raise ValueError(f"{name} in preprocessor_config.json is not one number a colour")
     if not np.isfinite([*map(float, (*pictures.image_mean, *pictures.image_std))]).all():
         raise ValueError("image_mean or image_std in preprocessor_config.json is not finite")
     if pictures.do_normalize and 0 in pictures.image_std:

@@ -1,6 +1,7 @@
 """The encoder against `FlaxCLIPModel` called directly, one real picture at a time."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -303,6 +304,43 @@ def test_folders_that_are_not_whole_are_refused_by_a_sentence(safe, tmp_path, ch
     other = shutil.copytree(safe, tmp_path / "other")
     change(other)
     refused(other, *words)
+
+
+def index_is(content):
+    def change(folder):
+        (folder / "model.safetensors").unlink()
+        os.mkfifo(folder / "pipe.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, ["no weight_map"]),
+        ({"metadata": {}, "weight_map": []}, ["no weight_map"]),
+        ({"weight_map": {"a": "pipe.safetensors"}}, ["metadata"]),
+        ({"metadata": {}, "weight_map": {"a": 3}}, ["names '3'", "same folder"]),
+        ({"metadata": {}, "weight_map": {"a": "../a.safetensors"}}, ["'../a.safetensors'"]),
+        ({"metadata": {}, "weight_map": {"a": "/a.safetensors"}}, ["'/a.safetensors'"]),
+        (
+            {"metadata": {}, "weight_map": {"a": "gone.safetensors"}},
+            ["gone.safetensors is missing"],
+        ),
+        ({"metadata": {}, "weight_map": {"a": "pipe.safetensors"}}, ["no plain file"]),
+    ],
+)
+def test_weights_are_looked_for_among_plain_files_of_the_folder(safe, tmp_path, content, words):
+    other = shutil.copytree(safe, tmp_path / "other")
+    index_is(content)(other)
+    refused(other, *words)
+
+
+def test_a_pipe_beside_the_weights_is_not_waited_for(safe, tmp_path):
+    other = shutil.copytree(safe, tmp_path / "other")
+    os.mkfifo(other / "pipe.safetensors")
+    assert clip.load(str(other)).digest == clip.load(str(safe)).digest
 
 
 def test_a_tokenizer_with_more_words_than_the_model_knows_is_refused(safe, tmp_path):
