@@ -9,6 +9,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from fedvlr_jax.files import where_supported
 from fedvlr_jax.report import Reporter
 
 FOLDER = "events"
@@ -52,13 +53,15 @@ class WithEvents:
         for name, value in line.items():
             if name != "round" and value is not None and math.isfinite(value):
                 self._write(step=number, summary=scalar(name, value))
-        self._writer.flush()
+        with where_supported():  # of the disk: the numbers are with the system by then
+            self._writer.flush()
         self._reporter.evaluated(line)
 
     def end(self) -> None:
         """Close the file, and pass on."""
         if self._writer is not None:
-            self._writer.close()
+            with where_supported():
+                self._writer.close()
             self._writer = None
         self._reporter.end()
 

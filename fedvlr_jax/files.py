@@ -82,11 +82,8 @@ def wait_for_lock(file: IO) -> None:
 
 
 def _lock(file: IO, how: int) -> None:
-    try:
+    with where_supported():
         fcntl.flock(file, how)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
 
 
 def has_locks(folder: Path) -> bool:
@@ -286,8 +283,15 @@ def _replacing(path: Path) -> Iterator[Path]:
 def to_disk(file: IO) -> None:
     """Wait until what was written is on the disk, where the file system can tell."""
     file.flush()
-    try:
+    with where_supported():
         os.fsync(file.fileno())
+
+
+@contextmanager
+def where_supported() -> Iterator[None]:
+    """Go on where a file system answers that it has no such thing."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise

@@ -1,5 +1,8 @@
+import errno
+import os
 import struct
 
+import pytest
 from tensorboardX.proto import event_pb2
 
 from fedvlr_jax.events import WithEvents
@@ -80,3 +83,17 @@ def test_a_round_without_a_loss_has_no_point(tmp_path):
     reporter.end()
     written = [event for event in scalars(tmp_path / "events") if event[1] == "train_loss"]
     assert written == [(2, "train_loss", 0.5), (6, "train_loss", 0.25)]
+
+
+# tensorboardX leaves its file to the garbage collector where the last wait is refused.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_cannot_wait_for_its_disk_has_them_too(code, tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    reporter = WithEvents(Heard(), tmp_path)
+    reporter.evaluated({"round": 3, "train_loss": 0.5})
+    reporter.end()
+    assert [event.step for event in events(tmp_path / "events") if event.step] == [3, 3]
