@@ -1,6 +1,7 @@
 """Text that somebody else wrote, as it may be shown to people: on terminals and in spreadsheets."""
 
 import re
+from typing import Any
 
 # What terminals obey or hide: control characters but tab and new line, marks that turn the
 # direction of writing, other ends of lines; and bytes of file names that are no UTF-8.
@@ -19,6 +20,18 @@ def printable(text: str) -> str:
         red \x1b[31m
     """
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def short(value: Any, most: int = 200) -> str:
+    """The value as text, cut after so many characters: what a file holds may be of any length."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """What the system or a library says by an exception, in one short line; its kind if nothing."""
+    said = getattr(error, "strerror", None) or error
+    return short(" ".join(str(said).split())) or type(error).__name__
 
 
 def cell(text: str) -> str:

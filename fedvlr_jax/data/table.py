@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from fedvlr_jax.files import open_plain, plain_size
 from fedvlr_jax.host import host_bytes
 
 _LONGEST_LINE = 1_000_000  # bytes
+_LONGEST_CELL = 1 << 24  # letters; for csv, which would refuse some titles
 # Larger numbers are a mistake, and would not fit the int32 arrays that ids are kept in.
 _LARGEST = 2**31 - 2
-_OTHER_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+OTHER_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def _regular(raw: bytes, separator: str, width: int) -> pd.DataFrame | None:
 
 def _check_bytes(path: Path, raw: bytes) -> None:
     """Refuse what is no text, and lines without end."""
-    if raw[:2] in _OTHER_TEXT:
-        raise UserError(f"{path}, line 1: begins like {_OTHER_TEXT[raw[:2]]}, expected UTF-8")
+    if raw[:2] in OTHER_TEXT:
+        raise UserError(f"{path}, line 1: begins like {OTHER_TEXT[raw[:2]]}, expected UTF-8")
     if (at := raw.find(b"\0")) >= 0:
         raise UserError(f"{path}, line {_line(raw, at)}: holds a NUL byte, expected text in UTF-8")
     end, begun = _line_end(raw), 0
@@ -177,7 +178,7 @@ def _line(raw: bytes, at: int) -> int:
 
 def _header(path: Path, raw: bytes, separator: str, needed: tuple[str, ...]) -> list[str]:
     """The columns' names, without the spaces around them."""
-    _, cells = next(_records(path, io.BytesIO(raw), separator))
+    _, cells = next(csv_rows(path, _text(raw), separator))
     names = [name.strip() for name in cells]
     for name in needed:
         if name not in names:
@@ -207,7 +208,7 @@ def _rows(path: Path, raw: bytes, separator: str, width: int) -> Iterator[tuple[
             "expected text in UTF-8"
         ) from None
     blank = 0
-    for line, row in _records(path, io.BytesIO(raw), separator):
+    for line, row in csv_rows(path, _text(raw), separator):
         if line == 1:
             continue
         if not row:
@@ -221,11 +222,24 @@ def _rows(path: Path, raw: bytes, separator: str, width: int) -> Iterator[tuple[
             yield line, row
 
 
-def _records(path: Path, file: io.BytesIO, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every record."""
+def _text(raw: bytes) -> io.TextIOWrapper:
     # Of the header, bytes that are no text are told when the rows are read.
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
-    reader, begun = csv.reader(text, delimiter=separator, strict=True), 1
+    return io.TextIOWrapper(io.BytesIO(raw), "utf-8", errors="backslashreplace", newline="")
+
+
+def csv_rows(path: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and cells, of every row of a table; quotes as in RFC 4180.
+
+    Args:
+        path: of the file, for the sentence of a complaint.
+        lines: of the file, with their ends.
+        separator: of cells.
+
+    Raises:
+        UserError: a quoted cell that does not end.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    reader, begun = csv.reader(lines, delimiter=separator, strict=True), 1
     while True:
         try:
             row = next(reader)

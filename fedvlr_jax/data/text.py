@@ -4,6 +4,9 @@ import html
 import re
 import unicodedata
 from html.entities import html5
+from typing import Any
+
+from fedvlr_jax.foreign import short
 
 _SHOWN = 40  # characters of what was found that a message shows
 _CONTROL = ("Cc", "Cs")  # control characters, and halves of characters
@@ -77,9 +80,11 @@ def is_missing(text: str) -> bool:
     return not bare or bare.lower() in _MISSING
 
 
-def shown(text: str) -> str:
-    """`text` for a message: quoted, its control characters escaped, cut where it is long."""
-    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
+def shown(found: Any) -> str:
+    """What a cell holds, for a message: as Python writes it, cut where it is long."""
+    if isinstance(found, str):
+        return repr(short(found, _SHOWN))
+    return short(repr(found), _SHOWN)
 
 
 def readable(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from fedvlr_jax.data.raw.ids import spelled, whole
 from fedvlr_jax.data.raw.lines import TextFile
 from fedvlr_jax.data.raw.types import Log
-from fedvlr_jax.data.text import is_missing, plain, readable
+from fedvlr_jax.data.text import is_missing, plain, readable, shown
 from fedvlr_jax.errors import UserError
 
 _FEWEST = 0.1  # of the interactions; with fewer the table is about other items
@@ -38,7 +38,7 @@ class ItemTable:
         try:
             text = spelled(item)
         except ValueError as error:
-            raise file.refuse(line, f"{self._name} is {repr(item)[:40]}, {error}") from None
+            raise file.refuse(line, f"{self._name} is {shown(item)}, {error}") from None
         if text is None:
             self._count(file, line, "items have no id", item)
             return None
@@ -100,8 +100,8 @@ class ItemTable:
                 "may be in another order"
             )
         notes = [
-            f"{first}: {count:,} {done}, {shown} here is the first"
-            for done, (count, first, shown) in self._counts.items()
+            f"{first}: {count:,} {done}, {found} here is the first"
+            for done, (count, first, found) in self._counts.items()
         ]
         if share < 1:
             notes.append(
@@ -111,5 +111,5 @@ class ItemTable:
         return notes
 
     def _count(self, file: TextFile, line: int, done: str, found: Any) -> None:
-        first = [0, f"{file.path}, line {line}", repr(found)[:40]]
+        first = [0, f"{file.path}, line {line}", shown(found)]
         self._counts.setdefault(done, first)[0] += 1

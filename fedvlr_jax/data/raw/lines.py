@@ -1,7 +1,6 @@
 """Text files, plain or gzip, line by line: every problem is told with its file and line."""
 
 import codecs
-import csv
 import gzip
 import io
 import json
@@ -14,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fedvlr_jax.data.table import OTHER_TEXT, csv_rows
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import open_plain
 
@@ -22,7 +22,6 @@ _LONGEST = 1 << 24  # letters of a line, more are no line
 _BLOCK = 1 << 20  # bytes decoded at once
 _HEADER_WITHIN = 20  # lines from the top that are searched for a header
 _NOT_LATIN = re.compile(rb"[\x80-\x9f]")  # which Latin-1 has no letters for
-_OTHER_TEXT = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 # RecBole's atomic files (recbole.io/docs) tell a column's type in its name: user_id:token.
 _ATOMIC = re.compile(r":(?:token|token_seq|float|float_seq)$")
 
@@ -134,8 +133,8 @@ class TextFile:
             reader = io.TextIOWrapper(file, "latin-1", newline="")
             for number, text in enumerate(iter(partial(reader.readline, _LONGEST), ""), 1):
                 raw = text.encode("latin-1")
-                if number == 1 and raw[:2] in _OTHER_TEXT:
-                    return self.refuse(1, f"{_OTHER_TEXT[raw[:2]]}, expected text saved as UTF-8")
+                if number == 1 and raw[:2] in OTHER_TEXT:
+                    return self.refuse(1, f"{OTHER_TEXT[raw[:2]]}, expected text saved as UTF-8")
                 try:
                     raw.decode()
                 except UnicodeDecodeError as error:
@@ -149,24 +148,9 @@ class TextFile:
         Raises:
             UserError: as `lines`, or a quoted cell that does not end.
         """
-        csv.field_size_limit(_LONGEST)
-        reader = csv.reader(self.lines(), delimiter=delimiter, strict=True)
-        begun = 1
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                reason = (
-                    "a quoted cell begins here and does not end"
-                    if "unexpected end" in str(error)
-                    else str(error)
-                )
-                raise self.refuse(begun, reason) from None
+        for line, row in csv_rows(self.path, self.lines(), delimiter):
             if row:
-                yield begun, row
-            begun = reader.line_num + 1
+                yield line, row
 
     def records(self, wanted: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Line number and object of every line of JSON that is not blank.

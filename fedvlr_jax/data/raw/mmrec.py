@@ -12,6 +12,7 @@ import numpy as np
 from fedvlr_jax.data.features import find_features, refuse_transposed
 from fedvlr_jax.data.raw.lines import TextFile, find_one
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
 
 _COLUMNS = ("userID", "itemID", "timestamp")
@@ -48,7 +49,7 @@ def read(folder: Path) -> Raw:
         ):
             raise builder.refuse(
                 int((log.item == code).argmax()),
-                f"itemID is {item[:40]!r}, expected a whole number below the {n_rows} feature rows",
+                f"itemID is {shown(item)}, expected a whole number below the {n_rows} feature rows",
             )
     row_of = np.array(log.items, np.int64)
     refuse_transposed(found, int(row_of.max()) + 1)

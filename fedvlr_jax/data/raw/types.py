@@ -20,6 +20,7 @@ from fedvlr_jax.data.raw.ids import (
 )
 from fedvlr_jax.data.raw.lines import TextFile
 from fedvlr_jax.data.raw.times import Clock, day_first, hardly_times, units_apart
+from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
 
 
@@ -156,14 +157,14 @@ class LogBuilder:
             try:
                 read(cell)
             except ValueError as error:
-                return UserError(f"{self._where(line)}: {name} is {_shown(cell)}, {error}")
+                return UserError(f"{self._where(line)}: {name} is {shown(cell)}, {error}")
         raise AssertionError("one of the cells was refused")
 
     def _leave_out(self, place: int, *row: Any) -> None:
         """Count a row whose cell at `place` is missing."""
         name = self._names[place]
         if name not in self._left_out:
-            self._left_out[name] = [0, f"{self._where(row[-1])}: {name} is {_shown(row[place])}"]
+            self._left_out[name] = [0, f"{self._where(row[-1])}: {name} is {shown(row[place])}"]
         self._left_out[name][0] += 1
 
     def _judge_left_out(self) -> None:
@@ -256,19 +257,15 @@ class LogBuilder:
         if alike:
             later, earlier = alike[0]
             self.notes.append(
-                f"{self.where(int((events == later).argmax()))}: {name} is {_shown(ids[later])} "
-                f"beside {_shown(ids[earlier])}; ids that differ from an earlier one only in case, "
+                f"{self.where(int((events == later).argmax()))}: {name} is {shown(ids[later])} "
+                f"beside {shown(ids[earlier])}; ids that differ from an earlier one only in case, "
                 f"zeros, signs, quotes or how letters are encoded ({len(alike):,} of {len(ids):,}) "
                 "are read as different ids"
             )
         for code in placeholders(ids):
             if rows[code]:
                 self.notes.append(
-                    f"{self.where(int((events == code).argmax()))}: {name} is {_shown(ids[code])}, "
+                    f"{self.where(int((events == code).argmax()))}: {name} is {shown(ids[code])}, "
                     f"which may stand for nobody; the rows that have it ({rows[code]:,} of "
                     f"{len(events):,}) are read as those of one id"
                 )
-
-
-def _shown(cell: Any) -> str:
-    return repr(cell)[:40]
