@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from fedvlr_jax.files import LOG
-from fedvlr_jax.foreign import printable
+from fedvlr_jax.foreign import printable, short
 from fedvlr_jax.version import __version__
 
 _LONGEST = 300  # characters of the exception's own words
@@ -47,9 +47,7 @@ def _words(error: BaseException) -> str:
         words = " ".join(printable(str(error)[: 10 * _LONGEST]).split())
     except Exception:
         return kind  # a message that raises is no message
-    if len(words) > _LONGEST:
-        words = f"{words[:_LONGEST]}..."
-    return f"{kind} ({words})" if words else kind
+    return f"{kind} ({short(words, _LONGEST)})" if words else kind
 
 
 def _traceback(error: BaseException) -> str:

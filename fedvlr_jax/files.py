@@ -4,6 +4,7 @@ import csv
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ LOCK = ".lock"
 LOG = "traceback.log"  # of a bug that has ended a program
 MOST_TEXT = 64 << 20  # bytes of a text that is read as a whole
 _BLOCK = 1 << 22  # bytes read at once
+_LONGEST_HEADER = 10_000  # bytes; numpy's own limit, which it applies after reading them
 # What a file system answers that lacks links, locks or the like, by whatever name it has for it.
 _NOT_SUPPORTED = {
     getattr(errno, name)
@@ -255,6 +258,34 @@ def _finite(number: str) -> float:
 
 def _refuse_number(number: str) -> NoReturn:
     raise ValueError(f"{number[:40]} is no finite number")
+
+
+def read_array_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether column by column, and type of the numbers in an .npy file.
+
+    The file is left where the numbers begin.
+
+    Raises:
+        ValueError: it is no such file, or holds Python objects; numpy may raise other errors on
+            bytes that were made to break it.
+    """
+    version = np.lib.format.read_magic(file)
+    if version[0] not in (1, 2, 3) or version[1]:
+        raise ValueError(f"format {version[0]}.{version[1]} is unknown")
+    short = version == (1, 0)
+    width = 2 if short else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes, expected at most {_LONGEST_HEADER:,}")
+    file.seek(-width, 1)
+    # Format 3 differs from 2 in names of fields only, which plain numbers do not have.
+    read = np.lib.format.read_array_header_1_0 if short else np.lib.format.read_array_header_2_0
+    with catch_warnings():
+        simplefilter("ignore")  # that an array was written by Python 2
+        shape, by_column, stored = read(file)
+    if stored.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, by_column, stored
 
 
 def _is(path: Path, descriptor: int) -> bool:

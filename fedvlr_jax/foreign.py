@@ -28,10 +28,9 @@ def short(value: Any, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def reason(error: BaseException) -> str:
-    """What the system or a library says by an exception, in one short line; its kind if nothing."""
-    said = getattr(error, "strerror", None) or error
-    return short(" ".join(str(said).split())) or type(error).__name__
+def words_of(error: BaseException) -> str:
+    """What somebody else's exception says, in one line, cut; its kind where it says nothing."""
+    return short(" ".join(str(error).split())) or type(error).__name__
 
 
 def cell(text: str) -> str:

@@ -18,6 +18,7 @@ from numpy.lib import format as npy
 from fedvlr_jax import files
 from fedvlr_jax.analysis.metrics import SELECTION
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.foreign import short, words_of
 from fedvlr_jax.names import MODALITIES
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -25,7 +26,6 @@ EVALUATIONS, RANKINGS, PER_USER = "metrics.jsonl", "rankings.npz", "per_user.npz
 _MOST_LINES = 1 << 30  # bytes of metrics.jsonl
 _MOST_COLUMNS = 10_000
 _DEFLATED = 1_100  # bytes that deflate makes of one, at most
-_MOST_TOLD = 200  # characters of a name
 # What reading an archive ends in that somebody has cut or made.
 _OF_DAMAGE = (
     OSError,
@@ -84,7 +84,7 @@ def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     _refuse_missing(path, found, needed)
     for name, value in found.items():
         if isinstance(value, dict | list) and name != "jax":
-            raise UserError(f"{path}: {name[:_MOST_TOLD]} is no single value, {_EXPECTED}")
+            raise UserError(f"{path}: {short(name)} is no single value, {_EXPECTED}")
     return found
 
 
@@ -132,7 +132,7 @@ def wrong_entry(found: Mapping[str, Any]) -> str | None:
             return f"{name} is no object"
         for entry, value in part.items():
             if not _is_number(value):
-                return f"{name}/{entry[:_MOST_TOLD]} is no number"
+                return f"{name}/{short(entry)} is no number"
     return None
 
 
@@ -166,7 +166,7 @@ def _evaluation(where: str, line: str) -> dict[str, Any]:
     _refuse_missing(where, found, (f"valid/{SELECTION}",))
     for name, value in found.items():
         if not _is_number(value):
-            raise UserError(f"{where}: {name[:_MOST_TOLD]} is no number, {_EXPECTED}")
+            raise UserError(f"{where}: {short(name)} is no number, {_EXPECTED}")
     return found
 
 
@@ -210,8 +210,7 @@ def _arrays(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except _OF_DAMAGE as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())[:_MOST_TOLD]
-        raise UserError(f"{path} is damaged ({reason})") from None
+        raise UserError(f"{path} is damaged ({words_of(error)})") from None
     name, ids = next(iter(found.items()))
     if (np.diff(ids.astype(np.int64)) <= 0).any() or (len(ids) and ids[0] < 0):
         raise UserError(f"{path} is damaged ({name} has no ids in ascending order)")
@@ -235,10 +234,8 @@ def _array(archive: zipfile.ZipFile, key: str, wanted: _Array) -> np.ndarray:
     if member.file_size > _DEFLATED * (member.compress_size + 1):
         raise ValueError(f"{key} says it has more bytes than the file can hold")
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
-        if dtype.hasobject or dtype.kind not in wanted.kinds or len(shape) != wanted.dimensions:
+        shape, _, dtype = files.read_array_header(file)
+        if dtype.kind not in wanted.kinds or len(shape) != wanted.dimensions:
             raise ValueError(f"{key} is no such array as a run writes")
         if math.prod(shape) * dtype.itemsize > member.file_size or max(shape[1:], default=0) > (
             _MOST_COLUMNS

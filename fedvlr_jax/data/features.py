@@ -3,22 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.files import open_plain, plain_size
+from fedvlr_jax.files import open_plain, plain_size, read_array_header
+from fedvlr_jax.foreign import words_of
 from fedvlr_jax.host import host_bytes
 
 MODALITIES = ("image", "text")
 _ENDINGS = ("features", "feat")  # ours, and MMRec's own
 # A row of a million numbers of this size still has a squared length that float32 can hold.
 _LARGEST = 1e16
-_LONGEST_HEADER = 10_000  # bytes; numpy's own limit, which it applies after reading them
 _BLOCK = 1 << 24  # bytes read at once
 
 
@@ -101,13 +99,12 @@ def open_features(path: Path) -> FeatureFile:
     size = plain_size(path)
     try:
         with open_plain(path) as file:
-            shape, by_column, stored = _header(file)
+            shape, by_column, stored = read_array_header(file)
             start = file.tell()
     except OSError:
         raise
     except Exception as error:  # numpy raises anything on bytes that were made to break it
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a plain numpy array of numbers ({reason})") from None
+        raise UserError(f"{path}: not a plain numpy array of numbers ({words_of(error)})") from None
     if len(shape) != 2 or min(shape) <= 0:
         raise UserError(
             f"{path}: found {shown(str(shape))}, expected an array of shape (items, width)"
@@ -121,27 +118,6 @@ def open_features(path: Path) -> FeatureFile:
             f"shape {shown(str(shape))} that its header tells"
         )
     return FeatureFile(path, shape, stored, by_column, start)
-
-
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type; the file is left where the numbers begin."""
-    version = np.lib.format.read_magic(file)
-    if version[0] not in (1, 2, 3) or version[1]:
-        raise ValueError(f"format {version[0]}.{version[1]} is unknown")
-    short = version == (1, 0)
-    width = 2 if short else 4
-    length = int.from_bytes(file.read(width), "little")
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"a header of {length:,} bytes, expected at most {_LONGEST_HEADER:,}")
-    file.seek(-width, 1)
-    # Format 3 differs from 2 in names of fields only, which plain numbers have not.
-    read = np.lib.format.read_array_header_1_0 if short else np.lib.format.read_array_header_2_0
-    with catch_warnings():
-        simplefilter("ignore")  # that an array was written by Python 2
-        shape, by_column, stored = read(file)
-    if stored.hasobject:
-        raise ValueError("it holds Python objects")
-    return shape, by_column, stored
 
 
 def find_features(folder: Path) -> dict[str, FeatureFile]:

@@ -17,11 +17,11 @@ from fedvlr_jax.data.text import plain
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, from_pairs
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
+from fedvlr_jax.foreign import short
 
 TRAIN, VALID, TEST = 0, 1, 2
 _SPLIT_NAMES = {VALID: "validation", TEST: "test"}
 _MOST_TOLD = 5  # files of a folder that are named
-_LONGEST_NAME = 100  # characters of a name from dataset.json
 
 
 class Layout(NamedTuple):
@@ -105,7 +105,7 @@ def _encoder_notes(folder: Path) -> list[str]:
     except (UserError, KeyError, TypeError):  # somebody else's, or nothing was encoded
         return []
     return [
-        f"warning: {folder}: the features come from {name[:_LONGEST_NAME]}, random weights without "
+        f"warning: {folder}: the features come from {short(name)}, random weights without "
         "pretrained knowledge; results are of a dry run"
     ]
 

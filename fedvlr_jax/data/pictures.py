@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fedvlr_jax.data.text import is_plain
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import open_plain
+from fedvlr_jax.foreign import words_of
 
 # Formats that Pillow decodes by itself. EPS, for one, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -176,8 +177,7 @@ def decode(path: Path) -> Image.Image:
     except UnidentifiedImageError:  # Pillow would name the open file
         raise PictureError(f"cannot be decoded (none of {', '.join(_FORMATS)})") from None
     except Exception as error:  # a decoder may raise anything on bytes that were made to break it
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise PictureError(f"cannot be decoded ({reason})") from None
+        raise PictureError(f"cannot be decoded ({words_of(error)})") from None
 
 
 def _made_smaller(picture: Image.Image) -> Image.Image:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedvlr_jax.data.text import plain
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import (
     LOCK,
@@ -18,11 +17,11 @@ from fedvlr_jax.files import (
     read_json,
     write_json,
 )
+from fedvlr_jax.foreign import short
 
 _DONE = "dataset.json"
 _COUNTS = ("users", "items", "train")  # that are told of a finished data set
 _BEGUN = f"{UNFINISHED}settings.json"
-_LONGEST = 100  # characters of a setting in a message
 _MAY_DIFFER = ("batch", "workers")  # how fast, not what
 _MAY_DIFFER_UNFINISHED = ("workers",)  # rows of another batch shape may be rounded otherwise
 
@@ -152,11 +151,5 @@ def _check_same(
         if name not in may_differ and stored.get(name) != value:
             raise UserError(
                 f"--out={out}: holds a data set with other settings (--{name} was "
-                f"{_told(stored.get(name))}, now {value}), expected the same or another folder"
+                f"{short(stored.get(name))}, now {value}), expected the same or another folder"
             )
-
-
-def _told(value: Any) -> str:
-    """What a file says that a setting was, for people."""
-    text = plain(str(value))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fedvlr_jax import files
 from fedvlr_jax.config import LAYOUT
 from fedvlr_jax.errors import UnwritableError, UserError
+from fedvlr_jax.foreign import short
 from fedvlr_jax.search.sampler import Sampler
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial
@@ -32,7 +33,6 @@ _SAME = "search"  # the attribute that says which search it is
 _OUTCOME = "outcome"  # the attribute of a trial with what Optuna has no place for
 _BESIDE = ("best_round", "seconds", "reason")
 _JAX = "jax"  # the attribute that says with which JAX it was searched
-_MOST_TOLD = 200  # characters of somebody else's sentence
 # What reading rows ends in that somebody has edited.
 _OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, AssertionError)
 _PATIENCE = 60.0  # seconds to wait while another process writes
@@ -107,14 +107,14 @@ class Store(Claims):
         try:
             yield
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            reason = " ".join(str(error).split("[SQL")[0].split())[:_MOST_TOLD]
+            reason = short(" ".join(str(error).split("[SQL")[0].split()))
             code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
             kind = UnwritableError if is_of_disk(code) else UserError
             raise kind(f"{self._path}: cannot be used ({reason})") from None
         except _OF_DAMAGE as error:
             if isinstance(error, UserError):
                 raise
-            reason = f"{type(error).__name__} {error}"[:_MOST_TOLD]
+            reason = short(f"{type(error).__name__} {error}")
             raise UserError(f"{self._path}: holds what no search has written ({reason})") from None
 
     def close(self) -> None:
@@ -251,8 +251,7 @@ def identity(search: Search, fingerprint: str | None) -> dict[str, Any]:
 def _difference(found: Any, wanted: dict[str, Any], folder: Path) -> str:
     found = found if isinstance(found, dict) else {}
     name = next(n for n in [*wanted, *found] if found.get(n) != wanted.get(n))
-    was = str(found.get(name))[:_MOST_TOLD]
     return (
-        f"--out={folder}: holds another search ({name} was {was}, now "
+        f"--out={folder}: holds another search ({name} was {short(found.get(name))}, now "
         f"{wanted.get(name)}), expected the same settings or another folder"
     )

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int, Num, UInt8
 from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
+from fedvlr_jax.foreign import short, words_of
 from fedvlr_jax.host import host_bytes
 
 RANDOM = "random:"
@@ -134,8 +135,7 @@ def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
         except UserError:
             raise
         except Exception as error:  # transformers raises anything on a folder that is not whole
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"--clip={name}: cannot be loaded ({reason})") from None
+            raise UserError(f"--clip={name}: cannot be loaded ({words_of(error)})") from None
         return clip
 
 
@@ -292,7 +292,9 @@ def _check_sizes(config: Any) -> None:
 
 def _expect(value: Any, name: str, most: int) -> None:
     if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{name} is {str(value)[:40]}, expected a whole number from 1 to {most:,}")
+        raise ValueError(
+            f"{name} is {short(value, 40)}, expected a whole number from 1 to {most:,}"
+        )
 
 
 def _check_weights(name: str, params: dict) -> None:

@@ -36,6 +36,7 @@ from jaxtyping import Int
 
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import UNFINISHED, checksum, read_json, write_json, write_text
+from fedvlr_jax.foreign import words_of
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.round import FederationState
 
@@ -340,7 +341,7 @@ class Checkpoints:
                 raise ValueError(f"it is of round {progress.round}")
             return state, progress
         except _OF_DAMAGE as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = words_of(error)
             if isinstance(error, OSError) and error.errno in _UNREADABLE:
                 raise UserError(f"{step}: the checkpoint cannot be read ({reason})") from None
             raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error

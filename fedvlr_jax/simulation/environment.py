@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fedvlr_jax import numerics
+from fedvlr_jax.foreign import short
 
 VERSION, PLATFORM = "version", "platform"
 # Settings of JAX that change draws or how numbers are held. A version of JAX may lack one.
@@ -38,7 +39,7 @@ def difference(began: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Why what began cannot go on now, None if it can: another setting gives other numbers."""
     for name in _SETTINGS:
         if name in began and name in now and began[name] != now[name]:
-            was = str(began[name])[:40]
+            was = short(began[name], 40)
             back = f"unset {name.upper()}" if began[name] is None else f"{name.upper()}={was}"
             return (
                 f"{name} was {was}, now {now[name]}, which gives other numbers; expected {back} in "

@@ -20,6 +20,7 @@ from fedvlr_jax.files import (
     read_json,
     write_json,
 )
+from fedvlr_jax.foreign import short
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import environment
 from fedvlr_jax.simulation.checkpoint import Checkpoints
@@ -28,7 +29,6 @@ _CONFIG, _SUMMARY = record.CONFIG, record.SUMMARY
 _FILES = (_CONFIG, _SUMMARY, record.EVALUATIONS, record.RANKINGS, record.PER_USER)
 _FOLDERS = ("checkpoints", "private", "events")
 _JAX = "jax"
-_MOST_TOLD = 200  # characters of a value
 # `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides; how
 # the work is laid out changes no result. Where private state is decides what a checkpoint holds.
 # What it was run with in JAX is compared by itself.
@@ -106,7 +106,7 @@ def environment_of(out: Path) -> dict[str, Any]:
 def _environment(out: Path, stored: dict[str, Any]) -> dict[str, Any]:
     found = stored.get(_JAX, {})
     if not isinstance(found, dict):
-        raise UserError(f"{out / _CONFIG}: {_JAX} is {_short(found)}, expected an object")
+        raise UserError(f"{out / _CONFIG}: {_JAX} is {short(found)}, expected an object")
     return found
 
 
@@ -163,14 +163,8 @@ def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
     for name in wanted:
         if name not in _MAY_DIFFER and stored.get(name) != wanted[name]:
             what = "the data behind it has" if name == "data_fingerprint" else f"--{name} was"
-            found = "changed" if name == "data_fingerprint" else _short(stored.get(name))
+            found = "changed" if name == "data_fingerprint" else short(stored.get(name))
             raise UserError(
                 f"--out={out}: holds another configuration's run ({what} {found}, now "
                 f"{wanted[name]}), expected the same settings or another folder"
             )
-
-
-def _short(value: Any) -> str:
-    """A value of a file that somebody may have edited, for a sentence."""
-    text = str(value)
-    return text if len(text) <= _MOST_TOLD and text.isprintable() else f"{text[:_MOST_TOLD]!r}..."

@@ -17,7 +17,7 @@ import numpy as np
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics
-from fedvlr_jax.config import LAYOUT, Config, check_population
+from fedvlr_jax.config import LAYOUT, Config, check_made, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
@@ -77,8 +77,7 @@ def train(
             diverged.
         Stopped: the reporter wanted to stop.
     """
-    if not isinstance(config, Config):
-        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+    check_made(config)
     if reporter is not None and (isinstance(reporter, type) or not isinstance(reporter, Reporter)):
         raise UserError(
             f"--reporter={reprlib.repr(reporter)}: expected a fedvlr_jax.report.Reporter"

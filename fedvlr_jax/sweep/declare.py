@@ -221,8 +221,7 @@ def _tree(where: str, path: Path) -> yaml.Node | None:
     try:
         text = files.read_text(path, _LARGEST_FILE)
     except UserError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise UserError(f"{where}: {reason}") from None
+        raise UserError(f"--config={error}") from None
     try:
         return yaml.compose(text, _Loader)
     except yaml.reader.ReaderError as error:

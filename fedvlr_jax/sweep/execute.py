@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from fedvlr_jax.config import LAYOUT, Config
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UnwritableError, UserError
+from fedvlr_jax.foreign import short
 from fedvlr_jax.processes import cores
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.simulation import environment, fit
@@ -21,7 +22,6 @@ from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
 _RUNS_FOLDER = "runs"
-_MOST_TOLD = 200  # characters of a setting
 
 
 @runtime_checkable
@@ -188,7 +188,7 @@ def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) 
         for setting, value in wanted.items():
             grown = setting == "rounds" and value >= had["rounds"]
             if had.get(setting) != value and not grown and setting not in LAYOUT:
-                was = str(had.get(setting))[:_MOST_TOLD]
+                was = short(had.get(setting))
                 raise UserError(
                     f"--out={out}: holds another sweep, whose run {name} has --{setting}={was}, "
                     f"now {value}; expected the same settings or another folder"

@@ -17,13 +17,13 @@ from typing import Any
 
 from fedvlr_jax import files, record
 from fedvlr_jax.errors import UnwritableError, UserError
+from fedvlr_jax.foreign import short
 from fedvlr_jax.sweep.claims import Claims
 
 FINISHED, FAILED = "finished", "failed"
 DATABASE = "runs.sqlite"
 _PATIENCE = 60.0  # seconds to wait while another process writes
 _MOST = files.MOST_TEXT  # bytes of a row
-_MOST_TOLD = 200  # characters of what a row holds
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS attempts (
         run TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL, settings TEXT NOT NULL,
@@ -87,12 +87,12 @@ class Store(Claims):
             return {run: self._row(run, *parts) for run, *parts, _ in found}
 
     def _row(self, run: Any, status: Any, settings: Any, content: Any) -> Row:
-        where = f"{self._path}, run {str(run)[:_MOST_TOLD]!r}"
+        where = f"{self._path}, run {short(run)!r}"
         if not all(isinstance(x, str) for x in (run, status, settings, content)):
             raise UserError(f"{where}: holds something else than text, expected a sweep's row")
         if status not in (FINISHED, FAILED):
             raise UserError(
-                f"{where}: its status is {status[:_MOST_TOLD]!r}, expected {FINISHED} or {FAILED}"
+                f"{where}: its status is {short(status)!r}, expected {FINISHED} or {FAILED}"
             )
         row = Row(
             status,
