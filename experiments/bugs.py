@@ -1,4 +1,4 @@
-"""What is told of an exception that nobody expected: a sentence, and a file with the traceback."""
+"""Unexpected exceptions: a sentence for the user, and a file with the traceback."""
 
 import os
 import platform

@@ -259,7 +259,7 @@ def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
 
 
 def _check_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Refuse what absl takes and nobody means: a flag that stands twice, or a file of flags."""
+    """Refuse what absl takes and nobody means: a flag that appears twice, or a file of flags."""
     seen = set()
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]

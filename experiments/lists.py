@@ -9,7 +9,7 @@ def names(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
     """The names in a comma-separated list.
 
     Raises:
-        UserError: a name that is not known or stands twice.
+        UserError: a name that is not known or appears twice.
     """
     found = text.split(",")
     for name in found:
@@ -22,7 +22,7 @@ def distinct(flag: str, text: str, parts: list) -> list:
     """The values that were read from a list.
 
     Raises:
-        UserError: one stands twice.
+        UserError: one appears twice.
     """
     if len(set(parts)) != len(parts):
         raise UserError(f"--{flag}={text}: a value is named twice")
@@ -33,7 +33,7 @@ def positive_numbers(flag: str, text: str) -> tuple[float, ...]:
     """The numbers in a comma-separated list.
 
     Raises:
-        UserError: one is not a number above 0, or stands twice.
+        UserError: one is not a number above 0, or appears twice.
     """
     try:
         numbers = tuple(float(part) for part in text.split(","))

@@ -109,7 +109,9 @@ def main(values: flags.FlagValues) -> None:
             continue
         made.add("accuracy", tables.accuracy_table(found, central))
     if not found:
-        raise DivergedError("every combination diverges at all rates, expected smaller ones")
+        raise DivergedError(
+            "every combination diverges at all learning rates, expected smaller rates"
+        )
     _compare(made, found, dataset)
     personal = [f for f in found if f.combination.variant == _PERSONAL]
     if personal:

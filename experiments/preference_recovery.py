@@ -88,7 +88,7 @@ def main(values: flags.FlagValues) -> None:
         tables.write(pd.concat(accuracy), out / "tables", "accuracy")
         figures.recovery(table, out / "figures" / "recovery.png")
     if not parts:
-        raise DivergedError("every run diverges at all rates, expected smaller ones")
+        raise DivergedError("every run diverges at all learning rates, expected smaller rates")
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
 
 

@@ -39,9 +39,9 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "coordinator",
         None,
-        "HOST:PORT of process 0, where several processes train together: the one address that it "
-        "listens at. An address of IPv6 stands in brackets. Where processes do not share a home "
-        "folder, set FEDVLR_SECRET to the same secret in all.",
+        "HOST:PORT at which process 0 listens, where several processes train together. Write an "
+        "IPv6 address in brackets. Where processes do not share a home folder, set FEDVLR_SECRET "
+        "to the same secret in all.",
         flag_values=into,
     )
     cli.define_number(

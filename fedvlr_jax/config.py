@@ -364,7 +364,9 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
             shown = name if isinstance(name, str) else reprlib.repr(name)
             raise UserError(f"--{flag}={shown}: {expected}")
     if len(set(found)) != len(found):
-        raise UserError(f"--{flag}={','.join(found)}: a name stands twice, expected each once")
+        raise UserError(
+            f"--{flag}={','.join(found)}: a name appears twice, expected each name once"
+        )
     return tuple(map(str.__str__, found))
 
 

@@ -1,4 +1,4 @@
-"""JAX's settings as this package is written for them, whatever the environment says."""
+"""The settings of JAX that this package is written for, whatever the environment says."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

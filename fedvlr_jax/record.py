@@ -1,6 +1,6 @@
-"""What is read of a run's folder. People may have edited it, so it is checked before it is used.
+"""The files of a run's folder, checked before they are used, as people may have edited them.
 
-Every function here names the file in its sentence, and reads as much as a run would have written.
+Every function here names the file in its errors, and reads no more than a run would have written.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     _refuse_missing(path, found, needed)
     for name, value in found.items():
         if isinstance(value, dict | list) and name != "jax":
-            raise UserError(f"{path}: {short(name)} is no single value, {_EXPECTED}")
+            raise UserError(f"{path}: {short(name)} is not a single value, {_EXPECTED}")
     return found
 
 
@@ -118,21 +118,21 @@ def wrong_entry(found: Mapping[str, Any]) -> str | None:
     """What is wrong with the entries of a summary that are there, None if nothing is."""
     for name in ("rounds_done", "best_round"):
         if type(found.get(name, 0)) is not int or not 0 <= found.get(name, 0) < 1 << 53:
-            return f"{name} is no number of rounds"
+            return f"{name} is not a number of rounds"
     if type(found.get("stopped_early", False)) is not bool:
         return "stopped_early is neither true nor false"
     for name in _OBJECTS:
         if not isinstance(found.get(name, {}), dict):
-            return f"{name} is no object"
+            return f"{name} is not an object"
     parts = {name: found.get(name, {}) for name in ("valid", "test", "timing", "memory")}
     popularity = found.get("popularity", {})
     parts |= {f"popularity/{name}": popularity.get(name, {}) for name in ("valid", "test")}
     for name, part in parts.items():
         if not isinstance(part, dict):
-            return f"{name} is no object"
+            return f"{name} is not an object"
         for entry, value in part.items():
             if not _is_number(value):
-                return f"{name}/{short(entry)} is no number"
+                return f"{name}/{short(entry)} is not a number"
     return None
 
 
@@ -162,11 +162,11 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 def _evaluation(where: str, line: str) -> dict[str, Any]:
     found = files.parse_json(line, where)
     if type(found.get("round")) is not int or found["round"] < 0:
-        raise UserError(f"{where}: round is no number of rounds, {_EXPECTED}")
+        raise UserError(f"{where}: round is not a number of rounds, {_EXPECTED}")
     _refuse_missing(where, found, (f"valid/{SELECTION}",))
     for name, value in found.items():
         if not _is_number(value):
-            raise UserError(f"{where}: {short(name)} is no number, {_EXPECTED}")
+            raise UserError(f"{where}: {short(name)} is not a number, {_EXPECTED}")
     return found
 
 
@@ -192,9 +192,9 @@ def per_user(run: Path, needed: Sequence[str] = ("user", "rank")) -> dict[str, n
     path = run / PER_USER
     found = _arrays(path, needed)
     if "views" in found and found["view_weights"].shape[1] != len(found["views"]):
-        raise UserError(f"{path} is damaged (view_weights has not a column for every view)")
+        raise UserError(f"{path} is damaged (view_weights does not have a column for every view)")
     if "reliance" in found and found["reliance"].shape[1] != len(MODALITIES):
-        raise UserError(f"{path} is damaged (reliance has not a column for every modality)")
+        raise UserError(f"{path} is damaged (reliance does not have a column for every modality)")
     return found
 
 
@@ -213,7 +213,7 @@ def _arrays(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged ({words_of(error)})") from None
     name, ids = next(iter(found.items()))
     if (np.diff(ids.astype(np.int64)) <= 0).any() or (len(ids) and ids[0] < 0):
-        raise UserError(f"{path} is damaged ({name} has no ids in ascending order)")
+        raise UserError(f"{path} is damaged (the ids in {name} are not in ascending order)")
     for key, array in found.items():
         if key != "views" and len(array) != len(ids):
             raise UserError(
@@ -232,14 +232,16 @@ def _array(archive: zipfile.ZipFile, key: str, wanted: _Array) -> np.ndarray:
     """
     member = archive.getinfo(f"{key}.npy")
     if member.file_size > _DEFLATED * (member.compress_size + 1):
-        raise ValueError(f"{key} says it has more bytes than the file can hold")
+        raise ValueError(f"{key} claims more bytes than the file can hold")
     with archive.open(member) as file:
         shape, _, dtype = files.read_array_header(file)
         if dtype.kind not in wanted.kinds or len(shape) != wanted.dimensions:
-            raise ValueError(f"{key} is no such array as a run writes")
+            raise ValueError(f"{key} is not an array of the kind that a run writes")
         if math.prod(shape) * dtype.itemsize > member.file_size or max(shape[1:], default=0) > (
             _MOST_COLUMNS
         ):
-            raise ValueError(f"{key} says it is {shape}, expected what the file holds")
+            raise ValueError(
+                f"the header of {key} says that its shape is {shape}, which the file does not hold"
+            )
     with archive.open(member) as file:
         return npy.read_array(file, allow_pickle=False)

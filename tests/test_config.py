@@ -42,7 +42,7 @@ def test_every_setting_explains_itself():
         ),
         ({"late": 1}, "--late=1: expected a number from 0 to below 1"),
         ({"views": "sum,sam"}, "--views=sam: expected names from sum, mlp, gate"),
-        ({"views": "sum,sum"}, "--views=sum,sum: a name stands twice"),
+        ({"views": "sum,sum"}, "--views=sum,sum: a name appears twice"),
         ({"views": ""}, "--views=: expected names from"),
         ({"modalities": "image,sound"}, "--modalities=sound: expected names from image, text, id"),
         (

@@ -54,21 +54,21 @@ def test_what_a_run_has_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        ({"rounds_done": "6"}, "rounds_done is no number"),
-        ({"rounds_done": 10**400}, "rounds_done is no number"),
-        ({"rounds_done": True}, "rounds_done is no number"),
-        ({"rounds_done": 6.0}, "rounds_done is no number"),
-        ({"best_round": -5}, "best_round is no number"),
-        ({"best_round": None}, "best_round is no number"),
+        ({"rounds_done": "6"}, "rounds_done is not a number"),
+        ({"rounds_done": 10**400}, "rounds_done is not a number"),
+        ({"rounds_done": True}, "rounds_done is not a number"),
+        ({"rounds_done": 6.0}, "rounds_done is not a number"),
+        ({"best_round": -5}, "best_round is not a number"),
+        ({"best_round": None}, "best_round is not a number"),
         ({"stopped_early": "no"}, "stopped_early is neither"),
-        ({"valid": []}, "valid is no object"),
-        ({"test": {"warm/ndcg@50": "high"}}, "test/warm/ndcg@50 is no number"),
-        ({"test": {"warm/ndcg@50": 10**400}}, "test/warm/ndcg@50 is no number"),
-        ({"test": {"warm/ndcg@50": [1.0]}}, "test/warm/ndcg@50 is no number"),
-        ({"test": {"x" * 10**6: "high"}}, "is no number"),
-        ({"popularity": 3}, "popularity is no object"),
-        ({"popularity": {"test": 3}}, "popularity/test is no object"),
-        ({"timing": {"round_seconds_median": {}}}, "round_seconds_median is no number"),
+        ({"valid": []}, "valid is not an object"),
+        ({"test": {"warm/ndcg@50": "high"}}, "test/warm/ndcg@50 is not a number"),
+        ({"test": {"warm/ndcg@50": 10**400}}, "test/warm/ndcg@50 is not a number"),
+        ({"test": {"warm/ndcg@50": [1.0]}}, "test/warm/ndcg@50 is not a number"),
+        ({"test": {"x" * 10**6: "high"}}, "is not a number"),
+        ({"popularity": 3}, "popularity is not an object"),
+        ({"popularity": {"test": 3}}, "popularity/test is not an object"),
+        ({"timing": {"round_seconds_median": {}}}, "round_seconds_median is not a number"),
     ],
 )
 def test_an_edited_summary_is_refused(tmp_path, edit, words):
@@ -96,11 +96,11 @@ def test_a_summary_without_an_entry_is_refused(tmp_path, name):
         ("[" * 20_000, "not readable as JSON"),
         ("null", "expected a JSON object"),
         ('{"round": ' + "9" * 5_000 + "}", "not readable as JSON"),
-        (json.dumps(LINE | {"round": "2"}), "round is no number"),
-        (json.dumps(LINE | {"round": -1}), "round is no number"),
-        (json.dumps(LINE | {"round": 2.5}), "round is no number"),
-        (json.dumps(LINE | {"valid/warm/ndcg@50": "3"}), "valid/warm/ndcg@50 is no number"),
-        (json.dumps(LINE | {"train_loss": {}}), "train_loss is no number"),
+        (json.dumps(LINE | {"round": "2"}), "round is not a number"),
+        (json.dumps(LINE | {"round": -1}), "round is not a number"),
+        (json.dumps(LINE | {"round": 2.5}), "round is not a number"),
+        (json.dumps(LINE | {"valid/warm/ndcg@50": "3"}), "valid/warm/ndcg@50 is not a number"),
+        (json.dumps(LINE | {"train_loss": {}}), "train_loss is not a number"),
         (json.dumps({"round": 2, "seconds": 1.0}), "valid/warm/ndcg@50 is missing"),
         (json.dumps(LINE).replace("3.0", "NaN"), "not readable as JSON"),
     ],
@@ -193,5 +193,5 @@ def test_what_cannot_be_read_is_told(tmp_path):
 @pytest.mark.parametrize("value", [[1], {}, {"a": 1}, [[[]]]])
 def test_a_setting_is_a_single_value(tmp_path, value):
     (tmp_path / "config.json").write_text(json.dumps({"seed": value}))
-    with pytest.raises(UserError, match="seed is no single value"):
+    with pytest.raises(UserError, match="seed is not a single value"):
         record.settings(tmp_path)

@@ -154,18 +154,18 @@ def _check_fits(
     users, top = per_user["user"], ranked["topk"]
     if not np.array_equal(ranked["users"], users):
         raise UserError(
-            f"--run={run}: {record.RANKINGS} and {record.PER_USER} have other users, expected a "
-            "run's"
+            f"--run={run}: {record.RANKINGS} and {record.PER_USER} list different users, "
+            "expected both from one run"
         )
     if users.size and users[-1] >= size.n_clients:
         raise UserError(
-            f"--run={run}: {record.PER_USER} has user {users[-1]} of {size.n_clients:,}, expected "
-            "a run's"
+            f"--run={run}: {record.PER_USER} has user {users[-1]}, but the data set "
+            f"has {size.n_clients:,} users"
         )
     if top.size and not -1 <= top.min() <= top.max() < size.n_items:
         raise UserError(
-            f"--run={run}: {record.RANKINGS} has items that are not among the {size.n_items:,}, "
-            "expected a run's"
+            f"--run={run}: {record.RANKINGS} has items that are not among the {size.n_items:,} "
+            "of the data set"
         )
 
 

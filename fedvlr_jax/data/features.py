@@ -115,7 +115,7 @@ def open_features(path: Path) -> FeatureFile:
     if promised != there:
         raise UserError(
             f"{path}: holds {there:,} bytes of numbers, expected {shown(f'{promised:,}')} for the "
-            f"shape {shown(str(shape))} that its header tells"
+            f"shape {shown(str(shape))} in its header"
         )
     return FeatureFile(path, shape, stored, by_column, start)
 

@@ -69,7 +69,7 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
         notes.append(
             f"{folder}: the feature files have {n_rows:,} rows, and the largest item in "
             f"{layout.path.name} is {n_had - 1}; the rows after it ({n_rows - n_had:,}) are taken "
-            "for items that nobody has had"
+            "to be items without interactions"
         )
     catalogue = {modality: file.read() for modality, file in features.items()}
     return Dataset(
@@ -83,7 +83,7 @@ def _read_folder(folder: Path, needs_content: bool) -> Dataset:
 def _left_out(path: Path) -> list[str]:
     """That another table beside inter.csv is not read, if there is one."""
     others = [plain(other.name) for other in path.parent.glob("*.inter") if other != path]
-    return [f"{path} is read, not {min(others)}"] if others else []
+    return [f"{path} is read, {min(others)} is ignored"] if others else []
 
 
 def _content(folder: Path) -> str:

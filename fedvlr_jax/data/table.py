@@ -1,4 +1,4 @@
-"""Tables of a data folder, as text: every cell is where its column is, or the line is told."""
+"""Tables of a data folder as text; a row that does not fit the header is refused with its line."""
 
 import csv
 import io
@@ -72,8 +72,9 @@ class Table:
             return numbers, []
         first = int(odd.argmax())
         return numbers, [
-            f"{self.path}: {odd.sum():,} values of {name} are whole numbers that are written "
-            f"otherwise; the first is {shown(texts[codes[first]])} in line {self.lines[first]}, "
+            f"{self.path}: {odd.sum():,} values of {name} are whole numbers that are not written "
+            f"in plain digits; the first is {shown(texts[codes[first]])} in "
+            f"line {self.lines[first]}, "
             f"read as {numbers[first]}"
         ]
 
@@ -96,7 +97,7 @@ def read_table(path: Path, separator: str, needed: tuple[str, ...]) -> Table:
         needed: columns that have to be there.
 
     Raises:
-        UserError: no plain file, empty, not in UTF-8, a column that stands twice or is missing, a
+        UserError: no plain file, empty, not in UTF-8, a column that appears twice or is missing, a
             row that has not as many cells as the header; with file and line.
         OSError: it cannot be read.
     """
@@ -190,7 +191,7 @@ def _header(path: Path, raw: bytes, separator: str, needed: tuple[str, ...]) -> 
     for name, count in Counter(names).items():
         if count > 1 and name:
             raise UserError(
-                f"{path}, line 1: the column {shown(name)} stands {count} times, expected every "
+                f"{path}, line 1: the column {shown(name)} appears {count} times, expected every "
                 "name once"
             )
     return names
@@ -217,7 +218,7 @@ def _rows(path: Path, raw: bytes, separator: str, width: int) -> Iterator[tuple[
             raise UserError(f"{path}, line {blank}: is blank, expected {width} cells")
         elif len(row) != width:
             count = f"{len(row)} cell{'s' * (len(row) > 1)}"
-            raise UserError(f"{path}, line {line}: {count}, expected the header's {width}")
+            raise UserError(f"{path}, line {line}: {count}, expected {width} as in the header")
         elif not blank:
             yield line, row
 

@@ -61,8 +61,8 @@ class PrepareConfig:
     )
     columns: str | None = setting(
         None,
-        "Source csv: names of all columns of a table without a header, with commas between them "
-        "(user,item,time); a column that nobody needs may have an empty name.",
+        "Source csv: names of all columns, separated by commas (user,item,time), of a table "
+        "without a header; the name of a column that is not read may be empty.",
     )
     user_column: str | None = setting(
         None, "Source csv: column of the users' ids; default user with --columns."
@@ -75,7 +75,9 @@ class PrepareConfig:
         "Source csv: column of the time, numbers or ISO 8601 dates; default time with --columns.",
     )
     item_table: str | None = path_setting(
-        None, "Source csv: table of the items (file), with --item_column, too.", FILE
+        None,
+        "Source csv: file with the table of items, which has the column --item_column, too.",
+        FILE,
     )
     title_column: str | None = setting(None, "Source csv: column of the text in --item_table.")
     image_column: str | None = setting(
@@ -172,7 +174,7 @@ def _with_columns(config: PrepareConfig) -> PrepareConfig:
         for name in filter(None, names):
             if names.count(name) > 1:
                 raise UserError(
-                    f"--columns={config.columns}: {name} stands twice, expected it once"
+                    f"--columns={config.columns}: {name} appears twice, expected it once"
                 )
         given = {leaf: getattr(config, leaf) or name for leaf, name in _COLUMN_DEFAULTS.items()}
         config = dataclasses.replace(config, **given)
@@ -182,7 +184,9 @@ def _with_columns(config: PrepareConfig) -> PrepareConfig:
         if not name:
             raise UserError(f"--{leaf}: missing, --source=csv needs the column's name")
         if names is not None and name not in names:
-            raise UserError(f"--columns={config.columns}: no {name}, which --{leaf} is")
+            raise UserError(f"--columns={config.columns}: no column {name}, which --{leaf} names")
         if places.setdefault(name, leaf) != leaf:
-            raise UserError(f"--{leaf}={name}: is the --{places[name]}, too, expected another one")
+            raise UserError(
+                f"--{leaf}={name}: is also the --{places[name]}, expected another column"
+            )
     return config

@@ -27,7 +27,7 @@ def listening(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{what}: {host} is no address that this host knows ({reason})") from None
+        raise UserError(f"{what}: {host} cannot be resolved on this host ({reason})") from None
     # An address that is found twice is listened at once.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
     sockets: list[socket.socket] = []
@@ -41,8 +41,8 @@ def listening(host: str, port: int) -> list[socket.socket]:
     if not sockets:
         elsewhere = ", ".join(str(address[0]) for _, address in addresses)
         raise UserError(
-            f"{what}: {elsewhere} is no address of this host, where process 0 runs; give process 0 "
-            "an address of its own, and the others the one at which they reach it"
+            f"{what}: {elsewhere} is not an address of this host, on which process 0 runs; give "
+            "process 0 one of this host's addresses, and the others the one at which they reach it"
         )
     return sockets
 

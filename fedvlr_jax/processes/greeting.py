@@ -158,7 +158,7 @@ class _Door:
                     self._changed.clear()
         except TimeoutError:
             self._wrong = (
-                f"{self._missing_names()} did not turn up at {self._where} within {patience:g} s"
+                f"{self._missing_names()} did not connect to {self._where} within {patience:g} s"
             )
         finally:
             await self._stop()
@@ -315,7 +315,10 @@ async def _reach(place: Place, secret: bytes, patience: float) -> Links:
             except UserError:
                 raise
             except ConnectionRefusedError:
-                reason = "nobody waits there; it has not started, or all have turned up already"
+                reason = (
+                    "nothing listens there; it has not started, or all "
+                    "processes have connected already"
+                )
             except TimeoutError:
                 reason = "no answer"
             except ValueError:

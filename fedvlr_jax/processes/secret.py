@@ -46,7 +46,7 @@ def shared(environment: Mapping[str, str] = os.environ) -> bytes:
         except OSError:
             continue
     raise UserError(
-        f"no folder to keep a secret in can be written to; set the environment variable {VARIABLE} "
+        f"no folder for the secret can be written to; set the environment variable {VARIABLE} "
         "to the same secret in all processes"
     )
 

@@ -71,7 +71,7 @@ class Tunnel:
         except OSError:
             ready = b""
         if ready != _READY:
-            raise UserError("process 0 has stopped before JAX has started; start all again")
+            raise UserError("process 0 stopped before JAX had started; start all processes again")
         link.settimeout(None)
         server = socket.socket(socket.AF_UNIX)
         server.bind(self._path)

@@ -91,7 +91,9 @@ class Store(Claims):
         if found is not None and found != wanted:
             reason = _difference(found, wanted, folder)
         elif (other := environment.difference(_checked(began), now)) is not None:
-            reason = f"--out={folder}: holds a search that began otherwise: {other}"
+            reason = (
+                f"--out={folder}: holds a search that began with other settings of JAX: {other}"
+            )
         if reason is not None:
             self.close()
             raise UserError(reason)
@@ -115,7 +117,9 @@ class Store(Claims):
             if isinstance(error, UserError):
                 raise
             reason = short(f"{type(error).__name__} {error}")
-            raise UserError(f"{self._path}: holds what no search has written ({reason})") from None
+            raise UserError(
+                f"{self._path}: has content that no search has written ({reason})"
+            ) from None
 
     def close(self) -> None:
         """Let go of the database."""
@@ -174,11 +178,11 @@ class Store(Claims):
         outcome = Outcome(_NAMES[found.state], found.value, **found.user_attrs.get(_OUTCOME, {}))
         numbers = (outcome.value, outcome.best_round, outcome.seconds)
         if any(x is not None and type(x) not in (int, float) for x in numbers):
-            raise ValueError(f"trial {found.number} has an outcome that is no number")
+            raise ValueError(f"trial {found.number} has an outcome that is not a number")
         if outcome.state == COMPLETE and outcome.value is None:
             raise ValueError(f"trial {found.number} is complete and has no value")
         if not isinstance(outcome.reason, str | None):
-            raise ValueError(f"trial {found.number} has a reason that is no text")
+            raise ValueError(f"trial {found.number} has a reason that is not text")
         return Trial(found.number, self._used(found.params), outcome)
 
     def _used(self, suggested: dict[str, Any]) -> dict[str, Any]:

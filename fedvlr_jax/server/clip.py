@@ -283,7 +283,7 @@ def _check_sizes(config: Any) -> None:
         if part.hidden_size % heads:
             raise ValueError(
                 f"{part.model_type} has a hidden_size of {part.hidden_size} and {heads} heads, "
-                "expected a multiple"
+                "expected a multiple of the heads"
             )
     _expect(config.projection_dim, "projection_dim", 2**31)
     _expect(config.vision_config.image_size, "image_size", _LONGEST_EDGE)
@@ -328,8 +328,8 @@ def _check_layers(folder: Path, config: Any) -> None:
             stored = {int(name.split(".")[3]) for name in names if name.startswith(before)}
             if max(stored, default=0) >= part.num_hidden_layers:
                 raise ValueError(
-                    f"{path.name} has layer {max(stored)} of {part.model_type}, config.json tells "
-                    f"of {part.num_hidden_layers} layers"
+                    f"{path.name} has layer {max(stored)} of {part.model_type}, but "
+                    f"num_hidden_layers in config.json is {part.num_hidden_layers}"
                 )
 
 
@@ -343,8 +343,8 @@ def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
         *_, height, width = clip.pixels(PIL.Image.new("RGB", size)).shape
         if (height, width) != (side, side):
             raise ValueError(
-                f"its preprocessor_config.json makes a picture of {size[0]} x {size[1]} one of "
-                f"{width} x {height}, the model takes {side} x {side}"
+                f"its preprocessor_config.json turns a picture of {size[0]} x {size[1]} into "
+                f"one of {width} x {height}, but the model takes {side} x {side}"
             )
     for name in ("image_mean", "image_std"):
         if np.shape(getattr(pictures, name)) not in ((1,), (3,)):
@@ -356,7 +356,8 @@ def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
     vocabulary, known = processor.tokenizer.get_vocab(), config.text_config.vocab_size
     if max(vocabulary.values()) >= known:
         raise ValueError(
-            f"its tokenizer has tokens up to {max(vocabulary.values())}, the model knows {known}"
+            f"its tokenizer has tokens up to {max(vocabulary.values())}, but "
+            f"the model knows {known}"
         )
     tokens = clip.tokens("a")
     # Models from before transformers 4.31 say 2 and take the largest token for the end of a text.

@@ -1,4 +1,4 @@
-"""What of JAX decides a run's bits, as a run writes it down and as one that goes on compares it."""
+"""The version and settings of JAX that decide a run's numbers: recorded, and compared later."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,10 +40,11 @@ def difference(began: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     for name in _SETTINGS:
         if name in began and name in now and began[name] != now[name]:
             was = short(began[name], 40)
-            back = f"unset {name.upper()}" if began[name] is None else f"{name.upper()}={was}"
+            back = f"unset {name.upper()}" if began[name] is None else f"set {name.upper()}={was}"
             return (
-                f"{name} was {was}, now {now[name]}, which gives other numbers; expected {back} in "
-                "the environment, with which it goes on"
+                f"{name} was {was} and is now {now[name]}, which gives other "
+                f"numbers; {back} in the "
+                "environment to go on"
             )
     return None
 
@@ -52,8 +53,8 @@ def notes(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What may make numbers differ from those of a run that was not interrupted."""
     if not began:
         return [
-            "began before runs wrote down what JAX they are of: numbers may differ from an "
-            "uninterrupted run's if JAX or its settings have changed"
+            "began with an older version of this package, which did not record JAX's version and "
+            "settings: numbers may differ from an uninterrupted run's if these have changed"
         ]
     found = []
     for name, what in ((VERSION, "jax"), (PLATFORM, "platform")):

@@ -90,11 +90,11 @@ def _weaknesses(out: Path, settings: dict[str, Any]) -> list[str]:
     _told.add(device)
     lacks = []
     if not has_locks(out):
-        lacks.append("locks: start no second process in this folder, nothing would keep it out")
+        lacks.append("locks: do not start a second process in this folder, nothing would stop it")
     if not has_symbolic_links(out):
-        lacks.append("symbolic links: checkpoints/best is a text that holds the folder's name")
+        lacks.append("symbolic links: checkpoints/best is a text file with the folder's name")
     if settings["private_state"] == "host" and not has_hard_links(out):
-        lacks.append("hard links: every checkpoint takes the room of all private states")
+        lacks.append("hard links: every checkpoint takes the disk space of all private states")
     return [f"{out}: the file system has no {lack}" for lack in lacks]
 
 
@@ -138,7 +138,9 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
         _check_same(out, stored, settings)
         reason = environment.difference(_environment(out, stored), settings[_JAX])
         if reason is not None:
-            raise UserError(f"--out={out}: holds a run that began otherwise: {reason}")
+            raise UserError(
+                f"--out={out}: holds a run that began with other settings of JAX: {reason}"
+            )
     elif set(content) - {LOCK}:
         raise UserError(
             f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
@@ -148,7 +150,7 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
         if name in _FILES:
             plain_size(out / name)
         elif name in _FOLDERS and not (out / name).is_dir():
-            raise UserError(f"{out / name}: is no folder, expected that of a run")
+            raise UserError(f"{out / name}: is not a folder, expected one that a run has written")
     rounds_done = Checkpoints(out / "checkpoints").finished()
     if _SUMMARY in content:  # a finished run may have kept fewer checkpoints
         rounds_done = max(rounds_done, record.summary(out)["rounds_done"])

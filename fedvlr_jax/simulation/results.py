@@ -141,7 +141,7 @@ def _privacy(course: Course, progress: Progress) -> dict[str, float | None] | No
     )
     if spent is None:
         budget = (
-            f"no finite epsilon at delta {part.delta:g}, so no differential privacy to speak of,"
+            f"no finite epsilon at delta {part.delta:g}, so no meaningful differential privacy,"
         )
     else:
         budget = f"({spent:.2f}, {part.delta:g})-differential privacy of a user"

@@ -31,7 +31,7 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
         try:
             return [_reference(row) for row in kept["references"]]
         except (TypeError, ValueError, LookupError, AttributeError):
-            tell(f"{path}: is not what was written; the references are computed anew")
+            tell(f"{path}: was changed by hand or is damaged; the references are computed anew")
     rows = []
     for found in references(dataset, seed=0):
         score = metrics.selection_score(found.valid)

@@ -111,7 +111,9 @@ class Study:
                     self._run(combination, combination.name, rates, seed) for seed in self.seeds[1:]
                 ]
                 return Found(combination, rates, (tried[rates], *others))
-        raise DivergedError(f"{combination.name}: diverges at all rates, expected smaller ones")
+        raise DivergedError(
+            f"{combination.name}: diverges at all learning rates, expected smaller rates"
+        )
 
     def vary(self, found: Found, name: str, **changed: Any) -> Found | None:
         """Train what was found once more, every seed, with some settings changed.

@@ -33,8 +33,8 @@ class Claims:
             for name in _MADE:
                 if (folder / name).exists():
                     raise UserError(
-                        f"--out={folder}: holds {name} and no sweep or search that it could be of, "
-                        "expected a new folder or theirs"
+                        f"--out={folder}: holds {name}, but no sweep or search that wrote it; "
+                        "expected a new folder, or that of a sweep or search"
                     )
         try:
             self._claims.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,6 @@ def _waiting(path: Path) -> Iterator[None]:
 def without_locks(folder: Path) -> str:
     """What a person should know of a folder whose file system has no locks."""
     return (
-        f"{folder}: the file system has no locks: start no second process in this folder, both "
-        "would do everything"
+        f"{folder}: the file system has no locks: do not start a second process in this folder, "
+        "both would train every run"
     )

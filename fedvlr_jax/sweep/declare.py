@@ -95,7 +95,7 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
         others: names beside settings that may stand in the file, and what values they take.
 
     Raises:
-        UserError: no such file, no YAML, an unknown name, one that stands twice, or a value that
+        UserError: no such file, no YAML, an unknown name, one that appears twice, or a value that
             its setting does not take.
     """
     path = argument("config", Path, FILE, path)
@@ -199,7 +199,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if again and not hasattr(node, "size"):
-            _refuse("holds itself", mark)
+            _refuse("an alias contains itself", mark)
         if not again:
             parts = node.value if node.id == "sequence" else itertools.chain(*node.value)
             node.size = 1 if node.id == "scalar" else 1 + sum(part.size for part in parts)
@@ -243,7 +243,7 @@ def _entries(where: str, node: yaml.Node | None, problem: str) -> list[tuple[str
     """The names and values of a mapping.
 
     Raises:
-        UserError: it is none, or a name stands twice.
+        UserError: it is none, or a name appears twice.
     """
     if not isinstance(node, yaml.MappingNode):
         here = where if node is None else _line(where, node)
@@ -253,7 +253,7 @@ def _entries(where: str, node: yaml.Node | None, problem: str) -> list[tuple[str
         here = _line(where, key)
         name = _scalar(f"{here}: the name of a setting", key) or ""
         if name in found:
-            raise UserError(f"{here}: {name} stands twice, expected once")
+            raise UserError(f"{here}: {name} appears twice, expected once")
         found[name] = value
     return list(found.items())
 

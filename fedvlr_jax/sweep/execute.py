@@ -208,7 +208,8 @@ def _environments(rows: Mapping[str, Row], out: Path) -> list[str]:
             continue
         if (reason := environment.difference(began, now)) is not None:
             raise UserError(
-                f"--out={out}: holds a sweep that began otherwise (run {name}): {reason}"
+                f"--out={out}: holds a sweep that began with other settings of "
+                f"JAX (run {name}): {reason}"
             )
         notes += environment.notes(began, now)
     return [f"{out}: {note}" for note in dict.fromkeys(notes)]

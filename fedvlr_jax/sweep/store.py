@@ -89,7 +89,7 @@ class Store(Claims):
     def _row(self, run: Any, status: Any, settings: Any, content: Any) -> Row:
         where = f"{self._path}, run {short(run)!r}"
         if not all(isinstance(x, str) for x in (run, status, settings, content)):
-            raise UserError(f"{where}: holds something else than text, expected a sweep's row")
+            raise UserError(f"{where}: holds something other than text, expected a sweep's row")
         if status not in (FINISHED, FAILED):
             raise UserError(
                 f"{where}: its status is {short(status)!r}, expected {FINISHED} or {FAILED}"
@@ -118,7 +118,7 @@ class Store(Claims):
             for first, run in rows:
                 if not isinstance(first, str) or not isinstance(run, str):
                     raise UserError(
-                        f"{self._path}, groups: holds something else than text, expected a sweep's"
+                        f"{self._path}, groups: holds something other than text, expected a sweep's"
                     )
                 found.setdefault(first, []).append(run)
         return list(found.values())

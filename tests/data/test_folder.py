@@ -205,7 +205,7 @@ def test_rows_longer_than_the_header_are_refused_not_shifted(tmp_path):
     folder = write(tmp_path / "a")
     text = "userID,itemID,split_label\n0,0,0,1\n0,1,1,2\n"
     (folder / "inter.csv").write_text(text)
-    refused(folder, "inter.csv, line 2", "4 cells", "header's 3")
+    refused(folder, "inter.csv, line 2", "4 cells", "expected 3 as in the header")
 
 
 def test_a_column_called_line_and_blank_last_lines_do_no_harm(tmp_path):
@@ -310,7 +310,7 @@ def test_another_table_that_is_not_read_is_told(tmp_path):
     write(folder, rows=ROWS[:5], name="baby.inter")
     found = read_folder(folder, True)
     assert found.interactions.n_clients == 3
-    assert found.notes == (f"{folder / 'inter.csv'} is read, not baby.inter",)
+    assert found.notes == (f"{folder / 'inter.csv'} is read, baby.inter is ignored",)
 
 
 def test_a_pipe_as_the_table_is_not_waited_for(tmp_path):

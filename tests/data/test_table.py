@@ -70,9 +70,9 @@ def test_line_ends_of_every_system_are_read(tmp_path, end, last, mark):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (HEADER + b"0,1,0\n0,1,0,\n", ["line 3", "4 cells", "header's 3"]),
-        (HEADER + b"0,1,0,7\n0,1,0,7\n", ["line 2", "4 cells", "header's 3"]),
-        (HEADER + b"0,1,0\n4,0\n0,1,0\n", ["line 3", "2 cells", "header's 3"]),
+        (HEADER + b"0,1,0\n0,1,0,\n", ["line 3", "4 cells", "expected 3 as in the header"]),
+        (HEADER + b"0,1,0,7\n0,1,0,7\n", ["line 2", "4 cells", "expected 3 as in the header"]),
+        (HEADER + b"0,1,0\n4,0\n0,1,0\n", ["line 3", "2 cells", "expected 3 as in the header"]),
         (HEADER + b"0,1,0\n4\n", ["line 3", "1 cell, "]),
         (HEADER + b"0,1,0\n\n0,1,1\n", ["line 3", "blank"]),
         (HEADER + b"0,1,0\n\n\n0,1\n", ["line 3", "blank"]),

@@ -65,9 +65,9 @@ def test_a_name_of_another_host_is_refused(monkeypatch, elsewhere):
     with pytest.raises(UserError) as refused:
         addresses.listening("node0", 4000)
     assert str(refused.value) == (
-        f"--coordinator=node0:4000: {', '.join(elsewhere)} is no address of this host, where "
-        "process 0 runs; give process 0 an address of its own, and the others the one at which "
-        "they reach it"
+        f"--coordinator=node0:4000: {', '.join(elsewhere)} is not an address of this host, on "
+        "which process 0 runs; give process 0 one of this host's addresses, and the others the one "
+        "at which they reach it"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_name_that_nobody_knows_is_refused(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(UserError, match=r"node0 is no address that this host knows \(Name or"):
+    with pytest.raises(UserError, match=r"node0 cannot be resolved on this host \(Name or"):
         addresses.listening("node0", 4000)
 
 

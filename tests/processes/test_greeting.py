@@ -347,7 +347,7 @@ def test_who_is_missing_is_noted_and_named(monkeypatch):
     gathering.end()
     where = f"127.0.0.1:{gathering.port}"
     assert gathering.notes[0].endswith(f" of 3 at {where}, which only this host can reach")
-    assert gathering.error == f"process 2 of 3 did not turn up at {where} within 0.5 s"
+    assert gathering.error == f"process 2 of 3 did not connect to {where} within 0.5 s"
     assert found == gathering.error
 
 
@@ -357,7 +357,7 @@ def test_an_end_of_strangers_does_not_move_the_deadline():
     strangers = [link for _ in range(5) for link in says(greeting._HELLO)(gathering)]
     gathering.end()
     assert time.monotonic() - began < 2.0 + greeting._SECONDS - 1
-    assert gathering.error.startswith("process 1 of 2 did not turn up")
+    assert gathering.error.startswith("process 1 of 2 did not connect")
     addresses.close(strangers)
 
 
@@ -406,5 +406,5 @@ def test_after_all_are_in_nobody_is_let_in():
     found = gathering.reach_all()
     with pytest.raises(ConnectionRefusedError):
         gathering.stranger()
-    assert "all have turned up already" in gathering.reach(1, patience=0.1)
+    assert "all processes have connected already" in gathering.reach(1, patience=0.1)
     assert_connected(gathering, found)

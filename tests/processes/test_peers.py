@@ -105,7 +105,7 @@ def test_who_leaves_is_not_missed(three):
 
 
 def test_who_does_not_turn_up_is_named():
-    with pytest.raises(UserError, match=r"processes 1, 2 of 3 did not turn up at 127\.0\.0\.1:"):
+    with pytest.raises(UserError, match=r"processes 1, 2 of 3 did not connect to 127\.0\.0\.1:"):
         Peers(Place("127.0.0.1", free_port(), 3, 0), 0.1, 3.0)
     with pytest.raises(UserError, match="process 0 cannot be reached within"):
         Peers(Place("127.0.0.1", free_port(), 3, 1), 0.1, 3.0)

@@ -138,11 +138,11 @@ def test_a_search_writes_down_what_jax_it_is_of(tmp_path, monkeypatch):
     assert notes(version="0.10.3") == []
     (note,) = notes(version="0.11.0")
     assert "began with jax 0.10, goes on with 0.11" in note
-    with pytest.raises(UserError, match="jax_threefry_partitionable was True, now False"):
+    with pytest.raises(UserError, match="jax_threefry_partitionable was True and is now False"):
         notes(jax_threefry_partitionable=False)
     edit(tmp_path, "DELETE FROM study_user_attributes WHERE key = 'jax'")
     (note,) = notes()
-    assert "before runs wrote down what JAX" in note
+    assert "began with an older version of this package" in note
 
 
 def test_a_search_works_where_there_are_no_locks(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_search_works_where_there_are_no_locks(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with contextlib.closing(Store(tmp_path, SEARCH, "x")) as store:
         (note,) = store.notes
-        assert "no locks: start no second process" in note
+        assert "no locks: do not start a second process" in note
         with store.claimed_trial(1) as trial:
             store.end(trial, Outcome(COMPLETE, 5.0, 2, 1.5))
     with contextlib.closing(Store(tmp_path, SEARCH, "x")) as store:

@@ -286,8 +286,14 @@ EDGES = {"height": 96, "width": 96}
         (tower("vision_config", image_size=96), ["(37, 128)", "(17, 128)"]),
         (tower("vision_config", patch_size=0), ["patch_size is 0"]),
         (tower("vision_config", num_hidden_layers=3), ["16 weights are missing"]),
-        (tower("vision_config", num_hidden_layers=1), ["has layer 1", "tells of 1 layers"]),
-        (tower("text_config", num_hidden_layers=1), ["has layer 1", "tells of 1 layers"]),
+        (
+            tower("vision_config", num_hidden_layers=1),
+            ["has layer 1", "num_hidden_layers in config.json is 1"],
+        ),
+        (
+            tower("text_config", num_hidden_layers=1),
+            ["has layer 1", "num_hidden_layers in config.json is 1"],
+        ),
         (tower("vision_config", num_hidden_layers=10**9), ["num_hidden_layers is 1000000000"]),
         (tower("vision_config", hidden_size=12 * 10**8, num_attention_heads=12), ["GB of memory"]),
         (tower("text_config", num_attention_heads=3), ["128 and 3 heads"]),

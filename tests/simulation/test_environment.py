@@ -68,7 +68,7 @@ def test_what_does_not_decide_draws_is_not_refused(began):
 @pytest.mark.parametrize(
     ("began", "words"),
     [
-        ({}, ["before runs wrote down what JAX"]),
+        ({}, ["older version of this package"]),
         ({"version": "0.9.1"}, ["jax 0.9, goes on with 0.10"]),
         ({"version": "0.11.0"}, ["jax 0.11, goes on with 0.10"]),
         ({"version": "0.10.0"}, []),

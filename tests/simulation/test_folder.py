@@ -62,7 +62,7 @@ def test_a_run_writes_down_what_jax_it_is_of(tmp_path):
 def test_other_draws_are_refused(tmp_path, name, value, checkpoint):
     begun(tmp_path / "run", NOW | {name: value}, checkpoint)
     before = (tmp_path / "run" / "config.json").read_text()
-    with pytest.raises(UserError, match=f"{name} was {value}, now {NOW[name]}"):
+    with pytest.raises(UserError, match=f"{name} was {value} and is now {NOW[name]}"):
         claim(tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_text() == before
 
@@ -84,7 +84,7 @@ def test_what_has_no_checkpoint_begins_anew(tmp_path):
 def test_an_older_run_goes_on_with_a_note(tmp_path):
     begun(tmp_path / "run", None)
     (note,) = claim(tmp_path / "run")
-    assert "began before runs wrote down what JAX" in note
+    assert "began with an older version of this package" in note
     assert jax_of(tmp_path / "run")["version"] == "unknown, 0.10.2"
 
 
@@ -143,7 +143,7 @@ def test_what_is_no_file_is_refused_before_the_run(tmp_path, name, make):
 def test_what_is_no_folder_is_refused_before_the_run(tmp_path, name):
     begun(tmp_path / "run", checkpoint=0)
     (tmp_path / "run" / name).write_text("")
-    with pytest.raises(UserError, match=f"{name}: is no folder"):
+    with pytest.raises(UserError, match=f"{name}: is not a folder"):
         claim(tmp_path / "run")
 
 
@@ -185,7 +185,7 @@ def test_a_folder_without_locks_is_told(tmp_path, monkeypatch, number):
     _no.number = number
     monkeypatch.setattr("fcntl.flock", _no)
     (note,) = claim(tmp_path / "run")
-    assert "no locks: start no second process" in note
+    assert "no locks: do not start a second process" in note
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])

@@ -40,7 +40,7 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path):
 
 def test_a_combination_that_always_diverges_is_a_sentence(tmp_path):
     grid = Grid(server=(1e-3,), client=(3e38,))
-    with pytest.raises(UserError, match="fcf-id: diverges at all rates"):
+    with pytest.raises(UserError, match="fcf-id: diverges at all learning rates"):
         Study(SETTINGS, worlds.dataset(), grid, range(1), tmp_path, lambda _: None).search(ID)
 
 

@@ -239,7 +239,7 @@ def test_a_sweep_with_other_draws_is_refused(tmp_path, monkeypatch):
     execute.execute(dict(list(runs.items())[:2]), tmp_path, Told())
     other = JAX | {"jax_threefry_partitionable": False}
     monkeypatch.setattr(execute.environment, "in_force", lambda: other)
-    with pytest.raises(UserError, match="jax_threefry_partitionable was True, now False"):
+    with pytest.raises(UserError, match="jax_threefry_partitionable was True and is now False"):
         execute.execute(runs, tmp_path, Told())
 
 
@@ -263,7 +263,7 @@ def test_a_folder_without_locks_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("fedvlr_jax.files.has_locks", lambda _: False)
     told = Told()
     execute.execute(sweep(), tmp_path, told)
-    assert ["no locks: start no second process" in note for note in told.notes] == [True]
+    assert ["no locks: do not start a second process" in note for note in told.notes] == [True]
 
 
 @pytest.mark.parametrize("settings", ["{}", '{"rounds": "2"}', '{"rounds": null}', '{"rounds": 2}'])

@@ -1,4 +1,4 @@
-"""Ids as files spell them: the ones that are missing, that lost digits, and 7.0 for 7."""
+"""Ids as files spell them: missing ones, ones that have lost digits, and 7.0 for 7."""
 
 import re
 import unicodedata
@@ -47,7 +47,7 @@ def spelled(value: Any) -> str | None:
     lost = len(digits) > _MOST_DIGITS or int(digits or 0) >= _LARGEST
     if lost or _SCIENTIFIC.fullmatch(text):
         raise ValueError(
-            "expected an id with all of its digits, which a spreadsheet or a float has cut"
+            "expected an id with all of its digits; a spreadsheet or a float has cut some"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""What a source's second table says of the items: titles, and where their pictures are."""
+"""The table of items beside a log: their titles, and where their pictures are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _FEWEST = 0.1  # of the interactions; with fewer the table is about other items
 class ItemTable:
     """Reads a table of items beside a log; `titles` and `pictures` are by the log's item ids.
 
-    Of several rows about one item the first that says something counts.
+    If several rows are about one item, the first title that is not missing is kept.
     """
 
     def __init__(self, log: Log, name: str = "the item") -> None:
@@ -44,7 +44,12 @@ class ItemTable:
             return None
         number = whole(text)
         if text not in self._code and number in self._code:
-            self._count(file, line, "ids are whole numbers spelled with a point", item)
+            self._count(
+                file,
+                line,
+                "ids are whole numbers with a decimal point and are read without it",
+                item,
+            )
             text = number
         code = self._code.get(text)
         if code is None:
@@ -59,7 +64,7 @@ class ItemTable:
             text = str(text)
         if not isinstance(text, str):
             if text is not None:
-                self._count(file, line, "titles are no texts and count as missing", text)
+                self._count(file, line, "titles are not text and count as missing", text)
             return ""
         title, done = readable(text)
         if done:
@@ -76,7 +81,12 @@ class ItemTable:
         if not is_missing(name):
             self.pictures.setdefault(item, plain(name))
         elif name.strip():
-            self._count(file, line, "pictures are markers of a missing value", name)
+            self._count(
+                file,
+                line,
+                "names of pictures are markers of a missing value and count as missing",
+                name,
+            )
 
     def finish(self, files: Sequence[TextFile], log_file: object) -> list[str]:
         """What a person should know about the files.
@@ -100,7 +110,7 @@ class ItemTable:
                 "may be in another order"
             )
         notes = [
-            f"{first}: {count:,} {done}, {found} here is the first"
+            f"{first}: {count:,} {done}; the first is {found}"
             for done, (count, first, found) in self._counts.items()
         ]
         if share < 1:

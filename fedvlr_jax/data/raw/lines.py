@@ -59,7 +59,9 @@ class TextFile:
                         if "\0" in text:
                             raise self.refuse(1, "holds NUL bytes, expected text in UTF-8")
                     if len(text) >= _LONGEST:
-                        raise self.refuse(number, f"longer than {_LONGEST:,} letters, no line")
+                        raise self.refuse(
+                            number, f"longer than {_LONGEST:,} characters, expected a line of text"
+                        )
                     yield text
         except UnicodeDecodeError:
             raise self._not_text() from None
@@ -134,7 +136,7 @@ class TextFile:
             for number, text in enumerate(iter(partial(reader.readline, _LONGEST), ""), 1):
                 raw = text.encode("latin-1")
                 if number == 1 and raw[:2] in OTHER_TEXT:
-                    return self.refuse(1, f"{OTHER_TEXT[raw[:2]]}, expected text saved as UTF-8")
+                    return self.refuse(1, f"begins like {OTHER_TEXT[raw[:2]]}, expected UTF-8")
                 try:
                     raw.decode()
                 except UnicodeDecodeError as error:
@@ -180,7 +182,7 @@ class TextFile:
                 raise self.refuse(number, f"holds a JSON {kind}, expected an object")
             if isinstance(record, _Object):
                 for name in sorted(record.twice.intersection(wanted)):
-                    raise self.refuse(number, f"{name} stands twice, expected each name once")
+                    raise self.refuse(number, f"{name} appears twice, expected each name once")
             yield number, record
 
     def table(
@@ -194,7 +196,7 @@ class TextFile:
             names: of all columns, if the file has no header.
 
         Raises:
-            UserError: as `rows`, a column that is missing or stands twice, no row at all, or a row
+            UserError: as `rows`, a column that is missing or appears twice, no row at all, or a row
                 with more or fewer cells than the header.
         """
         rows = self.rows(delimiter)
@@ -211,8 +213,8 @@ class TextFile:
         number = 0
         for number, row in rows:
             if len(row) != len(header):
-                whose = "--columns names" if names else "the header's"
-                raise self.refuse(number, f"{len(row)} cells, expected {whose} {len(header)}")
+                like = "--columns" if names else "the header"
+                raise self.refuse(number, f"{len(row)} cells, expected {len(header)} as in {like}")
             if row == header:
                 raise self.refuse(number, "repeats the header, expected it once, in the first line")
             yield number, [row[place] for place in places]
@@ -232,7 +234,7 @@ class TextFile:
             places = " and ".join(str(place + 1) for place in found)
             return self.refuse(
                 number,
-                f"column {name} stands {len(found)} times, at places {places}, expected it once",
+                f"column {name} appears {len(found)} times, at places {places}, expected it once",
             )
         known = ", ".join(cell[:40] for cell in header[:20])
         rows = TextFile(self.path, self._fallback).rows(delimiter)
@@ -253,7 +255,7 @@ class _Object(dict):
 
     @classmethod
     def of(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """A plain dictionary unless a name stands twice."""
+        """A plain dictionary unless a name appears twice."""
         found = dict(pairs)
         if len(found) == len(pairs):
             return found

@@ -37,7 +37,7 @@ def read(folder: Path) -> Raw:
     if all(f"{name}:token" in file.top()[0] for name in ("user_id", "item_id")):
         raise file.refuse(
             1,
-            "RecBole's names of columns, expected userID, itemID, timestamp; read it by "
+            "the columns have RecBole's names, expected userID, itemID, timestamp; use "
             "--source=csv --user_column=user_id --item_column=item_id --time_column=timestamp",
         )
     for line, cells in file.table(delimiter, _COLUMNS):

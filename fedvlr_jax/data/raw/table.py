@@ -13,7 +13,7 @@ from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, column_names, find_one
 from fedvlr_jax.data.raw.times import is_time
 from fedvlr_jax.data.raw.types import LogBuilder, Raw
-from fedvlr_jax.data.text import is_missing
+from fedvlr_jax.data.text import is_missing, shown
 from fedvlr_jax.errors import UserError
 
 _PATTERNS = ("*.csv", "*.tsv", "*.txt", "*.inter")
@@ -105,14 +105,14 @@ def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[
         if len(cells) == len(columns.names):
             break
     else:
-        raise file.refuse(
-            1, f"no {len(columns.names)} cells, which --columns names, expected one name for each"
-        )
+        raise file.refuse(1, f"expected {len(columns.names)} cells, one for each name in --columns")
     time = cells[columns.names.index(columns.time)]
     if not is_missing(time) and not is_time(time):
-        shown = ", ".join(cells)
         raise file.refuse(
-            1, f"{columns.time} is {time!r}, no time; if {shown} is a header, leave out --columns"
+            1,
+            f"{columns.time} is {shown(time)}, expected a time; if this line is "
+            "a header, leave out "
+            "--columns",
         )
     yield from file.table(delimiter, wanted, columns.names)
 
@@ -129,10 +129,10 @@ def _refuse_data_as_header(file: TextFile, wanted: Sequence[str]) -> None:
     for delimiter in _DELIMITERS:
         cells = _cells(top[0], delimiter)
         if len(cells) >= len(wanted) and any(is_time(cell) for cell in cells):
-            shown = ", ".join(cell[:40] for cell in cells[:20])
+            found = ", ".join(cell[:40] for cell in cells[:20])
             raise file.refuse(
                 1,
-                f"no column {wanted[0]}, found {shown}, which looks like data; a file without a "
+                f"no column {wanted[0]}, found {found}, which looks like data; a file without a "
                 "header needs names for its columns, as in --columns=user,item,time",
             )
 

@@ -91,7 +91,7 @@ def _parsed(value: Any) -> tuple[str, float]:
         if not abs(number) < _LARGEST:
             raise ValueError("expected a number below 2^53")
         if isinstance(value, str) and not _kept(value.strip(), number):
-            raise ValueError("expected a number whose last digit counts; a float would cut it")
+            raise ValueError("expected a number that a float holds with all of its digits")
         return _NUMBER, number
     if not isinstance(value, str):
         raise ValueError(_EXPECTED)
@@ -102,7 +102,7 @@ def _parsed(value: Any) -> tuple[str, float]:
         raise ValueError(_EXPECTED) from None
     beyond = _BEYOND_MICROSECONDS.search(text)
     if beyond and beyond[1].strip("0"):
-        raise ValueError("expected a date with at most six digits of a second, microseconds")
+        raise ValueError("expected a date with at most six digits after the second (microseconds)")
     if moment.tzinfo:
         return "a date with a time zone", moment.timestamp()
     return "a date without a time zone", moment.replace(tzinfo=UTC).timestamp()

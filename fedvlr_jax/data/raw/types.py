@@ -193,14 +193,14 @@ class LogBuilder:
             raise self.refuse(
                 high,
                 f"{name} is {time[high]:.15g}, about {factor:,} times that of "
-                f"{self.where(low)} ({time[low]:.15g}), expected one unit, not seconds beside "
-                "milliseconds",
+                f"{self.where(low)} ({time[low]:.15g}), expected one unit for all times, not "
+                "seconds in some rows and milliseconds in others",
             )
         if self._clock.is_number and day_first(time):
             raise self.refuse(
                 0,
-                f"{name} is {time[0]:.15g}, like all a date whose year is last, expected the year "
-                "first, as in 2026-01-31, so that the order is that of time",
+                f"{name} is {time[0]:.15g}, and all times look like dates with the year last, "
+                "expected the year first, as in 2026-01-31, so that they sort in order of time",
             )
         unit = "" if self._clock.is_number else " seconds since 1970"
         ours = ("above 100,000,000", "before the year 2100")
@@ -208,9 +208,10 @@ class LogBuilder:
             if len(odd):
                 first = int(odd[0])
                 self.notes.append(
-                    f"{self.where(first)}: {name} is {time[first]:.15g}{unit}, hardly a time where "
-                    f"most are {most}, as in {len(odd):,} of {len(time):,} rows; they are read as "
-                    f"the {end} ones"
+                    f"{self.where(first)}: {name} is {time[first]:.15g}{unit}, but most times are "
+                    f"{most}; {len(odd):,} of {len(time):,} rows have such "
+                    "times, which are read as "
+                    f"the {end}"
                 )
 
     def _column(
@@ -225,7 +226,7 @@ class LogBuilder:
             raise self.refuse(
                 event,
                 f"{self._names[place]} is {str(error)!r} beside {whole(str(error))!r}, expected "
-                "one spelling, since others are no whole numbers",
+                "one spelling; other ids here are not whole numbers, so the two may differ",
             ) from None
         self._tell_odd_ids(place, ids or codes.ids, events)
         if ids is None and not self._left_out:
@@ -236,8 +237,8 @@ class LogBuilder:
                 event = int(respelled.argmax())
                 self.notes.append(
                     f"{self.where(event)}: {self._names[place]} is "
-                    f"{codes.ids[events[event]]!r}, a whole number spelled with a point, as in "
-                    f"{respelled.sum():,} of {len(events):,} rows; they are read as "
+                    f"{codes.ids[events[event]]!r}, a whole number with a decimal point, as in "
+                    f"{respelled.sum():,} of {len(events):,} rows; the point is left out: "
                     f"{ids[events[event]]!r}"
                 )
         ids = codes.ids if ids is None else ids
@@ -266,6 +267,6 @@ class LogBuilder:
             if rows[code]:
                 self.notes.append(
                     f"{self.where(int((events == code).argmax()))}: {name} is {shown(ids[code])}, "
-                    f"which may stand for nobody; the rows that have it ({rows[code]:,} of "
-                    f"{len(events):,}) are read as those of one id"
+                    f"which may mean that it is unknown; the rows with it ({rows[code]:,} of "
+                    f"{len(events):,}) are read as one id"
                 )

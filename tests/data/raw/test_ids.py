@@ -23,7 +23,7 @@ def test_whole_numbers_are_one_id_however_they_are_spelled(events):
     assert [log.users[code] for code in log.user] == [str(number) for number, _ in events]
     assert len(set(log.users)) == len(log.users)
     respelled = sum(bool(end) for _, end in events)
-    notes = [note for note in builder.notes if "with a point" in note]
+    notes = [note for note in builder.notes if "with a decimal point" in note]
     assert len(notes) == bool(respelled)
     assert not respelled or f"in {respelled} of {len(events)} rows" in notes[0]
 
@@ -161,8 +161,10 @@ def test_ids_that_do_not_look_alike(users):
 )
 def test_ids_that_may_stand_for_nobody_are_told(text):
     (note,) = notes_of("ann", text, "3", text)
-    assert note.startswith(f"the log, line 0: the user is {text!r}, which may stand for nobody")
-    assert "(2 of 4) are read as those of one id" in note
+    assert note.startswith(
+        f"the log, line 0: the user is {text!r}, which may mean that it is unknown"
+    )
+    assert "(2 of 4) are read as one id" in note
 
 
 @pytest.mark.parametrize("users", [("-1", "-2", "3"), ("unknown1", "-x"), ("deleted scenes", "a?")])

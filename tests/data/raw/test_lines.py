@@ -43,7 +43,7 @@ def test_a_column_that_stands_twice_is_refused(tmp_path, source, place, spelled)
         row.append("5")
     rows[0].append(spelled.format(column))
     save(tmp_path / name, between, rows)
-    with pytest.raises(UserError, match=f"line 1: column {column} stands 2 times, at places"):
+    with pytest.raises(UserError, match=f"line 1: column {column} appears 2 times, at places"):
         READERS[published.SOURCES[source][0]](tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_a_column_of_the_item_table_that_stands_twice_is_refused(tmp_path, sourc
         for row in rows:
             row.append(row[place])
         save(path, between, rows)
-        with pytest.raises(UserError, match=f"line 1: column {rows[0][place]} stands 2 times"):
+        with pytest.raises(UserError, match=f"line 1: column {rows[0][place]} appears 2 times"):
             READERS[published.SOURCES[source][0]](tmp_path)
         path.write_bytes(before)
 
@@ -75,7 +75,7 @@ def test_a_name_twice_in_json_is_refused(tmp_path, source, row):
             value = json.dumps(json.loads(before)[one])
             lines[row] = before[:-1] + f', "{one}": {value}}}'
             (tmp_path / file).write_text("\n".join(lines) + "\n")
-            with pytest.raises(UserError, match=f"line {row + 1}: {one} stands twice"):
+            with pytest.raises(UserError, match=f"line {row + 1}: {one} appears twice"):
                 READERS["amazon"](tmp_path)
             lines[row] = before[:-1] + ', "other": {"a": 1, "a": 2}, "x": 1, "x": 2}'
             (tmp_path / file).write_text("\n".join(lines) + "\n")
@@ -102,7 +102,9 @@ def test_a_row_longer_than_the_header_is_told(tmp_path, source, row):
     rows[1:][row].append("")
     save(tmp_path / name, between, rows)
     found = len(rows[0])
-    with pytest.raises(UserError, match=rf"line \d+: {found + 1} cells, expected the header's"):
+    with pytest.raises(
+        UserError, match=rf"line \d+: {found + 1} cells, expected {found} as in the header"
+    ):
         READERS[published.SOURCES[source][0]](tmp_path)
 
 

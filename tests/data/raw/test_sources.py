@@ -276,7 +276,7 @@ def test_english_titles_come_first_and_chinese_ones_serve(tmp_path):
         ("1\t-1\t1.0\t5\t0", "itemID is '-1'"),
         ("1\tx\t1.0\t5\t0", "itemID is 'x'"),
         ("1\t1\t1.0\tnow\t0", "timestamp is 'now'"),
-        ("1\t1\t1.0\t5", "4 cells, expected the header's 5"),
+        ("1\t1\t1.0\t5", "4 cells, expected 5 as in the header"),
     ],
 )
 def test_rows_that_mmrec_cannot_have(tmp_path, row, words):
@@ -391,5 +391,5 @@ def test_titles_that_are_no_texts_are_told(tmp_path, source, title):
         row["title"] = title
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     raw = amazon.read(tmp_path)
-    assert any("line 2: 2 titles are no texts and count as missing" in note for note in raw.notes)
+    assert any("line 2: 2 titles are not text and count as missing" in note for note in raw.notes)
     assert len(raw.titles) == 4

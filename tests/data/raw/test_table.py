@@ -50,10 +50,10 @@ def test_columns_of_a_file_without_a_header(tmp_path, between, columns):
 
 def test_another_number_of_cells_than_names(tmp_path):
     path = write(tmp_path / "log.csv", ",", ("user", "item", "x", "time"))
-    with pytest.raises(UserError, match="line 1: no 3 cells, which --columns names"):
+    with pytest.raises(UserError, match="line 1: expected 3 cells, one for each name in --columns"):
         tables.read(path, tables.Columns("user", "item", "time", names=("user", "item", "time")))
     path.write_text("u,i,1\nu,i,2,3\n")
-    with pytest.raises(UserError, match="line 2: 4 cells, expected --columns names 3"):
+    with pytest.raises(UserError, match="line 2: 4 cells, expected 3 as in --columns"):
         tables.read(path, tables.Columns("user", "item", "time", names=("user", "item", "time")))
 
 
@@ -74,7 +74,7 @@ def test_pictures_that_are_markers_are_counted(tmp_path):
     assert raw.titles is None
     assert raw.pictures == {"ia": "a.jpg", "ig": "g&.png"}
     (note,) = raw.notes
-    assert "goods.csv, line 3: 4 pictures are markers of a missing value, 'NULL' here" in note
+    assert "goods.csv, line 3: 4 names of pictures are markers of a missing value" in note
 
 
 @pytest.mark.parametrize("log", ["{}", "{}.0", "{}."])
@@ -87,7 +87,7 @@ def test_ids_of_the_item_table_may_be_spelled_otherwise(tmp_path, log, goods):
     columns = tables.Columns("user", "item", "time", "name")
     raw = tables.read(tmp_path / "log.csv", columns, tmp_path / "goods.csv")
     assert raw.titles == {str(k): f"Thing {k}" for k in range(5)}
-    told = sum("spelled with a point" in note for note in raw.notes)
+    told = sum("with a decimal point" in note for note in raw.notes)
     assert told == ("." in log) + ("." in goods)
 
 
@@ -110,7 +110,9 @@ def test_recbole_given_to_mmrec_is_pointed_elsewhere(tmp_path):
     published.mmrec(tmp_path)
     head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
     write(tmp_path / "baby.inter", "\t", ("user", "item", "x", "time"), head)
-    with pytest.raises(UserError, match=r"baby.inter, line 1: RecBole's .*--source=csv"):
+    with pytest.raises(
+        UserError, match=r"baby.inter, line 1: the columns have RecBole's .*--source=csv"
+    ):
         mmrec.read(tmp_path)
 
 

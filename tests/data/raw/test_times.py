@@ -60,7 +60,7 @@ def test_microseconds_keep_their_order(moment):
     ],
 )
 def test_digits_beyond_microseconds_are_refused(text):
-    with pytest.raises(ValueError, match="at most six digits of a second"):
+    with pytest.raises(ValueError, match="at most six digits after the second"):
         Clock().read(text)
 
 
