@@ -128,10 +128,10 @@ def test_all_dirt_at_once_gives_the_clean_data_set(tmp_path_factory, source, dat
             elif source != "mmrec" and draw(st.booleans()):
                 row[places[place]] = f" {row[places[place]]} "
     # Rows that miss something; nobody else may notice them.
-    left_out = [0, 0, 0]
+    left_out, whole = [0, 0, 0], list(rows)
     for _ in range(draw(st.integers(1, 12))):
         place = draw(st.integers(0, 2))
-        row = rows[draw(st.integers(0, len(rows) - 1))].copy()
+        row = whole[draw(st.integers(0, len(whole) - 1))].copy()
         for cell in places:
             row[cell] = "someone new" if source != "csv" and cell != places[2] else row[cell]
         if source == "mmrec":
