@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 )
 def test_files_of_somebody_else_are_not_replaced(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=f"^--out={tmp_path}: holds {name} and no sweep"):
+    with pytest.raises(UserError, match=f"^--out={tmp_path}: holds {name}, but no sweep"):
         Store(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     Store(tmp_path / "new")
