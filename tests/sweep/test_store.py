@@ -102,7 +102,7 @@ def test_processes_add_at_the_same_time(tmp_path):
 
 def test_a_folder_that_is_none_or_a_damaged_database(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="is a file, expected a folder"):
         Store(tmp_path / "file" / "x")
     (tmp_path / "runs.sqlite").write_text("no database" * 100)
     with pytest.raises(UserError, match=r"runs.sqlite: cannot be used"):
