@@ -3,7 +3,6 @@
 A cluster ends a job by SIGTERM, as `docker stop` does; a terminal that is closed sends SIGHUP.
 """
 
-import _thread
 import contextlib
 import os
 import signal
@@ -38,14 +37,16 @@ def heard() -> Iterator[None]:
         # A program that a script has put into the background ignores Ctrl-C, but not a person's.
         if had is not None and (had != signal.SIG_IGN or name == "SIGINT"):
             before[number] = signal.signal(number, _hear)
-    told = sys.unraisablehook
+    told, repeats = sys.unraisablehook, []
 
     def dropped(what: Any) -> None:
         # What is raised in a weak reference's callback or in __del__ is told, and ends nothing.
         if what.exc_type is not KeyboardInterrupt:
             return told(what)
-        again = threading.Timer(_AGAIN, _thread.interrupt_main, (_asked or signal.SIGINT,))
+        main = threading.main_thread().ident
+        again = threading.Timer(_AGAIN, signal.pthread_kill, (main, _asked or signal.SIGINT))
         again.daemon = True
+        repeats.append(again)
         return again.start()
 
     sys.unraisablehook = dropped
@@ -53,6 +54,8 @@ def heard() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = told
+        for again in repeats:
+            again.cancel()  # nobody would hear it from here on
         for number, had in before.items():
             signal.signal(number, had)
 

@@ -54,7 +54,7 @@ class Tunnel:
         self.address = f"unix:{self._path}"
         if is_first:
             for link in links:
-                self._start(self._offer, link)
+                self._answering.append(self._start(self._offer, link))
 
     def wait_until_ready(self, patience: float) -> None:
         """Wait for process 0's service; JAX then finds it.
@@ -120,8 +120,8 @@ class Tunnel:
         self._local.append(local)
         with contextlib.suppress(OSError):  # the watch notices who has gone
             link.sendall(_READY)
-        self._answering.append(self._start(self._forward, local, link))
-        self._forward(link, local)
+        self._start(self._forward, link, local)
+        self._forward(local, link)
 
     def _take(self, link: socket.socket, server: socket.socket) -> None:
         """Another process's end: connect the JAX of this process with process 0."""

@@ -45,9 +45,9 @@ def test_the_papers_data_sets_are_prepared_and_then_read():
         if module == "experiments.prepare":
             settings = cli.given_settings(values, preparing.leaves())
             assert preparing.PrepareConfig.of(**settings).min_item_interactions == 5
-            made.add(values.out)
+            made.add(str(values.out))
         else:
             assert values.data in made
-            assert values.out == f"runs/paper-{values.data.removeprefix('data/')}"
+            assert str(values.out) == f"runs/paper-{values.data.removeprefix('data/')}"
     studied = [values for module, values in found if module == "experiments.paper"]
     assert len(studied) == 7

@@ -95,7 +95,7 @@ def test_a_process_0_that_stops_before_its_service_is_there_is_told():
     ours, theirs = socket.socketpair()
     other = Tunnel([theirs], is_first=False)
     ours.close()
-    with pytest.raises(UserError, match="process 0 has stopped before JAX has started"):
+    with pytest.raises(UserError, match="process 0 stopped before JAX had started"):
         other.wait_until_ready(10.0)
     other.close()
 

@@ -288,7 +288,7 @@ def test_folders_that_cannot_be_used(tmp_path, trained):
     (damaged / store.DATABASE).write_text("no database " * 100)
     with pytest.raises(UserError, match="cannot be used"):
         execute.execute(search(), damaged, Told(), 1)
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="is a file, expected a folder"):
         execute.execute(search(), tmp_path / "runs.sqlite", Told(), 1)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate
-from fedvlr_jax.simulation.evaluate import rank_of, tie_order, top_items
+from fedvlr_jax.simulation.evaluate import NOT_FINITE, rank_of, tie_order, top_items
 from fedvlr_jax.simulation.private import Resident
 from tests import oracle, worlds
 from tests.simulation.test_round import client_state, moved, pools
@@ -153,14 +153,14 @@ def test_rank_and_top_items_agree_when_scores_tie(scores, seed):
     assert int(rank_of(values, order, jnp.int32(-1))) == -1
 
 
-def test_nan_scores_rank_last_and_train_items_never():
+def test_nan_scores_have_no_rank_and_train_items_are_never_at_the_top():
     simulation = worlds.simulation()
     state = moved(simulation)
     theta = state.private.head["theta"].at[0].set(jnp.nan)
     head = {**state.private.head, "theta": theta}
     state = state._replace(private=state.private._replace(head=head))
     valid, _, top, *_ = evaluated(simulation, state)
-    assert valid[0] >= 0
+    assert valid[0] == NOT_FINITE
     assert (top[0] == -1).all()
     for user, history in enumerate(worlds.histories(worlds.dataset())):
         assert not set(top[user].tolist()) & set(history.tolist())
