@@ -215,7 +215,8 @@ def test_processes_that_disagree_or_fail_end_with_a_sentence(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("signalled", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_process_stops_all_after_the_round(tmp_path, signalled):
     out = tmp_path / "run"
     processes = start(out, rounds=100_000)

@@ -108,7 +108,7 @@ def test_an_edited_study_is_refused_in_a_sentence(tmp_path, statement):
             store.end(trial, Outcome(COMPLETE, 5.0, 2, 1.5))
         assert len(store.trials()) == 1
     edit(tmp_path, statement)
-    with pytest.raises(UserError, match=r"study\.sqlite: (holds what|cannot be used)") as refusal:  # noqa: SIM117
+    with pytest.raises(UserError, match=r"study\.sqlite: (has content|cannot be used)") as refusal:  # noqa: SIM117
         with contextlib.closing(Store(tmp_path, SEARCH, "x")) as store:
             store.trials()
     assert len(str(refusal.value)) < 600
