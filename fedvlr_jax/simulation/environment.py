@@ -21,13 +21,9 @@ _SETTINGS = (
 _UNKNOWN = "unknown"
 
 
+@numerics.as_written()
 def in_force() -> dict[str, Any]:
     """JAX's version, its platform (cpu, gpu, tpu), and its settings that decide bits in a run."""
-    with numerics.as_written():
-        return _in_force()
-
-
-def _in_force() -> dict[str, Any]:
     return {
         VERSION: jax.__version__,
         PLATFORM: jax.default_backend(),
@@ -42,9 +38,8 @@ def difference(began: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
             was = short(began[name], 40)
             back = f"unset {name.upper()}" if began[name] is None else f"set {name.upper()}={was}"
             return (
-                f"{name} was {was} and is now {now[name]}, which gives other "
-                f"numbers; {back} in the "
-                "environment to go on"
+                f"{name} was {was} and is now {now[name]}, which gives other numbers; {back} in "
+                "the environment to go on"
             )
     return None
 
