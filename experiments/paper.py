@@ -129,7 +129,7 @@ def main(values: flags.FlagValues) -> None:
     contents.draw(made.tables, out / "figures")
     page = sections.page(
         f"FedVLR on {dataset.name}",
-        _facts(values, dataset),
+        _facts(values, configured, dataset),
         contents.sections(made.tables, out / "figures"),
     )
     shell.write(out / "report.html", page)
@@ -177,12 +177,13 @@ def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:
     made.add("curves", tables.curves_table(found))
 
 
-def _facts(values: flags.FlagValues, dataset: Dataset) -> dict[str, str]:
+def _facts(values: flags.FlagValues, config: Config, dataset: Dataset) -> dict[str, str]:
     """What a reader needs to make the report again."""
     return {
         "command": shlex.join(["python", "-m", "experiments.paper", *sys.argv[1:]]),
         "data set": f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
         "seeds": f"0 to {values.seeds - 1}",
+        "precision of products": config.method.precision,
         "versions": versions(),
     }
 

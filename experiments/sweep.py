@@ -233,11 +233,13 @@ class _Told:
 
     def _report(self, table: pd.DataFrame) -> None:
         ended = table["status"].value_counts()
+        precisions = dict.fromkeys(config.method.precision for config in self._runs.values())
         facts = {
             "command": shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]),
             "runs": f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
             f"{len(self._runs)}",
             "data": ", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
+            "precision of products": ", ".join(precisions),
             "made with": versions(),
         }
         parts = page.sections(table, self._runs, self._axes, self._out)

@@ -141,6 +141,13 @@ class MethodConfig:
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of head and router; its state is new in every round."
     )
+    precision: str = choice(
+        "highest",
+        "How exact matrix products of 32-bit numbers are: highest as on a CPU, high in three "
+        "bfloat16 products or TF32, default as is fastest (bfloat16 on a TPU, TF32 on a GPU). A "
+        "CPU computes all three alike.",
+        names.PRODUCTS,
+    )
 
     @property
     def asked_views(self) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ VIEWS = (
 )
 CLIENT_MODES = ("accumulate", "local")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion")
-PRECISIONS = ("float32", "bfloat16")
+PRODUCTS = ("highest", "high", "default")  # of a run's matrix products
+PRECISIONS = ("float32", "bfloat16")  # of an encoder
 PRIVATE_STATES = ("auto", "device", "host")
 KEPT_CHECKPOINTS = ("all", "best", "none")

@@ -1,7 +1,7 @@
 """The settings of JAX that this package is written for, whatever the environment says."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import jax
 
@@ -30,6 +30,9 @@ def as_written() -> Iterator[None]:
     or end in an error of JAX's own. The random generator's settings are left as they are: whoever
     chooses one gets other draws, and a run's folder knows which.
 
+    Matrix products are as exact as 32 bits allow, on every platform; a run's own are as its
+    `--precision` says (`products`).
+
     It is a decorator, too; not for generators, whose caller would run in between.
     """
     before = {
@@ -42,7 +45,7 @@ def as_written() -> Iterator[None]:
             jax.enable_x64(False),
             jax.numpy_dtype_promotion("standard"),
             jax.numpy_rank_promotion("allow"),
-            jax.default_matmul_precision(None),
+            products("highest"),
             jax.debug_nans(False),
             jax.debug_infs(False),
             jax.disable_jit(False),
@@ -53,3 +56,14 @@ def as_written() -> Iterator[None]:
             pinned.callback(jax.config.update, name, value)
             jax.config.update(name, _WHOLE_PROCESS[name])
         yield
+
+
+def products(precision: str) -> AbstractContextManager[None]:
+    """Trace what is inside so that every matrix product states this precision.
+
+    Left to itself a product of 32-bit numbers is one of bfloat16 on a TPU, and of TF32 on a GPU.
+
+    Args:
+        precision: one of `names.PRODUCTS`.
+    """
+    return jax.default_matmul_precision(precision)

@@ -46,7 +46,11 @@ class PrepareConfig:
         "dry runs) or random:vit-b-32.",
         (lambda v: v != "", "a folder, a hub id or random:tiny"),
     )
-    precision: str = choice("float32", "What the encoder computes in.", names.PRECISIONS)
+    precision: str = choice(
+        "float32",
+        "Type of the numbers that the encoder holds and computes in.",
+        names.PRECISIONS,
+    )
     batch: int = setting(64, "Pictures or texts encoded at once, over all devices.", AT_LEAST_ONE)
     workers: int = setting(
         0, "Threads that decode pictures; 0 = one per core, 16 at most.", AT_LEAST_ZERO

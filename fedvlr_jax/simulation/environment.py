@@ -16,7 +16,6 @@ _SETTINGS = (
     "jax_random_seed_offset",
     "jax_high_dynamic_range_gumbel",
     "jax_enable_x64",
-    "jax_default_matmul_precision",
 )
 _UNKNOWN = "unknown"
 
@@ -36,10 +35,9 @@ def difference(began: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     for name in _SETTINGS:
         if name in began and name in now and began[name] != now[name]:
             was = short(began[name], 40)
-            back = f"unset {name.upper()}" if began[name] is None else f"set {name.upper()}={was}"
             return (
-                f"{name} was {was} and is now {now[name]}, which gives other numbers; {back} in "
-                "the environment to go on"
+                f"{name} was {was} and is now {now[name]}, which gives other numbers; set "
+                f"{name.upper()}={was} in the environment to go on"
             )
     return None
 

@@ -68,7 +68,7 @@ def join(
     fit.check(federation, resident=True)
     state = _learned(simulation, run)
     population = _numbered_from(simulation.population, members.interactions.n_clients)
-    with fit.explained(federation, resident=True):
+    with fit.explained(federation, resident=True), numerics.products(federation.precision):
         _, ranks, finite = fitted(
             federation,
             simulation.evaluation,

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jax.stages import Compiled
+from jax.stages import Compiled, Lowered
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
@@ -77,6 +78,11 @@ class Settings:
 
 @functools.lru_cache(maxsize=4)
 def _compile(settings: Settings) -> Programs:
+    return Programs(**{name: program.compile() for name, program in lowered(settings).items()})
+
+
+def lowered(settings: Settings) -> dict[str, Lowered]:
+    """The programs before they are compiled, by their names in `Programs`."""
     federation, evaluation = settings.federation, settings.evaluation
     state, population, features, rates = settings.begin()
 
@@ -122,7 +128,9 @@ def _compile(settings: Settings) -> Programs:
         ranks = together(ranks, True, by_run, False, by_run)
         rankings = together(rankings, True, by_run, False)
     step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
-    step = step.lower(state, population, features, rates).compile()
-    ranks = jax.jit(ranks).lower(state, population, features, population.valid).compile()
-    rankings = jax.jit(rankings).lower(state, population, features).compile()
-    return Programs(step, ranks, rankings)
+    with numerics.products(federation.precision):
+        return {
+            "round": step.lower(state, population, features, rates),
+            "ranks": jax.jit(ranks).lower(state, population, features, population.valid),
+            "rankings": jax.jit(rankings).lower(state, population, features),
+        }

@@ -111,6 +111,7 @@ class Federation:
         buckets: widths and chunk sizes of training.
         mesh: the devices.
         runs: how many runs train together.
+        precision: of every matrix product of a run (numerics.py: products).
     """
 
     server: Server
@@ -123,6 +124,7 @@ class Federation:
     buckets: tuple[Bucket, ...]
     mesh: Mesh
     runs: int = 1
+    precision: str = "highest"
 
 
 def train_cohort(

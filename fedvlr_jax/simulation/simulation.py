@@ -106,7 +106,8 @@ class Simulation:
 
     def _initialized(self, words: UInt32[Array, "*runs words"]) -> FederationState:
         initialize = _initialize(self.federation, len(self.interactions) > 1)
-        return initialize(self.features, self.population, words)
+        with numerics.products(self.federation.precision):
+            return initialize(self.features, self.population, words)
 
 
 @numerics.as_written()
@@ -175,6 +176,7 @@ def build(
         ),
         mesh=mesh,
         runs=runs,
+        precision=method.precision,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
     evaluation_chunks = Chunking(4 * floats, fixed)

@@ -37,6 +37,7 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 5
     assert "experiments.paper" in page
+    assert "precision of products" in page
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")}
     assert len(stamps) == 4
     code, said, _ = programs.in_process(paper, capsys, *arguments)

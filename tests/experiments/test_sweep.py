@@ -55,6 +55,7 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
         "Every run",
     ):
         assert f"{title}</h2>" in page, title
+    assert "precision of products" in page
     text, console = browser.opened(out / "report.html", tmp_path / "browser")
     assert console == []
     # Time, throughput, memory, accuracy; two kinds of curves; reliance.

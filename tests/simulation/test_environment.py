@@ -11,7 +11,6 @@ NOW = {
     "jax_random_seed_offset": 0,
     "jax_high_dynamic_range_gumbel": False,
     "jax_enable_x64": False,
-    "jax_default_matmul_precision": None,
 }
 
 
@@ -34,7 +33,6 @@ def test_what_is_in_force_is_what_a_run_computes_with():
         ("jax_random_seed_offset", 7, "JAX_RANDOM_SEED_OFFSET=7"),
         ("jax_high_dynamic_range_gumbel", True, "JAX_HIGH_DYNAMIC_RANGE_GUMBEL=True"),
         ("jax_enable_x64", True, "JAX_ENABLE_X64=True"),
-        ("jax_default_matmul_precision", "highest", "JAX_DEFAULT_MATMUL_PRECISION=highest"),
         ("jax_default_prng_impl", ["x"] * 1000, "JAX_DEFAULT_PRNG_IMPL="),
     ],
 )
@@ -43,11 +41,6 @@ def test_another_setting_is_refused_with_the_way_back(name, was, back):
     assert reason.startswith(f"{name} was ")
     assert back in reason
     assert len(reason) < 300
-
-
-def test_a_setting_that_had_no_value_is_unset():
-    now = NOW | {"jax_default_matmul_precision": "highest"}
-    assert "unset JAX_DEFAULT_MATMUL_PRECISION" in environment.difference(NOW, now)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +52,7 @@ def test_a_setting_that_had_no_value_is_unset():
         {},
         {k: v for k, v in NOW.items() if k != "jax_threefry_partitionable"},
         NOW | {"jax_of_a_later_version": 1},
+        NOW | {"jax_default_matmul_precision": None},  # of runs without a --precision
     ],
 )
 def test_what_does_not_decide_draws_is_not_refused(began):

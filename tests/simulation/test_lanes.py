@@ -177,6 +177,7 @@ def test_what_is_traced_may_differ():
         {"clip_norm": 1.0},
         {"gradient_noise": 0.1},
         {"dim": 4},
+        {"precision": "high"},
         {"data_seed": 1},
     ):
         assert program_of(worlds.config(**change)) != same, change

@@ -12,11 +12,16 @@ from fedvlr_jax.data.split import split_clients
 from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.files import checksum
-from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation import keys, newcomers
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.newcomers import fitted, join
 from tests import oracle, worlds
 from tests.simulation.test_round import client_state, close, moved, pools
+
+
+class EndedError(Exception):
+    """What a test has heard enough by."""
+
 
 ROUNDS = 2
 WAYS = [
@@ -111,6 +116,20 @@ def test_newcomers_gain_from_fitting(joined):
     score = [line["valid/ndcg@50"] + line["test/ndcg@50"] for line in joined]
     assert min(score[1:]) > score[0]
     assert score[-1] > 1.4 * score[0]
+
+
+def test_newcomers_fit_as_exactly_as_is_asked(run, planted, monkeypatch):
+    stated = []
+
+    def heard(*_):
+        stated.append(jax.config.jax_default_matmul_precision)
+        raise EndedError
+
+    monkeypatch.setattr(newcomers, "fitted", heard)
+    for precision in ("high", "default"):
+        with pytest.raises(EndedError):
+            join(worlds.config(**SETTINGS, precision=precision), run, *planted, rounds=1)
+    assert stated == ["high", "default"]
 
 
 def test_the_run_is_only_read_and_joining_repeats(run, planted, joined):

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.stages import Compiled
+from jax.stages import Compiled, Lowered
 from jaxtyping import Array, Bool, Float, Int
 
+from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
@@ -66,7 +67,8 @@ def initial(
         model = federation.training.model
         return init_server(federation, features, words), common_router(model, words)
 
-    return build(features, words)
+    with numerics.products(federation.precision):
+        return build(features, words)
 
 
 @functools.lru_cache(maxsize=4)
@@ -75,6 +77,11 @@ def compile_programs(settings: Settings) -> Programs:
 
     The shapes are those of (state, slab, population, features, rates).
     """
+    return Programs(**{name: program.compile() for name, program in lowered(settings).items()})
+
+
+def lowered(settings: Settings) -> dict[str, Lowered]:
+    """The programs before they are compiled, by their names in `Programs`."""
     federation, evaluation = settings.federation, settings.evaluation
     state, slab, population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
@@ -135,16 +142,17 @@ def compile_programs(settings: Settings) -> Programs:
         chosen = population.client >= 0
         return evaluate.rankings(evaluation, slab.key, sent, removed, slab, population, chosen)
 
-    def compiled(function: Any, *arguments: Any, **options: Any) -> Compiled:
-        return jax.jit(function, **options).lower(*arguments).compile()
+    def lower(function: Any, *arguments: Any, **options: Any) -> Lowered:
+        with numerics.products(federation.precision):
+            return jax.jit(function, **options).lower(*arguments)
 
     (sent, sums), (removed, _) = abstract(
         (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)), alike
     )
-    return Programs(
-        cohort=compiled(cohort, state.key, state.round, rates, out_shardings=alike),
-        open=compiled(opened, state, features, out_shardings=alike),
-        wave=compiled(
+    return {
+        "cohort": lower(cohort, state.key, state.round, rates, out_shardings=alike),
+        "open": lower(opened, state, features, out_shardings=alike),
+        "wave": lower(
             wave,
             slab.recent,
             sums,
@@ -155,8 +163,8 @@ def compile_programs(settings: Settings) -> Programs:
             donate_argnums=(0, 1),
             out_shardings=(clients, alike),
         ),
-        close=compiled(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
-        ranks=compiled(ranks, sent, slab, population, population.valid),
-        remove=compiled(remove, state, features, out_shardings=alike),
-        rankings=compiled(rankings, sent, removed, slab, population),
-    )
+        "close": lower(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
+        "ranks": lower(ranks, sent, slab, population, population.valid),
+        "remove": lower(remove, state, features, out_shardings=alike),
+        "rankings": lower(rankings, sent, removed, slab, population),
+    }
