@@ -1,5 +1,6 @@
 """Eight virtual devices for every test; what the tests share."""
 
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +10,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small examples spend their time compiling; programs that tests start as processes of their own
 # are compiled as a user's are (they do not inherit this, see tests/experiments). Kernels made by
 # way of MLIR take twice as long, and so does splitting them between threads of a busy machine.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+_FLAGS = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+# XLA ends the process at a flag that it does not know, and this one is gone from jax 0.12.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # an eighth of the time of compiling
 # Tests compile the same small programs again and again; all processes of a session share them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
