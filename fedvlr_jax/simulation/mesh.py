@@ -2,10 +2,13 @@
 
 A run alone has all devices for its clients. Runs that train together have devices of their own
 first, which need not wait for one another, and share what is left between their clients.
+
+A mesh may be of devices that are not there, only described for a compiler. What is put on them
+comes to its shape and sharding, all that a program is compiled for.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,9 +47,13 @@ def make_mesh(n_devices: int, runs: int = 1) -> Mesh:
             f"--devices={n_devices}: expected all {len(available)} devices of the "
             f"{together.count()} processes"
         )
-    devices = np.array(available[: n_devices or None])
+    return over(available[: n_devices or None], runs)
+
+
+def over(devices: Sequence[jax.Device], runs: int = 1) -> Mesh:
+    """A mesh over these devices, for as many `runs` that train together."""
     groups = math.gcd(len(devices), runs) if together.count() == 1 else 1
-    return Mesh(devices.reshape(groups, -1), (RUNS, AXIS))
+    return Mesh(np.array(devices).reshape(groups, -1), (RUNS, AXIS))
 
 
 def blocks(mesh: Mesh) -> int:
@@ -80,8 +87,15 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, EVERYWHERE)
 
 
-def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]) -> Array:
-    """An array whose rows lie on the devices.
+def described(mesh: Mesh) -> bool:
+    """Whether the devices are not there, and can be compiled for but hold nothing."""
+    return mesh.devices.flat[0] not in cores.devices()
+
+
+def split(
+    mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
+) -> Array | jax.ShapeDtypeStruct:
+    """An array whose rows lie on the devices; its shape where these are only described.
 
     Args:
         mesh: the devices.
@@ -90,6 +104,8 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
     """
     sharding = by_client(mesh)
     whole = (shape[0] * blocks(mesh), *shape[1:])
+    if described(mesh):
+        return jax.ShapeDtypeStruct(whole, block(0).dtype, sharding=sharding)
     parts = []
     for number in own_blocks(mesh):
         rows = block(number)
@@ -115,7 +131,10 @@ def copied(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: _copied(mesh, leaf), tree)
 
 
-def _copied(mesh: Mesh, leaf: Any) -> Array:
+def _copied(mesh: Mesh, leaf: Any) -> Array | jax.ShapeDtypeStruct:
+    if described(mesh):
+        leaf = np.asarray(leaf)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere(mesh))
     if together.count() == 1:
         return jax.device_put(leaf, everywhere(mesh))
     leaf = np.asarray(leaf)

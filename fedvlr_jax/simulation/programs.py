@@ -49,11 +49,7 @@ def compiled(
         state: of its runs, or its shapes.
         before: called if there is something to compile.
     """
-    arguments = (state, simulation.population, simulation.features, simulation.rates)
-    leaves, structure = jax.tree.flatten(abstract(arguments))
-    return _compile(
-        Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
-    )
+    return _compile(settings_of(simulation, state, before))
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,15 @@ class Settings:
         if self.before is not None:
             self.before()
         return jax.tree.unflatten(self.structure, self.leaves)
+
+
+def settings_of(
+    simulation: Simulation, state: FederationState, before: Callable[[], None] | None = None
+) -> Settings:
+    """See `compiled`."""
+    arguments = (state, simulation.population, simulation.features, simulation.rates)
+    leaves, structure = jax.tree.flatten(abstract(arguments))
+    return Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
 
 
 @functools.lru_cache(maxsize=4)

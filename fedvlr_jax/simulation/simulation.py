@@ -99,6 +99,13 @@ class Simulation:
         """The state before the first round of a run alone, on the devices."""
         return self._initialized(copied(self.federation.mesh, keys.from_seed(seed)))
 
+    def state_shapes(self) -> FederationState:
+        """Shapes and shardings of the state of a run alone."""
+        words = jax.eval_shape(keys.from_seed, 0)
+        initialize = _initialize(self.federation, False)
+        shapes = jax.eval_shape(initialize, self.features, self.population, words)
+        return FederationState(*map(abstract, shapes, state_shardings(self.federation.mesh)))
+
     def initial_states(self, seeds: Sequence[int]) -> FederationState:
         """The states before the first round of runs that train together, stacked by run."""
         words = np.stack([jax.device_get(keys.from_seed(seed)) for seed in seeds])
@@ -112,7 +119,10 @@ class Simulation:
 
 @numerics.as_written()
 def build(
-    config: Config, dataset: Dataset, others: Sequence[tuple[Config, Dataset]] = ()
+    config: Config,
+    dataset: Dataset,
+    others: Sequence[tuple[Config, Dataset]] = (),
+    mesh: Mesh | None = None,
 ) -> Simulation:
     """Put a data set on the devices and fix everything static.
 
@@ -121,6 +131,9 @@ def build(
         dataset: the data that it names.
         others: runs that train together with it, with their data; equal to it but for what is
             traced (simulation/traced.py).
+        mesh: the devices, those that the configuration asks for if it is not given. Of devices
+            that are only described (simulation/mesh.py) the simulation holds shapes, and its
+            programs can be lowered and compiled.
 
     Raises:
         UserError: more devices wanted than there are, or a view of a modality that is missing.
@@ -133,7 +146,7 @@ def build(
     lengths = np.concatenate([one.lengths for one in interactions])
     catalogue = _catalogue(config.method, dataset)
     views = _views(config.method, dataset.name, catalogue)
-    mesh = make_mesh(config.execution.devices, runs)
+    mesh = mesh or make_mesh(config.execution.devices, runs)
     part = config.participation
     model = _model(method, views, data.n_items, lengths, equal=part.clip_norm > 0)
     floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
