@@ -1,6 +1,7 @@
 """Flags that both benchmarks have, and lists in them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -17,12 +18,13 @@ _LIMIT: Check = (lambda v: math.isfinite(v) and v >= 1, "a finite number of at l
 __all__ = ["define_timing", "define_workload", "given_workload", "names", "sizes"]
 
 
-def define_workload(into: flags.FlagValues) -> None:
+def define_workload(into: flags.FlagValues, without: Sequence[str] = ()) -> None:
     """Define a flag for every setting of the workload that may differ, with its standard value."""
     leaves = config.leaves()
-    cli.define_settings(into, {name: leaves[name] for name in workload.SETTINGS})
+    cli.define_settings(into, {name: leaves[name] for name in workload.SETTINGS}, without)
     for name, value in workload.STANDARD.items():
-        into.set_default(name, value)
+        if name not in without:
+            into.set_default(name, value)
 
 
 def define_timing(into: flags.FlagValues, out: str) -> None:
@@ -46,9 +48,9 @@ def define_timing(into: flags.FlagValues, out: str) -> None:
     cli.define_path(into, "out", out, "Folder of the results.")
 
 
-def given_workload(values: flags.FlagValues) -> dict[str, Any]:
+def given_workload(values: flags.FlagValues, without: Sequence[str] = ()) -> dict[str, Any]:
     """The settings of the workload that somebody gave."""
-    return cli.given_settings(values, workload.SETTINGS)
+    return cli.given_settings(values, workload.SETTINGS, without)
 
 
 def sizes(flag: str, text: str) -> list[int]:

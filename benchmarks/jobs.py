@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Job:
         contender: its flag value.
         seconds: to spend in timed rounds.
         devices: JAX's CPU devices; 0 leaves their number to the project.
+        target: what is compiled for, "" for this machine's devices.
     """
 
     task: str
@@ -33,6 +35,7 @@ class Job:
     contender: str
     seconds: float = 0.0
     devices: int = 0
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,16 @@ class Failure:
     reason: str
 
 
-def run(job: Job, limit: float, log: Path) -> dict[str, Any] | Failure:
+def run(
+    job: Job, limit: float, log: Path, more: Mapping[str, str] | None = None
+) -> dict[str, Any] | Failure:
     """Do a job in a new process.
 
     Args:
         job: what to do.
         limit: wall seconds after which the process is ended.
         log: a file for everything that it prints.
+        more: environment variables of the process.
 
     Returns:
         What the task returned, or why it returned nothing.
@@ -63,7 +69,7 @@ def run(job: Job, limit: float, log: Path) -> dict[str, Any] | Failure:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(job.devices),
+                env=_environment(job.devices) | dict(more or {}),
                 start_new_session=True,
             )
             try:

@@ -14,6 +14,7 @@ from benchmarks import stepping, workload
 from benchmarks.contenders import names
 from benchmarks.contenders.project import Project
 from benchmarks.jobs import Job
+from benchmarks.programs import compile_for_target
 from benchmarks.stepping import Contender
 from benchmarks.workload import World
 from fedvlr_jax.files import write_json
@@ -68,7 +69,12 @@ def _run(job: Job, world: World, measure: Callable[[Contender], Any]) -> Any:
     return importlib.import_module(f"benchmarks.contenders.{module}").run(world, measure)
 
 
-TASKS = {task.__name__: task for task in (losses, throughput, scaling)}
+def programs(job: Job) -> dict[str, Any]:
+    """What the compiler of the job's target says of round and evaluation."""
+    return compile_for_target(job)
+
+
+TASKS = {task.__name__: task for task in (losses, throughput, scaling, programs)}
 
 
 def main(job: str, result: str) -> None:
