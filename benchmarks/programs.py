@@ -11,7 +11,7 @@ from jax.stages import Compiled
 
 from benchmarks import hlo, targets, workload
 from benchmarks.jobs import Job
-from fedvlr_jax import data
+from fedvlr_jax import data, numerics
 from fedvlr_jax.simulation import mesh, programs
 from fedvlr_jax.simulation.simulation import Simulation, build
 
@@ -19,16 +19,16 @@ _COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 _MOST_ROUNDS = 20
 
 
+@numerics.as_written()
 def compile_for_target(job: Job) -> dict[str, Any]:
     """What the compiler of the job's target says of each program, and where they were run."""
     target = targets.parsed(job.target)
     devices, here = targets.devices(target)
     config = workload.config(**job.settings)
     simulation = build(config, data.load(config), mesh=mesh.over(devices))
-    shapes = simulation.state_shapes()
-    lowered = programs.lowered(simulation, shapes)
+    lowered = programs.lowered(programs.settings_of(simulation, simulation.state_shapes()))
     found, compiled = [], {}
-    for name, stage in (("round", lowered.round), ("evaluation", lowered.ranks)):
+    for name, stage in (("round", lowered["round"]), ("evaluation", lowered["ranks"])):
         begun = time.perf_counter()
         compiled[name] = stage.compile()
         seconds = time.perf_counter() - begun
