@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import jax
+import jax.experimental
+
+# jax 0.7 has it among its experiments; later versions have it there no more.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 # What has no context manager of its own is set for the whole process, and set back afterwards.
 _WHOLE_PROCESS = {
@@ -42,7 +46,7 @@ def as_written() -> Iterator[None]:
     }
     with ExitStack() as pinned:
         for context in (
-            jax.enable_x64(False),
+            enable_x64(False),
             jax.numpy_dtype_promotion("standard"),
             jax.numpy_rank_promotion("allow"),
             products("highest"),

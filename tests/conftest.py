@@ -15,8 +15,8 @@ _FLAGS = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-# XLA ends the process at a flag that it does not know, and this one is gone from jax 0.12.
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
+# XLA ends the process at a flag that it does not know, and this one is gone from jax 0.11.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # an eighth of the time of compiling

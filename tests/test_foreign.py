@@ -60,7 +60,7 @@ def test_tables_hold_no_formulas_and_their_numbers_are_what_they_were(tmp_path):
     with open(path, encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     assert [row[0] for row in rows] == [f"'{text}" for text in FORMULAS]
-    read = pd.read_csv(path)
+    read = pd.read_csv(path, float_precision="round_trip")
     assert read["number"].tolist() == table["number"].tolist()
     assert read["share"].tolist() == table["share"].tolist()
     assert rows[0][3:] == ["", "-1.5"]

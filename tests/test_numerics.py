@@ -63,7 +63,7 @@ def test_a_setting_of_jax_changes_nothing(name):
 
 
 def test_what_a_caller_has_set_around_a_call_is_left_to_it():
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+    with numerics.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         assert computed()[1][0].dtype == np.float32
         assert jnp.ones(1).dtype == np.float64
 

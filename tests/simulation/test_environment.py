@@ -1,6 +1,7 @@
 import jax
 import pytest
 
+from fedvlr_jax import numerics
 from fedvlr_jax.simulation import environment
 
 NOW = {
@@ -18,7 +19,7 @@ def test_what_is_in_force_is_what_a_run_computes_with():
     found = environment.in_force()
     assert found.keys() == NOW.keys()
     assert found["version"] == jax.__version__
-    with jax.enable_x64(True), jax.threefry_partitionable(False):
+    with numerics.enable_x64(True), jax.threefry_partitionable(False):
         other = environment.in_force()
     # A run computes with 32 bits whatever is set, but draws as it is told.
     assert other == found | {"jax_threefry_partitionable": False}
