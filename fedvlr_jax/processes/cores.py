@@ -9,16 +9,19 @@ import jax
 from jax.extend import backend
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import accelerators
 
 
 def devices() -> list[jax.Device]:
     """All devices, those of other processes included; this starts JAX.
 
+    That JAX has passed over an accelerator is logged.
+
     Raises:
         UserError: JAX cannot start the platform that it was told to use.
     """
     try:
-        return jax.devices()
+        found = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where it is for no GPU at all
         told = jax.config.jax_platforms or ""
         reason = " ".join(str(error).split())
@@ -26,6 +29,8 @@ def devices() -> list[jax.Device]:
             f"JAX_PLATFORMS={told}: JAX cannot start it here{f' ({reason})' if reason else ''}, "
             f"expected {_others()}"
         ) from error
+    accelerators.warn_if_refused()
+    return found
 
 
 def begin() -> None:
