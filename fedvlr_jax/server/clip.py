@@ -1,14 +1,15 @@
-"""The frozen vision-language model: CLIP (Radford et al., 2021) as `FlaxCLIPModel`.
+"""The frozen vision-language model: a CLIP's files read, checked and put together.
 
-This is the only file that touches transformers, whose Flax models are deprecated: to put another
-encoder in their place, write another file with a `Clip` in it. Importing transformers takes many
-seconds, so it is done where it is used.
+This is the only file that touches transformers (tokenizer and picture processor), safetensors and
+the hub: to put another encoder in CLIP's place, write another file with a `Clip` in it. Importing
+transformers takes many seconds, so it is done where it is used.
 """
 
 import contextlib
 import hashlib
 import json
 import math
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,25 +21,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-from flax import traverse_util
+from flax import serialization, traverse_util
 from jaxtyping import Array, Float, Int, Num, UInt8
 
 from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.files import read_json
-from fedvlr_jax.foreign import short, words_of
+from fedvlr_jax.foreign import words_of
 from fedvlr_jax.host import host_bytes
+from fedvlr_jax.server.clip_model import (
+    LONGEST_EDGE,
+    ClipConfig,
+    TextConfig,
+    TextTower,
+    VisionConfig,
+    VisionTower,
+    check_whole,
+    shapes,
+)
 
 RANDOM = "random:"
-# Sizes of the encoders with random weights: (hidden, layers, heads) of both towers.
+# Sizes of the encoders with random weights; (hidden, layers, heads) of both towers.
 _RANDOM_SIZES = {
-    "tiny": {
-        "image": 64,
-        "patch": 16,
-        "vision": (128, 2, 4),
-        "text": (128, 2, 4),
-        "width": 128,
-    },
+    "tiny": {"image": 64, "patch": 16, "vision": (128, 2, 4), "text": (128, 2, 4), "width": 128},
     "vit-b-32": {
         "image": 224,
         "patch": 32,
@@ -48,12 +53,10 @@ _RANDOM_SIZES = {
     },
 }
 _RANDOM_NAMES = ", ".join(RANDOM + size for size in _RANDOM_SIZES)
-_MAX_TOKENS = 77
-_SAFETENSORS = "model.safetensors"
-_WEIGHTS = ("flax_model.msgpack", _SAFETENSORS)
-# Larger ones than any CLIP has are a mistake, and would take time and memory before it is seen.
-_MOST_LAYERS = 1_000
-_LONGEST_EDGE = 4_096
+_LOGIT_SCALE = 2.6592  # as CLIP's training begins
+_WEIGHTS = _FLAX, _SAFETENSORS = "flax_model.msgpack", "model.safetensors"
+# What a CLIP consists of beside its weights, as patterns of the hub.
+_OTHER_FILES = ("*.json", "merges.txt")
 # What of a picture processor decides the pixels.
 _PICTURE_SETTINGS = (
     "do_resize",
@@ -108,6 +111,22 @@ class Clip:
         }
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a CLIP is made of: its configuration, float32 weights, and transformers' two parts."""
+
+    config: ClipConfig
+    params: dict[str, Any]
+    pictures: Any
+    tokenizer: Any
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the picture processor decides the pixels."""
+        found = self.pictures.to_dict()
+        return {name: found.get(name) for name in _PICTURE_SETTINGS}
+
+
 def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
     """Load CLIP.
 
@@ -120,225 +139,189 @@ def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
     Raises:
         UserError: nothing there, or something else than a whole CLIP.
     """
-    with _quiet():
-        if name.startswith(RANDOM):
-            config, processor = _random_parts(name)
-            model, params = _random_model(config, seed)
-            return _assemble(name, model, params, processor, precision)
-        source = _source(name)
-        try:
-            if Path(source).is_dir():
-                _check_files(Path(source))
-            model, params, processor = _pretrained(name, source)
-            clip = _assemble(name, model, params, processor, precision)
-            _check_whole(clip, model.config, processor)
-        except UserError:
-            raise
-        except Exception as error:  # transformers raises anything on a folder that is not whole
-            raise UserError(f"--clip={name}: cannot be loaded ({words_of(error)})") from None
-        return clip
+    if name.startswith(RANDOM):
+        with _quiet():
+            return _assemble(name, random_parts(name, seed), precision)
+    local = _local(name)
+    try:
+        with _quiet():
+            parts = _stored_parts(local or _downloaded(name))
+            clip = _assemble(name, parts, precision)
+            _check_whole(clip, parts)
+            return clip
+    except Exception as error:  # transformers raises anything on a folder that is not whole
+        raise UserError(f"--clip={name}: cannot be loaded ({words_of(error)})") from None
 
 
-def _source(name: str) -> str:
-    """The folder or hub id that `name` is."""
+def _local(name: str) -> Path | None:
+    """The folder that `name` is; None for a hub id."""
     local = Path(name).expanduser()
-    if not local.is_dir() and (name.count("/") != 1 or name.startswith(("/", ".", "~"))):
-        raise UserError(
-            f"--clip={name}: no such folder, expected one, or a hub id like "
-            f"openai/clip-vit-base-patch32, or one of {_RANDOM_NAMES}"
+    if local.is_dir():
+        return local
+    if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
+        return None
+    raise UserError(
+        f"--clip={name}: no such folder, expected one, or a hub id like "
+        f"openai/clip-vit-base-patch32, or one of {_RANDOM_NAMES}"
+    )
+
+
+def _downloaded(name: str) -> Path:
+    """The folder where a CLIP of the hub is kept, with weights of one format."""
+    from huggingface_hub import snapshot_download  # not at the top of the file: see there
+
+    for weights in (_FLAX, _SAFETENSORS):
+        stem, end = weights.split(".")
+        patterns = [weights, f"{stem}-*.{end}"]
+        folder = Path(snapshot_download(name, allow_patterns=[*_OTHER_FILES, *patterns]))
+        if any(file for pattern in patterns for file in folder.glob(pattern)):
+            break
+    return folder
+
+
+def _stored_parts(folder: Path) -> Parts:
+    """Read a CLIP from a folder.
+
+    Raises:
+        ValueError: a part is missing, or does not fit the others.
+    """
+    _check_files(folder)
+    config = ClipConfig.stored(read_json(folder / "config.json"))
+    needed = 4 * sum(math.prod(shape) for shape in shapes(config).values())
+    if needed > host_bytes():
+        raise ValueError(
+            f"its weights need {needed / 1e9:,.1f} GB of memory, this machine has "
+            f"{host_bytes() / 1e9:,.1f} GB"
         )
-    if local.is_dir() and not (local / "config.json").is_file():
-        raise UserError(f"--clip={name}: no config.json there, expected a whole CLIP folder")
-    return str(local) if local.is_dir() else name
+    pictures, tokenizer = _processors()
+    return Parts(
+        config,
+        _fitting(_stored_weights(folder), config),
+        pictures.from_pretrained(folder),
+        tokenizer.from_pretrained(folder),
+    )
+
+
+def _processors() -> tuple[type, type]:
+    """Transformers' picture processor without torch, by its names in 4 and in 5, and tokenizer."""
+    import transformers  # not at the top of the file: see there
+
+    pictures = getattr(transformers, "CLIPImageProcessorPil", None)
+    return pictures or transformers.CLIPImageProcessor, transformers.CLIPTokenizerFast
 
 
 def _check_files(folder: Path) -> None:
     """Say which part of a CLIP a folder has not; transformers would speak of its own settings."""
     for what, files in (
-        ("picture processor", [["preprocessor_config.json"]]),
+        ("configuration", [["config.json"]]),
+        ("picture processor", [["preprocessor_config.json"], ["processor_config.json"]]),
         ("tokenizer", [["tokenizer.json"], ["vocab.json", "merges.txt"]]),
         ("weights", [[f"{name}{end}"] for name in _WEIGHTS for end in ("", ".index.json")]),
     ):
         if not any(all((folder / name).is_file() for name in together) for together in files):
             names = " or ".join(" and ".join(together) for together in files)
             raise ValueError(f"no {what} there, expected {names}")
-    for name in _WEIGHTS:
-        for part in _parts(folder, name):
-            if not (folder / part).is_file():  # to open a pipe would wait for ever
-                raise ValueError(
-                    f"{part} is missing or no plain file, expected a part of the weights that "
-                    f"{name}.index.json names"
-                )
 
 
-def _parts(folder: Path, name: str) -> list[str]:
+def _stored_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The weights of a folder, by their names with dots as Flax has them; of two formats Flax's."""
+    for name, read in ((_FLAX, _from_flax), (_SAFETENSORS, _from_pytorch)):
+        files = [name] if (folder / name).is_file() else _files_of(folder, name)
+        if files:
+            found = (weight for file in files for weight in read(folder / file))
+            return {key: np.asarray(value) for key, value in found}
+    raise AssertionError("_check_files has found some")
+
+
+def _files_of(folder: Path, name: str) -> list[str]:
     """The files over which weights are split, as their index tells; none without an index.
 
     Raises:
-        ValueError: the index is malformed, or names files elsewhere.
-        UserError: it is no JSON.
+        ValueError: the index is malformed, or names files that are elsewhere or not there.
     """
     index = folder / f"{name}.index.json"
     if not index.is_file():
         return []
     content = read_json(index)
-    parts = content.get("weight_map")
-    if not isinstance(content.get("metadata"), dict) or not isinstance(parts, dict) or not parts:
+    files = content.get("weight_map")
+    if not isinstance(content.get("metadata"), dict) or not isinstance(files, dict) or not files:
         raise ValueError(f"{index.name} has no weight_map and metadata, expected both")
-    for part in parts.values():
-        if not isinstance(part, str) or Path(part).name != part:
+    for file in files.values():
+        if not isinstance(file, str) or Path(file).name != file:
             raise ValueError(
-                f"{index.name} names {shown(str(part))}, expected a file of the same folder"
+                f"{index.name} names {shown(str(file))}, expected a file of the same folder"
             )
-    return sorted(set(parts.values()))
-
-
-def _pretrained(name: str, source: str) -> tuple[Any, dict, Any]:
-    """Model, weights and processor of a folder or hub id."""
-    # Not at the top of the file: see there.
-    from transformers import (
-        CLIPConfig,
-        CLIPImageProcessor,
-        CLIPProcessor,
-        CLIPTokenizerFast,
-        FlaxCLIPModel,
-    )
-
-    class Unset(FlaxCLIPModel):
-        """A model whose weights are NaN until they are loaded, not random."""
-
-        def init_weights(self, rng: Any, input_shape: tuple, params: Any = None) -> Any:  # noqa: ARG002
-            shapes = jax.eval_shape(lambda: FlaxCLIPModel.init_weights(self, rng, input_shape))
-            return jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), shapes)
-
-    stored, _ = CLIPConfig.get_config_dict(source)
-    if stored.get("model_type") != "clip":
-        raise ValueError(f"its model_type is {stored.get('model_type')}, expected clip")
-    config = CLIPConfig.from_dict(stored)
-    _check_sizes(config)
-    # The fast picture processor needs torch; the fast tokenizer needs nothing.
-    processor = CLIPProcessor(
-        CLIPImageProcessor.from_pretrained(source), CLIPTokenizerFast.from_pretrained(source)
-    )
-    empty = FlaxCLIPModel(config, _do_init=False)
-    needed = sum(4 * math.prod(x.shape) for x in jax.tree.leaves(empty.params_shape_tree))
-    if needed > host_bytes():
-        raise ValueError(
-            f"its weights need {needed / 1e9:,.1f} GB of memory, this machine has "
-            f"{host_bytes() / 1e9:,.1f} GB"
-        )
-    try:
-        params = Unset.from_pretrained(source, config=config).params
-    except (OSError, NotImplementedError):
-        shards = _shards(source)
-        if not shards:
-            raise
-        params = _joined(shards, Unset(config))
-    _check_weights(name, params)
-    _check_layers(Path(source), config)
-    return empty, params, processor
-
-
-def _shards(source: str) -> list[str]:
-    """The files of weights that are split over several in safetensors, which Flax cannot load."""
-    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
-    from transformers.utils.hub import get_checkpoint_shard_files
-
-    index = cached_file(
-        source,
-        SAFE_WEIGHTS_INDEX_NAME,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return get_checkpoint_shard_files(source, index)[0] if index else []
-
-
-def _joined(shards: list[str], model: Any) -> dict:
-    """The weights of all `shards`, by the names that they have in `model`."""
-    from safetensors import safe_open
-    from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax
-
-    found = {}
-    for path in shards:
-        with safe_open(path, framework="flax") as file:
-            found |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    weights = traverse_util.flatten_dict(model.params)
-    converted = traverse_util.flatten_dict(convert_pytorch_state_dict_to_flax(found, model))
-    weights |= {path: leaf for path, leaf in converted.items() if path in weights}
-    return traverse_util.unflatten_dict(weights)
-
-
-def _check_sizes(config: Any) -> None:
-    """Refuse sizes that no CLIP has, before anything of that size is made."""
-    for part, names in (
-        (config.text_config, ("vocab_size", "max_position_embeddings")),
-        (config.vision_config, ("image_size", "patch_size")),
-    ):
-        for name in (*names, "hidden_size", "intermediate_size", "num_hidden_layers"):
-            _expect(getattr(part, name), f"{part.model_type}'s {name}", 2**31)
-        _expect(part.num_hidden_layers, f"{part.model_type}'s num_hidden_layers", _MOST_LAYERS)
-        heads = part.num_attention_heads
-        _expect(heads, f"{part.model_type}'s num_attention_heads", part.hidden_size)
-        if part.hidden_size % heads:
+        if not (folder / file).is_file():  # to open a pipe would wait for ever
             raise ValueError(
-                f"{part.model_type} has a hidden_size of {part.hidden_size} and {heads} heads, "
-                "expected a multiple of the heads"
+                f"{file} is missing or no plain file, expected a part of the weights that "
+                f"{index.name} names"
             )
-    _expect(config.projection_dim, "projection_dim", 2**31)
-    _expect(config.vision_config.image_size, "image_size", _LONGEST_EDGE)
-    _expect(config.vision_config.patch_size, "patch_size", config.vision_config.image_size)
+    return sorted(set(files.values()))
 
 
-def _expect(value: Any, name: str, most: int) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(
-            f"{name} is {short(value, 40)}, expected a whole number from 1 to {most:,}"
-        )
+def _from_flax(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    tree = serialization.msgpack_restore(path.read_bytes())
+    yield from traverse_util.flatten_dict(tree, sep=".").items()
 
 
-def _check_weights(name: str, params: dict) -> None:
-    flat = traverse_util.flatten_dict(params)
-    missing = sorted(path for path, leaf in flat.items() if np.isnan(leaf).all())
-    if missing:
-        first = "/".join(missing[0])
-        raise UserError(
-            f"--clip={name}: {len(missing)} weights are missing, the first is {first}; expected "
-            "the whole CLIP, both towers and projections"
-        )
-    broken = sorted(path for path, leaf in flat.items() if not np.isfinite(leaf).all())
-    if broken:
-        first = "/".join(broken[0])
-        raise UserError(
-            f"--clip={name}: {len(broken)} weights hold NaN or inf, the first is {first}; the "
-            "files are damaged"
-        )
-
-
-def _check_layers(folder: Path, config: Any) -> None:
-    """Refuse a config.json with fewer layers than the weights: the others would be left out."""
+def _from_pytorch(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Weights of safetensors, which are transposed and called otherwise than Flax's."""
     from safetensors import safe_open
 
-    single = [_SAFETENSORS] if (folder / _SAFETENSORS).is_file() else []
-    for path in (folder / part for part in single or _parts(folder, _SAFETENSORS)):
-        with safe_open(path, framework="flax") as file:
-            names = list(file.keys())
-        for part in (config.text_config, config.vision_config):
-            before = f"{part.model_type.removeprefix('clip_')}.encoder.layers."
-            stored = {int(name.split(".")[3]) for name in names if name.startswith(before)}
-            if max(stored, default=0) >= part.num_hidden_layers:
-                raise ValueError(
-                    f"{path.name} has layer {max(stored)} of {part.model_type}, but "
-                    f"num_hidden_layers in config.json is {part.num_hidden_layers}"
-                )
+    with safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118
+            module, _, leaf = name.rpartition(".")
+            value = file.get_tensor(name)
+            if leaf != "weight":
+                yield name, value
+            elif value.ndim == 1:
+                yield f"{module}.scale", value
+            elif module.endswith(("token_embedding", "position_embedding")):
+                yield f"{module}.embedding", value
+            else:
+                axes = (2, 3, 1, 0) if value.ndim == 4 else None
+                yield f"{module}.kernel", value.transpose(axes)
 
 
-def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
+def _fitting(found: dict[str, np.ndarray], config: ClipConfig) -> dict[str, Any]:
+    """The weights that a model of this configuration has, in float32.
+
+    Raises:
+        ValueError: one is missing, of another shape or not finite, or belongs to a further layer.
+    """
+    expected = shapes(config)
+    names = {".".join(path): path for path in expected}
+    if missing := sorted(names.keys() - found.keys()):
+        raise ValueError(
+            f"{len(missing)} weights are missing, the first is {missing[0]}; expected the whole "
+            "CLIP, both towers and projections"
+        )
+    if more := sorted(name for name in found.keys() - names.keys() if ".layers." in name):
+        raise ValueError(
+            f"{more[0]} is among the weights, but config.json has no such layer; is its "
+            "num_hidden_layers too small?"
+        )
+    params = {}
+    for name, path in names.items():
+        if found[name].shape != expected[path]:
+            raise ValueError(
+                f"{name} has the shape {found[name].shape}, config.json says {expected[path]}"
+            )
+        params[path] = found[name].astype(np.float32, copy=False)
+    if broken := sorted(".".join(x) for x, leaf in params.items() if not np.isfinite(leaf).all()):
+        raise ValueError(
+            f"{len(broken)} weights hold NaN or inf, the first is {broken[0]}; the files are "
+            "damaged"
+        )
+    return traverse_util.unflatten_dict(params)
+
+
+def _check_whole(clip: Clip, parts: Parts) -> None:
     """Refuse a picture processor or a tokenizer that is another model's."""
-    pictures = processor.image_processor
-    for edge in (*pictures.size.values(), *(pictures.crop_size or {}).values()):
-        _expect(edge, "an edge in preprocessor_config.json", _LONGEST_EDGE)
-    side = config.vision_config.image_size
+    settings = parts.settings
+    for edge in (*settings["size"].values(), *(settings["crop_size"] or {}).values()):
+        check_whole(edge, "an edge in preprocessor_config.json", LONGEST_EDGE)
+    side = parts.config.vision_config.image_size
     for size in ((32, 32), (32, 64), (64, 32)):
         *_, height, width = clip.pixels(PIL.Image.new("RGB", size)).shape
         if (height, width) != (side, side):
@@ -347,41 +330,31 @@ def _check_whole(clip: Clip, config: Any, processor: Any) -> None:
                 f"one of {width} x {height}, but the model takes {side} x {side}"
             )
     for name in ("image_mean", "image_std"):
-        if np.shape(getattr(pictures, name)) not in ((1,), (3,)):
+        if np.shape(settings[name]) not in ((1,), (3,)):
             raise ValueError(f"{name} in preprocessor_config.json is not one number a colour")
-    if not np.isfinite([*map(float, (*pictures.image_mean, *pictures.image_std))]).all():
-        raise ValueError("image_mean or image_std in preprocessor_config.json is not finite")
-    if pictures.do_normalize and 0 in pictures.image_std:
+        if not np.isfinite([*map(float, settings[name])]).all():
+            raise ValueError(f"{name} in preprocessor_config.json is not finite")
+    if settings["do_normalize"] and 0 in settings["image_std"]:
         raise ValueError("image_std in preprocessor_config.json holds 0")
-    vocabulary, known = processor.tokenizer.get_vocab(), config.text_config.vocab_size
-    if max(vocabulary.values()) >= known:
+    sizes, last = parts.config.text_config, max(parts.tokenizer.get_vocab().values())
+    if last >= sizes.vocab_size:
         raise ValueError(
-            f"its tokenizer has tokens up to {max(vocabulary.values())}, but "
-            f"the model knows {known}"
+            f"its tokenizer has tokens up to {last}, but the model knows {sizes.vocab_size}"
         )
-    tokens = clip.tokens("a")
-    # Models from before transformers 4.31 say 2 and take the largest token for the end of a text.
-    said = config.text_config.eos_token_id
-    end = int(tokens[0].max()) if said == 2 else said
-    if processor.tokenizer.eos_token_id != end or end not in tokens[0]:
+    tokens = jnp.array(clip.tokens("a")[0])
+    if tokens[sizes.ends(tokens)] != parts.tokenizer.eos_token_id:
         raise ValueError(
-            f"its tokenizer ends a text with token {processor.tokenizer.eos_token_id}, the model "
-            f"expects {end}"
+            f"its tokenizer ends a text with token {parts.tokenizer.eos_token_id}, the model "
+            f"expects {sizes.eos_token_id}"
         )
-    for embed, batch in ((clip.embed_images, clip.pixels), (clip.embed_texts, clip.tokens)):
-        example = PIL.Image.new("RGB", (32, 32)) if batch is clip.pixels else "a"
-        jax.eval_shape(embed, clip.params, batch(example)[None])
 
 
-def _random_parts(name: str) -> tuple[Any, Any]:
-    """Configuration and processor of a model with random weights; nothing is downloaded."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, CLIPTokenizerFast
-
+def random_parts(name: str, seed: int) -> Parts:
+    """A CLIP with random weights; nothing is downloaded."""
     size = _RANDOM_SIZES.get(name.removeprefix(RANDOM))
     if size is None:
         raise UserError(f"--clip={name}: expected one of {_RANDOM_NAMES}")
-    vocabulary = _byte_vocabulary()
-    ends = {"bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1}
+    vocabulary, edge = _byte_vocabulary(), size["image"]
 
     def tower(which: str) -> dict[str, int]:
         hidden, layers, heads = size[which]
@@ -390,30 +363,24 @@ def _random_parts(name: str) -> tuple[Any, Any]:
             "intermediate_size": 4 * hidden,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "projection_dim": size["width"],
         }
 
-    config = CLIPConfig(
-        text_config=tower("text")
-        | ends
-        | {"vocab_size": len(vocabulary), "max_position_embeddings": _MAX_TOKENS},
-        vision_config=tower("vision") | {"image_size": size["image"], "patch_size": size["patch"]},
-        projection_dim=size["width"],
+    text = TextConfig(
+        **tower("text"), vocab_size=len(vocabulary), eos_token_id=vocabulary["<|endoftext|>"]
     )
+    vision = VisionConfig(**tower("vision"), image_size=edge, patch_size=size["patch"])
+    config = ClipConfig(text, vision, size["width"])
+    pictures, tokenizer = _processors()
     with tempfile.TemporaryDirectory() as folder:
-        vocabulary_file, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
-        vocabulary_file.write_text(json.dumps(vocabulary), encoding="utf-8")
-        merges.write_text("#version: 0.2\n", encoding="utf-8")
-        tokenizer = CLIPTokenizerFast(
-            vocab_file=str(vocabulary_file),
-            merges_file=str(merges),
-            model_max_length=_MAX_TOKENS,
-        )
-    edge = size["image"]
-    pictures = CLIPImageProcessor(
-        size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge}
+        Path(folder, "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        Path(folder, "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        tokens = tokenizer.from_pretrained(folder, model_max_length=text.max_position_embeddings)
+    return Parts(
+        config,
+        _random_params(config, seed),
+        pictures(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge}),
+        tokens,
     )
-    return config, CLIPProcessor(pictures, tokenizer)
 
 
 def _byte_vocabulary() -> dict[str, int]:
@@ -425,53 +392,44 @@ def _byte_vocabulary() -> dict[str, int]:
     return {token: k for k, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
 
 
-def _random_model(config: Any, seed: int) -> tuple[Any, dict]:
-    """A model with random weights that keep the size of what they pass on (variance 1 / fan-in).
+def _random_params(config: ClipConfig, seed: int) -> dict[str, Any]:
+    """Random weights that keep the size of what they pass on (variance 1 / fan-in).
 
     CLIP's own initial weights are made for training: an untrained tower of those hardly looks at
     its input, and a dry run should have features that tell items apart.
     """
-    from transformers import FlaxCLIPModel
-
-    model = FlaxCLIPModel(config, _do_init=False)
     drawn = {}
-    for k, (path, like) in enumerate(
-        sorted(traverse_util.flatten_dict(model.params_shape_tree).items())
-    ):
-        normal = np.random.default_rng([seed, k]).standard_normal(like.shape, np.float32)
+    for k, (path, shape) in enumerate(shapes(config).items()):
+        normal = np.random.default_rng([seed, k]).standard_normal(shape, np.float32)
         match path:
-            case (*_, "kernel"):
-                drawn[path] = normal / math.sqrt(math.prod(like.shape[:-1]))
-            case (*_, "token_embedding", "embedding"):
+            case (_, "kernel"):
+                drawn[path] = normal / math.sqrt(math.prod(shape[:-1]))
+            case ("text_model.embeddings.token_embedding", _):
                 drawn[path] = normal
-            case (*_, "bias"):
-                drawn[path] = np.zeros(like.shape, np.float32)
-            case (*_, "scale"):
-                drawn[path] = np.ones(like.shape, np.float32)
+            case (_, "bias"):
+                drawn[path] = np.zeros(shape, np.float32)
+            case (_, "scale"):
+                drawn[path] = np.ones(shape, np.float32)
             case ("logit_scale",):
-                drawn[path] = np.float32(config.logit_scale_init_value)
+                drawn[path] = np.float32(_LOGIT_SCALE)
             case _:  # of positions and of the class token
                 drawn[path] = normal * np.float32(0.02)
-    return model, traverse_util.unflatten_dict(drawn)
+    return traverse_util.unflatten_dict(drawn)
 
 
-def _assemble(name: str, model: Any, params: Any, processor: Any, precision: str) -> Clip:
-    config, pictures = model.config, processor.image_processor
-    digest = _digest(config, params, processor)
-    if precision == "bfloat16":
-        params = model.to_bf16(params)
-    module = type(model)(config, dtype=jnp.dtype(precision), _do_init=False)
+def _assemble(name: str, parts: Parts, precision: str) -> Clip:
+    config, settings, dtype = parts.config, parts.settings, jnp.dtype(precision)
     length = config.text_config.max_position_embeddings
-    scale = pictures.rescale_factor if pictures.do_rescale else 1.0
-    normal = pictures.do_normalize
-    mean = np.array(pictures.image_mean if normal else (0.0,) * 3, np.float32)[:, None, None]
-    deviation = np.array(pictures.image_std if normal else (1.0,) * 3, np.float32)[:, None, None]
+    scale = settings["rescale_factor"] if settings["do_rescale"] else 1.0
+    normal = settings["do_normalize"]
+    mean = np.array(settings["image_mean"] if normal else (0.0,) * 3, np.float32)[:, None, None]
+    deviation = np.array(settings["image_std"] if normal else (1.0,) * 3, np.float32)[:, None, None]
 
     tokenizing = threading.Lock()
 
     def pixels(picture: PIL.Image.Image) -> np.ndarray:
         # Scaling and normalizing are left to the device: 8 bits a channel are a quarter to move.
-        return pictures.preprocess(
+        return parts.pictures.preprocess(
             np.asarray(picture),
             do_rescale=False,
             do_normalize=False,
@@ -482,25 +440,24 @@ def _assemble(name: str, model: Any, params: Any, processor: Any, precision: str
 
     def tokens(text: str) -> np.ndarray:
         with tokenizing:  # a fast tokenizer keeps its padding in itself
-            found = processor.tokenizer(
-                text, padding="max_length", truncation=True, max_length=length
-            )
+            found = parts.tokenizer(text, padding="max_length", truncation=True, max_length=length)
         return np.array([found["input_ids"], found["attention_mask"]], np.int32)
 
     def embed_images(params: Any, batch: Array) -> Array:
         scaled = (batch.astype(jnp.float32) * scale - mean) / deviation
-        return _unit(module.get_image_features(scaled, params=params))
+        return _unit(VisionTower(config, dtype).apply({"params": params}, scaled))
 
     def embed_texts(params: Any, batch: Array) -> Array:
-        return _unit(module.get_text_features(batch[:, 0], batch[:, 1], params=params))
+        embedded = TextTower(config, dtype).apply({"params": params}, batch[:, 0], batch[:, 1])
+        return _unit(embedded)
 
     return Clip(
         name=name,
         pretrained=not name.startswith(RANDOM),
-        digest=digest,
+        digest=_digest(parts),
         width=config.projection_dim,
         precision=precision,
-        params=params,
+        params=jax.tree.map(lambda x: x.astype(dtype, copy=False), parts.params),
         pixels=pixels,
         tokens=tokens,
         embed_images=embed_images,
@@ -513,19 +470,19 @@ def _unit(rows: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
     return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def _digest(config: Any, params: Any, processor: Any) -> str:
+def _digest(parts: Parts) -> str:
     """SHA-256 of all that decides the features, whatever files it came from."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(traverse_util.flatten_dict(params).items()):
-        values = np.asarray(leaf, np.float32)
-        digest.update(f"{'/'.join(path)}{values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).data)
-    pictures = processor.image_processor
+    params = traverse_util.flatten_dict(parts.params)
+    for path, shape in shapes(parts.config).items():
+        digest.update(f"{'/'.join(path).replace('.', '/')}{shape}".encode())
+        digest.update(np.ascontiguousarray(params[path]).data)
+    text, vision = parts.config.text_config, parts.config.vision_config
     for part in (
-        {name: getattr(config.text_config, name) for name in ("num_attention_heads", "hidden_act")},
-        {name: getattr(config.vision_config, name) for name in ("patch_size", "hidden_act")},
-        {name: getattr(pictures, name) for name in _PICTURE_SETTINGS},
-        processor.tokenizer.get_vocab(),
+        {"num_attention_heads": text.num_attention_heads, "hidden_act": text.hidden_act},
+        {"patch_size": vision.patch_size, "hidden_act": vision.hidden_act},
+        parts.settings,
+        parts.tokenizer.get_vocab(),
     ):
         digest.update(json.dumps(part, sort_keys=True, default=str).encode())
     return digest.hexdigest()
@@ -533,7 +490,8 @@ def _digest(config: Any, params: Any, processor: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' advice (it deprecates what is used here) off the user's terminal."""
+    """Keep transformers' advice (it misses torch, which is not used) off the user's terminal."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
