@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from fedvlr_jax import Config, data
+from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.client.negatives import sample_negatives
 from fedvlr_jax.data import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.private import stacked
 from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, build
 
@@ -60,6 +62,11 @@ class World:
     def initial_state(self) -> FederationState:
         """A new copy of the state before the first round, of server and clients."""
         return self.simulation.initial_state(self.config.schedule.seed)
+
+    def initial_private(self) -> ClientState:
+        """A new copy of the clients' states before the first round, stacked."""
+        model = self.simulation.federation.training.model
+        return jax.jit(functools.partial(stacked, model))(self.initial_state().private)
 
 
 def world(config: Config) -> World:

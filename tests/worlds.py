@@ -3,11 +3,16 @@
 import itertools
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Array
 
+from fedvlr_jax.client.flat import flatten
+from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Catalogue, Dataset, from_pairs
 from fedvlr_jax.report import Silent
+from fedvlr_jax.simulation.private import stacked
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 N_ITEMS = 40
@@ -63,6 +68,16 @@ def config(**settings: Any) -> Config:
 def simulation(data: Dataset | None = None, **settings: Any) -> Simulation:
     """A simulation of `data` (the small data set by default)."""
     return build(config(**settings), data or dataset())
+
+
+def opened(of: Simulation, rows: Array) -> ClientState:
+    """Clients' private states, stacked, from their rows."""
+    return stacked(of.federation.training.model, rows)
+
+
+def closed(states: ClientState, like: Array) -> Array:
+    """The rows of stacked private states, lying on the devices as `like` does."""
+    return jax.device_put(jax.vmap(flatten)(states), like.sharding)
 
 
 def histories(data: Dataset) -> list[np.ndarray]:

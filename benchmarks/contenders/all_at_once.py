@@ -24,9 +24,8 @@ class AllAtOnce(Contender):
 
     def __init__(self, world: World) -> None:
         self._learner = client.learner(world)
-        start = world.initial_state()
-        self._server, self._state = server.create(world, start.server.params)
-        self._private = start.private
+        self._server, self._state = server.create(world, world.initial_state().server.params)
+        self._private = world.initial_private()
         self._histories = jnp.asarray(world.histories)
         self._source = Negatives(world)
 

@@ -39,22 +39,38 @@ def for_each_chunk(
             dropped (`mode="drop"`).
         carry: what the first chunk starts from.
     """
-    n_rows = selected.shape[0]
     for bucket in buckets:
         fits = (population.length > bucket.above) & (population.length <= bucket.width)
-        chosen = selected & fits
-        size = -(-n_rows // bucket.chunk) * bucket.chunk
-        order = jnp.nonzero(chosen, size=size, fill_value=n_rows)[0].astype(jnp.int32)
-        n_chunks = _most(-(-chosen.sum() // bucket.chunk))
 
-        def chunk(
-            index: Array, carry: Carry, bucket: Bucket = bucket, order: Array = order
-        ) -> Carry:
-            rows = jax.lax.dynamic_slice_in_dim(order, index * bucket.chunk, bucket.chunk)
+        def chunk(rows: Array, carry: Carry, bucket: Bucket = bucket) -> Carry:
             return body(rows, histories(population, rows, bucket.width, n_items), carry)
 
-        carry = jax.lax.fori_loop(0, n_chunks, chunk, carry)
+        carry = for_each_row(selected & fits, bucket.chunk, chunk, carry)
     return carry
+
+
+def for_each_row(
+    chosen: Bool[Array, " rows"],
+    size: int,
+    body: Callable[[Int[Array, " chunk"], Carry], Carry],
+    carry: Carry,
+) -> Carry:
+    """Run `body` over the chosen rows, `size` of them at a time; the last ones may be past the end.
+
+    Args:
+        chosen: which rows.
+        size: of a chunk.
+        body: (rows, carry) -> carry.
+        carry: what the first chunk starts from.
+    """
+    n_rows = chosen.shape[0]
+    places = -(-n_rows // size) * size
+    order = jnp.nonzero(chosen, size=places, fill_value=n_rows)[0].astype(jnp.int32)
+
+    def chunk(index: Array, carry: Carry) -> Carry:
+        return body(jax.lax.dynamic_slice_in_dim(order, index * size, size), carry)
+
+    return jax.lax.fori_loop(0, _most(-(-chosen.sum() // size)), chunk, carry)
 
 
 @jax.custom_batching.custom_vmap

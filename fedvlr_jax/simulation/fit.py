@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 
+from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import memory
@@ -29,7 +30,7 @@ _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and r
 
 def state_bytes(federation: Federation) -> int:
     """Bytes of all clients' private states, in all runs that train together."""
-    numbers = federation.training.model.private_numbers()
+    numbers = row_numbers(federation.training.model)
     return 4 * numbers * federation.n_clients * federation.runs
 
 
@@ -155,5 +156,5 @@ def _client_bytes(federation: Federation, width: int) -> int:
     """Bytes of one client of a chunk, with its history padded to `width`."""
     training = federation.training
     row = training.model.n_views * training.model.dim
-    floats = width * (1 + training.negatives) * row + training.model.private_numbers()
+    floats = width * (1 + training.negatives) * row + row_numbers(training.model)
     return 4 * _COPIES_OF_A_CHUNK * floats

@@ -29,7 +29,7 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.population import NO_CLIENT, Population
-from fedvlr_jax.simulation.private import Resident, initial_private
+from fedvlr_jax.simulation.private import Private, beginnings
 from fedvlr_jax.simulation.round import Federation, FederationState, init_server, train_cohort
 from fedvlr_jax.simulation.simulation import Simulation, abstract, build
 
@@ -101,7 +101,7 @@ def fitted(
     population: Population,
     features: Features,
     rates: ClientRates,
-) -> tuple[Resident, Int[Array, "done splits rows"], Bool[Array, " done"]]:
+) -> tuple[Private, Int[Array, "done splits rows"], Bool[Array, " done"]]:
     """Private states of new clients after `rounds` rounds under the views of `state`.
 
     A program for all rounds and their evaluations, so nothing moves between host and device. Round
@@ -114,9 +114,9 @@ def fitted(
     sent = aggregate.broadcast(federation.server, state.server, features, state.round)
     model, everyone = federation.training.model, population.client >= 0
     targets = jnp.stack([getattr(population, split) for split in _SPLITS])
-    start = jax.vmap(lambda client: initial_private(model, state.key, client))(population.client)
+    start = Private(beginnings(model, state.key)(population.client))
 
-    def after(private: Resident, done: Int[Array, ""]) -> tuple[Resident, tuple[Array, Array]]:
+    def after(private: Private, done: Int[Array, ""]) -> tuple[Private, tuple[Array, Array]]:
         # Nobody trains before the first ranking, so rounds and evaluations are compiled once.
         private, _, finite = train_cohort(
             federation,
@@ -135,7 +135,7 @@ def fitted(
 
         return private, (jax.lax.map(ranks, targets), finite)
 
-    private, (ranks, finite) = jax.lax.scan(after, Resident(start), jnp.arange(rounds + 1))
+    private, (ranks, finite) = jax.lax.scan(after, start, jnp.arange(rounds + 1))
     return private, ranks, finite
 
 

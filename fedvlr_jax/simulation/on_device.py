@@ -26,7 +26,7 @@ class OnDevice(Alone):
     @property
     def private_bytes(self) -> int:
         """Bytes of all clients' private states, padding rows included."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.private))
+        return self.state.private.nbytes
 
     def compile(self, before: Callable[[], None] | None = None) -> None:
         """Compile the round and the two programs of evaluation."""

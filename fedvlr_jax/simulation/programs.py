@@ -17,7 +17,7 @@ from fedvlr_jax.simulation import evaluate, round
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
-from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.round import Federation, FederationState, Outcome, Rates
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 
@@ -104,7 +104,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     ) -> Int[Array, " rows"]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        private = Resident(state.private)
+        private = Private(state.private)
         return evaluate.held_out_ranks(
             evaluation, state.key, sent, private, population, chosen, target
         )
@@ -115,7 +115,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         removed = aggregate.removals(federation.server, state.server, features, sent.views)
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
-        private = Resident(state.private)
+        private = Private(state.private)
         tastes = evaluate.rankings(
             evaluation, state.key, sent, removed, private, population, chosen
         )

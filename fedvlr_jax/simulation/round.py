@@ -26,7 +26,7 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import Bucket, Population, with_pools
-from fedvlr_jax.simulation.private import Private, Resident, initial_private
+from fedvlr_jax.simulation.private import Private, beginnings
 from fedvlr_jax.simulation.sampling import choose_clients
 
 
@@ -49,7 +49,7 @@ class Rates(NamedTuple):
 class FederationState(NamedTuple):
     """All that changes during a run.
 
-    `private` is every client's state, stacked by row; None where it is not on the devices.
+    `private` has a row for every client (client/flat.py); None where it is not on the devices.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
     `late` is what clients have uploaded that counts in the next round, None where all are on time.
     """
@@ -58,7 +58,7 @@ class FederationState(NamedTuple):
     round: Int[Array, ""]
     diverged: Int[Array, ""]
     server: ServerState
-    private: ClientState | None
+    private: Float[Array, "rows numbers"] | None
     late: Gathered | None = None
 
 
@@ -236,7 +236,7 @@ def federated_round(
         federation, state.key, state.round, population.client, rates.dropout
     )
     private, sums = train_all(
-        federation, sent, Resident(state.private), population, taking_part, rates, state.key
+        federation, sent, Private(state.private), population, taking_part, rates, state.key
     )
     state, outcome = server_step(federation, state, features, sums, rates)
     return state._replace(private=private.states), outcome
@@ -389,5 +389,5 @@ def init_state(
 ) -> FederationState:
     """The state before the first round."""
     model = federation.training.model
-    private = jax.vmap(lambda client: initial_private(model, key, client))(population.client)
+    private = beginnings(model, key)(population.client)
     return init_server(federation, features, key)._replace(private=private)

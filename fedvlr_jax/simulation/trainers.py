@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
@@ -68,7 +69,7 @@ def create(configs: Sequence[Config], simulation: Simulation, out: Path) -> Trai
         return Lanes(simulation, [config.schedule.seed for config in configs])
     if place_of_states(config, simulation) == "device":
         return OnDevice(simulation, seed)
-    row = 4 * simulation.federation.training.model.private_numbers()
+    row = 4 * row_numbers(simulation.federation.training.model)
     wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
     wave = execution.wave or max(min(wanted, _room(simulation) // (_WAVES_AT_A_TIME * row)), 1)
     wave = min(wave, simulation.n_clients)

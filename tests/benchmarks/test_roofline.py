@@ -9,10 +9,10 @@ from fedvlr_jax.simulation.mesh import make_mesh
 def test_counts_follow_what_xla_counts():
     # The plain client of the benchmarks, one epoch, compiled by itself.
     world = workload.world(workload.config(4, devices=1, items=60, history_length=6, dim=16))
-    start = world.initial_state()
+    start = world.initial_private()
     learner = client.learner(world)
     views = jax.ShapeDtypeStruct((6 * 5, 3, 16), "float32")
-    private = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), start.private)
+    private = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), start)
     step = jax.jit(lambda private, rows: learner.step(private, rows, 6))
     counted = step.lower(private, views).compile().cost_analysis()["flops"]
     epochs = world.config.method.local_epochs

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import fedvlr_jax
 from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import Stopped
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import accounting, keys, results
 from fedvlr_jax.simulation.checkpoint import Done, Progress
-from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.round import choose_cohort, federated_round, is_late, train_cohort
 from fedvlr_jax.simulation.run import train_together
 from tests import worlds
@@ -129,7 +130,7 @@ def programs(number):
         _, total, _ = train_cohort(
             federation,
             sent,
-            Resident(state.private),
+            Private(state.private),
             simulation.population,
             who,
             simulation.rates.client,
@@ -151,7 +152,7 @@ def test_a_round_counts_who_trained_and_means_their_losses(number, dropout, late
     state, waiting = simulation.initial_state(seed), []
     for k in range(3):
         after, (loss, came) = step(state, simulation.population, simulation.features, rates)
-        old, new = (np.asarray(s.private.head["theta"])[:13] for s in (state, after))
+        old, new = (np.asarray(s.private)[:13] for s in (state, after))
         trained = np.flatnonzero((old != new).any(axis=1))
         np.testing.assert_array_equal(came.by_length, np.bincount(LENGTHS[trained], minlength=21))
         drawn = np.asarray(is_late(state.key, jnp.int32(k), jnp.arange(13), rates.late))
@@ -202,7 +203,7 @@ def check(result, config):
     updates = np.mean([len(came) for came, _ in rounds[1:]]) / timing["round_seconds_median"]
     if timing["runs_together"] == 1:
         assert timing["client_rounds_per_second"] == pytest.approx(updates)
-    numbers = summary["parameters"]["private_per_client"]
+    numbers = row_numbers(simulation.federation.training.model)
     assert summary["memory"]["client_state_bytes"] <= 13 * 4 * numbers
     assert summary["best_is_last"] == (summary["best_round"] == summary["rounds_done"])
 

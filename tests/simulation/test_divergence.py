@@ -74,9 +74,9 @@ def test_scores_without_a_finite_square_are_no_ranking(size):
     run = OnDevice(simulation, seed=0)
     run.compile()
     assert (run.ranks("test") >= -1).all()
-    head = run.state.private
-    huge = head._replace(head=_filled(head.head, size))
-    run.state = run.state._replace(private=huge)
+    states = worlds.opened(simulation, run.state.private)
+    huge = states._replace(head=_filled(states.head, size))
+    run.state = run.state._replace(private=worlds.closed(huge, like=run.state.private))
     assert (run.ranks("test") == NOT_FINITE).all()
 
 

@@ -14,7 +14,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate
 from fedvlr_jax.simulation.evaluate import NOT_FINITE, rank_of, tie_order, top_items
-from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.private import Private
 from tests import oracle, worlds
 from tests.simulation.test_round import client_state, moved, pools
 
@@ -29,7 +29,7 @@ def evaluated(simulation, state):
         population, evaluation = simulation.population, simulation.evaluation
         chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
         removed = aggregate.removals(server, state.server, features, sent.views)
-        private = Resident(state.private)
+        private = Private(state.private)
         args = (private, population, chosen)
         return (
             evaluate.held_out_ranks(evaluation, state.key, sent, *args, population.valid),
@@ -68,10 +68,10 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
     )
     state = moved(simulation)
     if own:  # every other client has trained
-        trained = state.private.own.trained
-        trained = jax.device_put(jnp.arange(len(trained)) % 2.0, trained.sharding)
-        private = state.private._replace(own=state.private.own._replace(trained=trained))
-        state = state._replace(private=private)
+        states = worlds.opened(simulation, state.private)
+        trained = jnp.arange(len(states.own.trained)) % 2.0
+        states = states._replace(own=states.own._replace(trained=trained))
+        state = state._replace(private=worlds.closed(states, like=state.private))
     valid, test, top, weights, relies = evaluated(simulation, state)
     np.testing.assert_allclose(relies.sum(axis=1), 1, atol=1e-5)
     assert ((relies > 0).sum(axis=1) == (1 if variant == "id" else 3)).all()
@@ -156,9 +156,10 @@ def test_rank_and_top_items_agree_when_scores_tie(scores, seed):
 def test_nan_scores_have_no_rank_and_train_items_are_never_at_the_top():
     simulation = worlds.simulation()
     state = moved(simulation)
-    theta = state.private.head["theta"].at[0].set(jnp.nan)
-    head = {**state.private.head, "theta": theta}
-    state = state._replace(private=state.private._replace(head=head))
+    states = worlds.opened(simulation, state.private)
+    head = {**states.head, "theta": states.head["theta"].at[0].set(jnp.nan)}
+    private = worlds.closed(states._replace(head=head), like=state.private)
+    state = state._replace(private=private)
     valid, _, top, *_ = evaluated(simulation, state)
     assert valid[0] == NOT_FINITE
     assert (top[0] == -1).all()

@@ -41,7 +41,7 @@ def check_equal(found, alone, config):
     ours, theirs = (arrays(r.out, r.summary["rounds_done"], config) for r in (found, alone))
     assert ours.round == theirs.round
     clients = len(worlds.LENGTHS)  # there are as many more rows as fill up the devices
-    private = [jax.tree.map(lambda x: x[:clients], state.private) for state in (ours, theirs)]
+    private = [state.private[:clients] for state in (ours, theirs)]
     for pair in (ours.key, theirs.key), (ours.server, theirs.server), private:
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5),

@@ -10,7 +10,7 @@ import pytest
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.round import choose_cohort, federated_round, is_late, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import worlds
@@ -52,7 +52,7 @@ def test_clients_that_drop_out_keep_their_state():
         )
     )
     assert 0 < came.sum() < len(came)
-    old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+    old, new = (np.asarray(s.private) for s in (state, after))
     np.testing.assert_array_equal((old != new).any(axis=1), came)
     assert np.isfinite(float(loss))
 
@@ -81,7 +81,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
     @jax.jit
     def some(sent, private, who, key):
         private, total, _ = train_cohort(
-            federation, sent, Resident(private), population, who, rates.client, key
+            federation, sent, Private(private), population, who, rates.client, key
         )
         return private.states, total
 
@@ -125,7 +125,7 @@ def test_a_first_round_with_nobody_in_time_moves_only_clients():
     assert float(loss) == 0
     assert came.late == came.by_length.sum() == simulation.n_clients
     assert int(after.diverged) == -1
-    old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+    old, new = (np.asarray(s.private) for s in (state, after))
     assert (old != new).any()
     assert float(after.late.weight) > 0
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedvlr_jax.client.flat import unflatten
 from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.private import Resident
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.round import federated_round, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import oracle, worlds
@@ -33,7 +34,7 @@ def one_round(simulation, state):
         private, total, _ = train_cohort(
             federation,
             sent,
-            Resident(state.private),
+            Private(state.private),
             simulation.population,
             taking_part,
             simulation.rates.client,
@@ -55,7 +56,7 @@ def whole_round(simulation, state):
 
 def client_state(simulation, private, client, history, pool, empty=0.0):
     """As the oracle has it: own item vectors in a table of all items."""
-    mine = jax.tree.map(lambda x: x[client], private)
+    mine = unflatten(simulation.federation.training.model, private[client])
     own = None
     if mine.own is not None:
         slots = np.concatenate([pool, history])
@@ -100,10 +101,11 @@ def moved(simulation, seed=3):
         # The numbers must not depend on how many padding rows a layout has.
         noise = np.zeros(leaf.shape, "f4")
         noise[:n] = 0.3 * rng.standard_normal((n, *leaf.shape[1:]), "f4")
-        return jax.device_put(leaf + noise, leaf.sharding)
+        return leaf + noise
 
     params = jax.tree.map(shaken, state.server.params)
-    private = jax.tree.map(shaken_clients, state.private)
+    states = jax.tree.map(shaken_clients, worlds.opened(simulation, state.private))
+    private = worlds.closed(states, like=state.private)
     return state._replace(server=state.server._replace(params=params), private=private)
 
 
@@ -199,11 +201,8 @@ def test_clients_outside_the_cohort_keep_their_state_bit_for_bit():
     simulation = worlds.simulation(cohort=4)
     state = moved(simulation)
     _, _, private, taking_part = one_round(simulation, state)
-    for before, after in zip(jax.tree.leaves(state.private), jax.tree.leaves(private), strict=True):
-        same = (np.asarray(before) == np.asarray(after)).reshape(len(before), -1).all(axis=1)
-        assert same[~np.asarray(taking_part)].all()
-    theta = np.asarray(private.head["theta"]) != np.asarray(state.private.head["theta"])
-    assert theta.any(axis=1)[np.asarray(taking_part)].all()
+    same = (np.asarray(state.private) == np.asarray(private)).all(axis=1)
+    np.testing.assert_array_equal(same, ~np.asarray(taking_part))
 
 
 @functools.cache
@@ -233,7 +232,7 @@ def test_layout_does_not_change_the_result(cohort, layout):
     np.testing.assert_array_equal(chosen[:n], other_chosen[:n])
     close(mean, other_mean)
     close(float(loss), float(other_loss))
-    close(jax.tree.map(lambda x: x[:n], private), jax.tree.map(lambda x: x[:n], other_private))
+    close(private[:n], other_private[:n])
 
 
 def test_every_sampled_client_trains_even_if_all_share_one_bucket():
@@ -248,7 +247,7 @@ def test_every_sampled_client_trains_even_if_all_share_one_bucket():
         key = keys.for_round(state.key, keys.COHORT, number)
         chosen = choose_clients(key, simulation.population.client, 22, 10)
         after, _ = step(state, simulation.population, simulation.features, simulation.rates)
-        old, new = (np.asarray(s.private.head["theta"]) for s in (state, after))
+        old, new = (np.asarray(s.private) for s in (state, after))
         np.testing.assert_array_equal((old != new).any(axis=1), np.asarray(chosen))
         assert chosen.sum() == 10
         state = after
@@ -282,7 +281,8 @@ def test_other_client_optimizers_start_anew_each_round(optimizer):
     after, loss = whole_round(simulation, state)
     assert np.isfinite(float(loss))
     # A first step of Adam (and of adagrad, nearly) has the size of its rate whatever the gradient.
-    step = np.abs(np.asarray(after.private.head["theta"] - state.private.head["theta"]))
+    new, old = (worlds.opened(simulation, s.private).head["theta"] for s in (after, state))
+    step = np.abs(np.asarray(new - old))
     assert 0.003 < np.median(step) < 0.031
 
 
@@ -296,13 +296,9 @@ def test_divergence_is_dated():
 
 
 def test_private_starts_are_keyed_by_client_not_by_row():
-    few = worlds.simulation(devices=1).initial_state(5)
-    many = worlds.simulation(devices=8).initial_state(5)
+    one, eight = (worlds.simulation(devices=devices) for devices in (1, 8))
+    few, many = (simulation.initial_state(5).private for simulation in (one, eight))
     n = len(worlds.LENGTHS)
-    close(
-        jax.tree.map(lambda x: x[:n], few.private),
-        jax.tree.map(lambda x: x[:n], many.private),
-        tolerance=0,
-    )
-    theta = np.asarray(few.private.head["theta"])[:n]
+    close(few[:n], many[:n], tolerance=0)
+    theta = np.asarray(worlds.opened(one, few).head["theta"])[:n]
     assert len(np.unique(theta, axis=0)) == n

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from fedvlr_jax import data
+from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation.simulation import build
@@ -92,9 +93,9 @@ def test_memory_grows_with_the_clients():
 
 
 def config_numbers():
-    """Private numbers of a client: head of 8 and a bias, a router of three views."""
+    """Numbers of a client's row: head of 8 and a bias, a router of three views, and zeros."""
     one = config()
-    return build(one, data.load(one)).federation.training.model.private_numbers()
+    return row_numbers(build(one, data.load(one)).federation.training.model)
 
 
 def test_the_first_run_that_cannot_fit_is_named(monkeypatch):

@@ -16,8 +16,9 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.mesh import by_client, everywhere
+from fedvlr_jax.simulation.off_device.bring import Sources, bring
 from fedvlr_jax.simulation.population import Population
-from fedvlr_jax.simulation.private import Slab, common_router
+from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.round import (
     Federation,
@@ -33,6 +34,8 @@ from fedvlr_jax.simulation.round import (
 )
 from fedvlr_jax.simulation.simulation import abstract
 
+States = Float[Array, "rows numbers"]
+
 
 @dataclass(frozen=True)
 class Programs:
@@ -40,16 +43,18 @@ class Programs:
 
     `cohort`: key, round, rates -> which clients take part.
     `open`: state, features -> views, and a sum of nothing.
-    `wave`: slab.after and sums (both donated), rest of the slab, views, population, rates ->
-    slab.after and sums.
+    `bring`: states that nobody needs any more (donated), where the wave's are, population, key ->
+    the wave's states.
+    `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
     `close`: state, features, sums, rates -> state, outcome.
-    `ranks`: views, slab, population, target -> ranks.
+    `ranks`: views, states, population, key, target -> ranks.
     `remove`: state, features -> the views without each modality, and what they are made of.
-    `rankings`: views, those without each modality, slab, population -> tastes.
+    `rankings`: views, those without each modality, states, population, key -> tastes.
     """
 
     cohort: Compiled
     open: Compiled
+    bring: Compiled
     wave: Compiled
     close: Compiled
     ranks: Compiled
@@ -57,15 +62,12 @@ class Programs:
     rankings: Compiled
 
 
-def initial(
-    federation: Federation, features: Features, words: keys.Words
-) -> tuple[FederationState, Any]:
-    """The state before the first round, and the router that every client starts from."""
+def initial(federation: Federation, features: Features, words: keys.Words) -> FederationState:
+    """The state before the first round."""
 
     @functools.partial(jax.jit, out_shardings=everywhere(federation.mesh))
-    def build(features: Features, words: keys.Words) -> tuple[FederationState, Any]:
-        model = federation.training.model
-        return init_server(federation, features, words), common_router(model, words)
+    def build(features: Features, words: keys.Words) -> FederationState:
+        return init_server(federation, features, words)
 
     with numerics.products(federation.precision):
         return build(features, words)
@@ -75,7 +77,7 @@ def initial(
 def compile_programs(settings: Settings) -> Programs:
     """The programs for these settings and shapes, compiled once per process.
 
-    The shapes are those of (state, slab, population, features, rates).
+    The shapes are those of (state, sources, population, features, rates).
     """
     return Programs(**{name: program.compile() for name, program in lowered(settings).items()})
 
@@ -83,7 +85,7 @@ def compile_programs(settings: Settings) -> Programs:
 def lowered(settings: Settings) -> dict[str, Lowered]:
     """The programs before they are compiled, by their names in `Programs`."""
     federation, evaluation = settings.federation, settings.evaluation
-    state, slab, population, features, rates = settings.begin()
+    state, sources, population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
 
     def cohort(key: keys.Words, number: Int[Array, ""], rates: Rates) -> Bool[Array, " clients"]:
@@ -95,25 +97,23 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         return sent, no_sums(federation, sent)
 
+    def brought(into: States, sources: Sources, population: Population, key: keys.Words) -> States:
+        return bring(federation, into, sources, population.client, key)
+
     def wave(
-        after: Float[Array, "rows numbers"],
+        states: States,
         sums: Sums,
-        slab: Slab,
         sent: Broadcast,
         population: Population,
         rates: Rates,
-    ) -> tuple[Float[Array, "rows numbers"], Sums]:
-        slab, added = train_all(
-            federation,
-            sent,
-            slab._replace(after=after),
-            population,
-            population.client >= 0,
-            rates,
-            slab.key,
+        key: keys.Words,
+    ) -> tuple[States, Sums]:
+        everybody = population.client >= 0
+        private, added = train_all(
+            federation, sent, Private(states), population, everybody, rates, key
         )
         finite = sums.finite & added.finite
-        return slab.after, jax.tree.map(jnp.add, sums, added)._replace(finite=finite)
+        return private.states, jax.tree.map(jnp.add, sums, added)._replace(finite=finite)
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
@@ -121,10 +121,14 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         return server_step(federation, state, features, sums, rates)
 
     def ranks(
-        sent: Broadcast, slab: Slab, population: Population, target: Int[Array, " rows"]
+        sent: Broadcast,
+        states: States,
+        population: Population,
+        key: keys.Words,
+        target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
-        chosen = population.client >= 0
-        return evaluate.held_out_ranks(evaluation, slab.key, sent, slab, population, chosen, target)
+        chosen, private = population.client >= 0, Private(states)
+        return evaluate.held_out_ranks(evaluation, key, sent, private, population, chosen, target)
 
     def remove(
         state: FederationState, features: Features
@@ -136,11 +140,12 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     def rankings(
         sent: Broadcast,
         removed: Float[Array, "modalities items views dim"],
-        slab: Slab,
+        states: States,
         population: Population,
+        key: keys.Words,
     ) -> evaluate.Tastes:
-        chosen = population.client >= 0
-        return evaluate.rankings(evaluation, slab.key, sent, removed, slab, population, chosen)
+        chosen, private = population.client >= 0, Private(states)
+        return evaluate.rankings(evaluation, key, sent, removed, private, population, chosen)
 
     def lower(function: Any, *arguments: Any, **options: Any) -> Lowered:
         with numerics.products(federation.precision):
@@ -149,22 +154,26 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     (sent, sums), (removed, _) = abstract(
         (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)), alike
     )
+    states, key = sources.recent, state.key
     return {
-        "cohort": lower(cohort, state.key, state.round, rates, out_shardings=alike),
+        "cohort": lower(cohort, key, state.round, rates, out_shardings=alike),
         "open": lower(opened, state, features, out_shardings=alike),
+        "bring": lower(
+            brought, states, sources, population, key, donate_argnums=0, out_shardings=clients
+        ),
         "wave": lower(
             wave,
-            slab.recent,
+            states,
             sums,
-            slab,
             sent,
             population,
             rates,
+            key,
             donate_argnums=(0, 1),
             out_shardings=(clients, alike),
         ),
         "close": lower(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
-        "ranks": lower(ranks, sent, slab, population, population.valid),
+        "ranks": lower(ranks, sent, states, population, key, population.valid),
         "remove": lower(remove, state, features, out_shardings=alike),
-        "rankings": lower(rankings, sent, removed, slab, population),
+        "rankings": lower(rankings, sent, removed, states, population, key),
     }

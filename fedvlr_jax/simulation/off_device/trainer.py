@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.mesh import by_client, copied
+from fedvlr_jax.simulation.off_device.bring import Sources
 from fedvlr_jax.simulation.off_device.pool import Pool
 from fedvlr_jax.simulation.off_device.programs import Programs, compile_programs, initial
 from fedvlr_jax.simulation.off_device.store import Store
@@ -27,7 +29,6 @@ from fedvlr_jax.simulation.off_device.waves import (
     nobody,
     prepare,
 )
-from fedvlr_jax.simulation.private import Slab
 from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
@@ -67,7 +68,7 @@ class OffDevice(Alone):
         rounds: int,
     ) -> None:
         federation = simulation.federation
-        numbers = federation.training.model.private_numbers()
+        numbers = row_numbers(federation.training.model)
         self._simulation = simulation
         (self._data,) = simulation.interactions
         self._layout: Layout = layout(federation.mesh, self._data.lengths, wave, numbers)
@@ -75,7 +76,7 @@ class OffDevice(Alone):
         self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
         self._store.clear()
         words = copied(federation.mesh, keys.from_seed(seed))
-        self.state, self._router = initial(federation, simulation.features, words)
+        self.state = initial(federation, simulation.features, words)
         self._rounds = 0
         self._buffers = deque(host_buffers(self._layout) for _ in range(2))
         self._evaluated = self._evaluated_clients()
@@ -92,7 +93,7 @@ class OffDevice(Alone):
         wave = self._prepared(np.arange(0))
         arguments = (
             self.state,
-            self._slab(wave),
+            self._sources(wave),
             wave.population,
             simulation.features,
             simulation.rates,
@@ -115,10 +116,10 @@ class OffDevice(Alone):
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
             states, sums = programs.wave(
-                self._free, sums, self._slab(wave), sent, wave.population, rates
+                self._states(wave), sums, sent, wave.population, rates, self.state.key
             )
             self._keep()
-            # The wave reads the states before it; the next one may write over them.
+            # The wave was brought from the states before it; the next one may write over them.
             self._free = self._last.states
             self._last = _Trained(wave.clients, states, kept=False)
             wave = self._prepared(clients)
@@ -133,9 +134,11 @@ class OffDevice(Alone):
         sent = self._views()
         for wave in self._waves(self._evaluated):
             target = getattr(wave.population, split)
-            found = self._programs.ranks(sent, self._slab(wave), wave.population, target)
+            states = self._states(wave)
+            found = self._programs.ranks(sent, states, wave.population, self.state.key, target)
             real = wave.clients.ravel() >= 0
             ranks[wave.clients.ravel()[real]] = jax.device_get(found)[real]
+            self._free = states
         return ranks
 
     def rankings(self) -> Rankings:
@@ -144,10 +147,12 @@ class OffDevice(Alone):
         removed, made_of = self._programs.remove(self.state, self._simulation.features)
         parts = []
         for wave in self._waves(self._evaluated):
-            found = self._programs.rankings(sent, removed, self._slab(wave), wave.population)
+            states = self._states(wave)
+            found = self._programs.rankings(sent, removed, states, wave.population, self.state.key)
             users = wave.clients.ravel()
             real = users >= 0
             parts.append((users[real], *(x[real] for x in jax.device_get(found))))
+            self._free = states
         users, *tastes = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(users)
         return Rankings(
@@ -205,7 +210,7 @@ class OffDevice(Alone):
             lambda: jnp.zeros((layout.size, layout.numbers)), out_shardings=by_client(layout.mesh)
         )
         self._last = _Trained(nobody(layout), empty(), kept=True)
-        self._free: Float[Array, "all_rows numbers"] = empty()
+        self._free: Float[Array, "all_rows numbers"] | None = empty()
         self._ahead: Wave | None = None
         self._cohort: list[np.ndarray] | None = None
 
@@ -227,9 +232,13 @@ class OffDevice(Alone):
         last = self._last.clients
         return prepare(self._layout, self._data, self._store, clients, last, host)
 
-    def _slab(self, wave: Wave) -> Slab:
-        states = self._last.states
-        return Slab(wave.source, wave.stored, states, None, self.state.key, self._router)
+    def _sources(self, wave: Wave) -> Sources:
+        return Sources(wave.source, wave.stored, self._last.states)
+
+    def _states(self, wave: Wave) -> Float[Array, "all_rows numbers"]:
+        """The states of a wave's clients, which take the place of `_free`."""
+        free, self._free = self._free, None
+        return self._programs.bring(free, self._sources(wave), wave.population, self.state.key)
 
     def _keep(self) -> None:
         """Hand the states of the last wave to the store."""

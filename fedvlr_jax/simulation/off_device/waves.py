@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, Float32, Int
 
 from fedvlr_jax.data.types import Interactions
 from fedvlr_jax.simulation.mesh import split
+from fedvlr_jax.simulation.off_device.bring import INITIAL, STORED
 from fedvlr_jax.simulation.off_device.store import Store
 from fedvlr_jax.simulation.population import NO_CLIENT, Population, place
-from fedvlr_jax.simulation.private import INITIAL, STORED
 
 _ALIGNMENT = 64  # bytes
 
@@ -22,7 +22,7 @@ class Wave:
     Attributes:
         clients: ids of each device's clients, -1 in unused rows.
         population: their data, on the devices.
-        source: where each state is, see `Slab`.
+        source: where each state is, see `Sources`.
         stored: the states that came from the store, on the devices; other rows hold anything.
     """
 
