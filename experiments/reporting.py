@@ -165,7 +165,7 @@ def versions() -> str:
     """What made the numbers: this package, jax, Python, and the devices."""
     return (
         f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
-        f"{jax.devices()[0].device_kind}"
+        f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
     )
 
 

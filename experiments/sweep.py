@@ -240,6 +240,7 @@ class _Told:
             f"{len(self._runs)}",
             "data": ", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
             "precision of products": ", ".join(precisions),
+            "trained on": tables.machines(table),
             "made with": versions(),
         }
         parts = page.sections(table, self._runs, self._axes, self._out)

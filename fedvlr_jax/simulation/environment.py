@@ -8,7 +8,7 @@ import jax
 from fedvlr_jax import numerics
 from fedvlr_jax.foreign import short
 
-VERSION, PLATFORM = "version", "platform"
+VERSION, PLATFORM, DEVICE = "version", "platform", "device_kind"
 # Settings of JAX that change draws or how numbers are held. A version of JAX may lack one.
 _SETTINGS = (
     "jax_default_prng_impl",
@@ -22,10 +22,11 @@ _UNKNOWN = "unknown"
 
 @numerics.as_written()
 def in_force() -> dict[str, Any]:
-    """JAX's version, its platform (cpu, gpu, tpu), and its settings that decide bits in a run."""
+    """JAX's version, its platform (cpu, gpu, tpu) and device, and settings that decide bits."""
     return {
         VERSION: jax.__version__,
         PLATFORM: jax.default_backend(),
+        DEVICE: jax.devices()[0].device_kind,
         **{name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)},
     }
 
@@ -50,22 +51,28 @@ def notes(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             "settings: numbers may differ from an uninterrupted run's if these have changed"
         ]
     found = []
-    for name, what in ((VERSION, "jax"), (PLATFORM, "platform")):
-        # A version's third number stands for repairs.
-        first, *others = map(_minor, _listed(began.get(name)))
-        if {first, *others} != {_minor(now[name])}:
+    for name, what, written in (
+        (VERSION, "jax", _minor),
+        (PLATFORM, "platform", str),
+        (DEVICE, "device", str),
+    ):
+        # Versions that did not record devices; and another platform has other devices.
+        if name == DEVICE and (DEVICE not in began or any("platform" in note for note in found)):
+            continue
+        first, *others = map(written, _listed(began.get(name)))
+        if {first, *others} != {written(now[name])}:
             found.append(
-                f"began with {what} {first}, goes on with {_minor(now[name])}: numbers may differ "
+                f"began with {what} {first}, goes on with {written(now[name])}: numbers may differ "
                 "from an uninterrupted run's"
             )
     return found
 
 
 def joined(began: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written of a run that goes on: its versions and platforms in order."""
+    """What is written of a run that goes on: its versions, platforms and devices in order."""
     both = {
         name: ", ".join(dict.fromkeys([*_listed(began.get(name)), now[name]]))
-        for name in (VERSION, PLATFORM)
+        for name in (VERSION, PLATFORM, DEVICE)
     }
     return {**now, **both}
 
@@ -75,4 +82,5 @@ def _listed(text: Any) -> list[str]:
 
 
 def _minor(version: str) -> str:
+    """A version without its third number, which stands for repairs."""
     return ".".join(version.split(".")[:2])

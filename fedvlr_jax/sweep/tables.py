@@ -77,6 +77,19 @@ def remarks(table: pd.DataFrame) -> list[str]:
     return found
 
 
+def machines(table: pd.DataFrame) -> str:
+    """What finished runs were trained on, like `8 x NVIDIA H100 (gpu, jax 0.12.0)`.
+
+    Args:
+        table: of `results`; what runs of older versions did not record is `unknown`.
+    """
+    finished = table[table["status"] == FINISHED]
+    columns = ["devices", "jax/device_kind", "jax/platform", "jax/version"]
+    told = finished.reindex(columns=columns).astype(object)
+    rows = told.where(told.notna(), "unknown").drop_duplicates().itertuples(index=False)
+    return "; ".join(f"{count} x {kind} ({where}, jax {jax})" for count, kind, where, jax in rows)
+
+
 def shown(table: pd.DataFrame, axes: Axes) -> str:
     """The table for a terminal: what runs differ in, and what they came to."""
     table = table.assign(**{"memory/peak_rss_gb": table.get("memory/peak_rss_bytes", 0) / 1e9})

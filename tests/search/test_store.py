@@ -127,7 +127,12 @@ def test_a_study_of_something_else_is_refused(tmp_path, value):
 
 
 def test_a_search_writes_down_what_jax_it_is_of(tmp_path, monkeypatch):
-    now = {"version": "0.10.2", "platform": "cpu", "jax_threefry_partitionable": True}
+    now = {
+        "version": "0.10.2",
+        "platform": "cpu",
+        "device_kind": "cpu",
+        "jax_threefry_partitionable": True,
+    }
 
     def notes(**changed):
         monkeypatch.setattr(environment, "in_force", lambda: now | changed)

@@ -7,6 +7,7 @@ from fedvlr_jax.simulation import environment
 NOW = {
     "version": "0.10.2",
     "platform": "cpu",
+    "device_kind": "cpu",
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
     "jax_random_seed_offset": 0,
@@ -19,6 +20,7 @@ def test_what_is_in_force_is_what_a_run_computes_with():
     found = environment.in_force()
     assert found.keys() == NOW.keys()
     assert found["version"] == jax.__version__
+    assert found["device_kind"] == jax.devices()[0].device_kind
     with numerics.enable_x64(True), jax.threefry_partitionable(False):
         other = environment.in_force()
     # A run computes with 32 bits whatever is set, but draws as it is told.
@@ -74,6 +76,9 @@ def test_what_does_not_decide_draws_is_not_refused(began):
         ({"version": 7}, ["jax unknown, goes on with 0.10"]),
         ({"version": None, "platform": []}, ["jax unknown", "platform unknown"]),
         ({"version": ""}, ["goes on with 0.10"]),
+        ({"device_kind": "TPU v5 lite"}, ["device TPU v5 lite, goes on with cpu"]),
+        ({"device_kind": "unknown, cpu"}, ["device unknown, goes on with cpu"]),
+        ({"platform": "gpu", "device_kind": "NVIDIA H100 80GB HBM3"}, ["platform gpu"]),
     ],
 )
 def test_another_version_or_platform_is_told(began, words):
@@ -82,6 +87,12 @@ def test_another_version_or_platform_is_told(began, words):
     for note, word in zip(found, words, strict=True):
         assert word in note
         assert "numbers may differ from an uninterrupted run's" in note
+
+
+def test_a_run_from_before_devices_were_recorded_goes_on_without_a_word():
+    began = {name: value for name, value in NOW.items() if name != "device_kind"}
+    assert environment.notes(began, NOW) == []
+    assert environment.joined(began, NOW)["device_kind"] == "unknown, cpu"
 
 
 def test_versions_are_kept_in_order():

@@ -196,7 +196,12 @@ def test_another_sweeps_folder_is_refused(tmp_path):
     execute.execute(sweep(chunk=3), tmp_path, Told())
 
 
-JAX = {"version": "0.10.2", "platform": "cpu", "jax_threefry_partitionable": True}
+JAX = {
+    "version": "0.10.2",
+    "platform": "cpu",
+    "device_kind": "cpu",
+    "jax_threefry_partitionable": True,
+}
 
 
 def with_jax(jax):

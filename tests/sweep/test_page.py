@@ -135,6 +135,21 @@ REMARKS = [
 ]
 
 
+def test_what_runs_were_trained_on_is_told_once():
+    cpu = {"version": "0.12.0", "platform": "cpu", "device_kind": "cpu"}
+    gpu = {"version": "0.7.2", "platform": "gpu", "device_kind": "NVIDIA H100 80GB HBM3"}
+    parts = {0: {"jax": cpu, "devices": 2}, 1: {"jax": gpu, "devices": 8}}
+    parts |= {2: {"jax": gpu, "devices": 8}}
+    _, _, table = swept(["clients=10,20,30"], parts)
+    said = "2 x cpu (cpu, jax 0.12.0); 8 x NVIDIA H100 80GB HBM3 (gpu, jax 0.7.2)"
+    assert tables.machines(table) == said
+    older = {0: {"jax": {"version": "0.10.2", "platform": "cpu"}, "devices": 2}}
+    _, _, table = swept(["clients=10"], older)
+    assert tables.machines(table) == "2 x unknown (cpu, jax 0.10.2)"
+    _, _, table = swept(["clients=10"], {0: {"devices": 2}})
+    assert tables.machines(table) == "2 x unknown (unknown, jax unknown)"
+
+
 @pytest.mark.parametrize(("parts", "said"), REMARKS)
 def test_remarks_count_runs(parts, said):
     found = tables.remarks(swept(["clients=10,20,30"], parts)[2])
