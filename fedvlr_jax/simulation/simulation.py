@@ -53,6 +53,10 @@ from fedvlr_jax.simulation.traced import pool_size, rates_of
 # for the cache of a CPU core, large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
+# Up to so many numbers of features are on every device. Each then makes all views, which an
+# accelerator does in less time than it waits for the others' parts of them and of the gradient.
+_COPIED_NUMBERS = {"cpu": 0}
+_COPIED_NUMBERS_ACCELERATOR = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -320,17 +324,20 @@ def _training_floats(
 
 
 def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Features:
-    """The features that some view reads, split over the devices by items."""
+    """The features that some view reads, split over the devices by items; see `_COPIED_NUMBERS`."""
     read = {
-        name: None
-        if rows is None or set(views) <= set(MODALITIES) - {name}
-        else split_evenly(mesh, rows, np.float32)
+        name: (rows, np.float32)
         for name, rows in (("image", catalogue.image), ("text", catalogue.text))
+        if rows is not None and not set(views) <= set(MODALITIES) - {name}
     }
-    neighbours = None
     if "graph" in views:
-        neighbours = split_evenly(mesh, nearest(catalogue.image, catalogue.text), np.int32)
-    return Features(**read, neighbours=neighbours)
+        read["neighbours"] = (nearest(catalogue.image, catalogue.text), np.int32)
+    numbers = sum(rows.size for rows, _ in read.values())
+    if numbers <= _COPIED_NUMBERS.get(mesh.devices.flat[0].platform, _COPIED_NUMBERS_ACCELERATOR):
+        placed = {name: copied(mesh, rows.astype(kind)) for name, (rows, kind) in read.items()}
+    else:
+        placed = {name: split_evenly(mesh, *rows) for name, rows in read.items()}
+    return Features(**{"image": None, "text": None} | placed)
 
 
 @functools.lru_cache(maxsize=4)
