@@ -11,6 +11,7 @@ from benchmarks import jobs, machine, report, targets, workload
 from benchmarks.contenders.names import REFERENCE
 from benchmarks.jobs import Failure, Job
 from experiments import cli
+from experiments.lists import distinct
 from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
 
@@ -18,27 +19,57 @@ USAGE = """
     usage: python -m benchmarks.accelerators [--targets=h100:1,v5e:2x2,...] [--clients=N,...]
                                              [--items=N,...] [--chunk=N,...] [--out=DIR] ...
 
-    Compiles a round and an evaluation of the standard workload for GPUs and TPUs by their own
-    compilers, which need no such device, each in a process of its own, and reports what they say
-    of memory, exchanges and cycles. On a machine that has the device it runs and times the
-    programs, too. Writes accelerators.json, accelerators.txt and logs/.
+    Compiles a round and an evaluation of the standard workload for GPUs and TPUs, by their own
+    compilers, which need no such device, and reports what they say of memory, exchanges and
+    cycles. Where the machine has the device it runs and times the programs, too. Each target is
+    compiled for in a process of its own. Writes accelerators.json, accelerators.txt and logs/.
 """
 _TARGETS = "h100:1,h100:8,v5e:2x2,v5e:16x16,v6e:2x4"
+_LISTS = ("clients", "items", "chunk")
+_WIDTH = 150  # characters of the table
+# The table's columns: where in a program's record a number stands, its unit, and how it is shown.
+_COLUMNS = {
+    "target": ("target", None, "{}"),
+    "program": ("program", None, "{}"),
+    "clients": ("clients", 1, "{:,.0f}"),
+    "items": ("items", 1, "{:,.0f}"),
+    "chunk": ("chunk", 1, "{:.0f}"),
+    "compile s": ("compile_seconds", 1, "{:.0f}"),
+    "arguments": ("argument_bytes", 1e6, "{:,.1f}"),
+    "temporaries": ("temporary_bytes", 1e6, "{:,.1f}"),
+    "private": ("private_state_bytes", 1e6, "{:,.1f}"),
+    "copies": ("private_state_copies", 1, "{:.0f}"),
+    "exchanges": ("collectives", 1, "{:.0f}"),
+    "cycles": ("cycles_per_client_update", 1, "{:,.0f}"),
+    "unknown": ("gathers_and_scatters_without_estimate", 1, "{:,.0f}"),
+    "ms": ("seconds", 1e-3, "{:,.1f}"),
+}
+_EXPLAINED = (
+    "All numbers are of one device. arguments, temporaries, private states: MB. copies: operations "
+    "that only move the private states. cycles: the compiler's estimates, each times how often it "
+    "is run, over the device's clients: a lower bound, no measurement. unknown: gathers and "
+    "scatters that are run without an estimate. ms: measured, where the machine has the device."
+)
 
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    shared.define_workload(into, without=("items",))
+    shared.define_workload(into, without=_LISTS)
     for name, standard, text in (
         (
             "targets",
             _TARGETS,
             "What to compile for, comma-separated: h100:COUNT, v4:AxBxC, v5e:AxB, v5p:AxBxC, "
-            "v6e:AxB, or cpu:COUNT, gpu:COUNT, tpu:COUNT of this machine's devices.",
+            "v6e:AxB, or this machine's cpu:COUNT, gpu:COUNT, tpu:COUNT.",
         ),
-        ("clients", "100000", "Clients, all in the cohort; one number or several."),
-        ("items", str(workload.STANDARD["items"]), "Items; one number or several."),
-        ("chunk", "", "Clients of a device that train at a time; empty for the program's choice."),
+        ("clients", "100000", "Clients, all in the cohort, one or more numbers."),
+        ("items", str(workload.STANDARD["items"]), "Items, one or more numbers."),
+        (
+            "chunk",
+            "",
+            "Clients that train on a device at a time, one or more numbers; empty for as many as "
+            "a run takes by itself.",
+        ),
     ):
         flags.DEFINE_string(name, standard, text, flag_values=into)
     shared.define_timing(into, "runs/benchmarks/accelerators")
@@ -54,104 +85,83 @@ def main(values: flags.FlagValues) -> None:
     Raises:
         UserError: a bad flag; a target that failed, or none that could be compiled for.
     """
-    wanted = [targets.parsed(name) for name in values.targets.split(",")]
-    sizes = {
-        name: shared.sizes(name, values[name].value)
-        for name in ("clients", "items", "chunk")
-        if values[name].value
-    }
-    fixed = shared.given_workload(values, without=("items",))
+    names = distinct("targets", values.targets, values.targets.split(","))
+    wanted = [targets.parsed(name) for name in names]
+    points = _points(values)
+    out = values.out
+    results: dict[str, Any] = {"machine": machine.describe()}
+    results |= {"programs": [], "unavailable": {}, "failures": []}
+    for target in wanted:
+        if lacking := targets.missing(target):
+            results["unavailable"][target.name] = lacking
+            print(f"{target.name}: left out, {lacking}", flush=True)
+        for settings in [] if lacking else points:
+            _compile(target, settings, values, results)
+        files.write_json(out / "accelerators.json", results)
+    report.show(summary(results), out, "accelerators.txt", _WIDTH)
+    print(f"written to {out}: accelerators.json, accelerators.txt, logs/")
+    if results["failures"]:
+        failed = ", ".join(dict.fromkeys(each["target"] for each in results["failures"]))
+        raise UserError(f"--targets={values.targets}: {failed} failed, see {out / 'logs'}")
+    if not results["programs"]:
+        raise UserError(f"--targets={values.targets}: none has a compiler installed here")
+
+
+def _points(values: flags.FlagValues) -> list[dict[str, Any]]:
+    """The settings of the workload to compile at, all combinations of those in lists.
+
+    Raises:
+        UserError: a bad setting.
+    """
+    sizes = {name: shared.sizes(name, values[name].value) for name in _LISTS if values[name].value}
+    fixed = shared.given_workload(values, without=_LISTS)
     points = [
         fixed | dict(zip(sizes, point, strict=True)) for point in itertools.product(*sizes.values())
     ]
     for settings in points:
         workload.config(**settings)
-    out = values.out
-    results: dict[str, Any] = {
-        "machine": machine.describe(),
-        "programs": [],
-        "unavailable": {},
-        "failures": [],
-    }
-    for target in wanted:
-        if lacking := targets.missing(target):
-            results["unavailable"][target.name] = lacking
-            print(f"{target.name}: left out, {lacking}", flush=True)
-            files.write_json(out / "accelerators.json", results)
-            continue
-        for settings in points:
-            job = Job("programs", settings, REFERENCE, values.seconds, target=target.name)
-            label = "-".join(
-                [target.name.replace(":", "-"), *map(str, (settings[name] for name in sizes))]
-            )
-            log = out / "logs" / f"{label}.log"
-            done = jobs.run(job, values.limit, log, targets.environment(target))
-            if isinstance(done, Failure):
-                failure = {"target": target.name, "settings": settings, "failure": done.reason}
-                results["failures"].append(failure)
-                print(f"{target.name}: {done.reason}", flush=True)
-            else:
-                results["programs"] += done["programs"]
-                for program in done["programs"]:
-                    print(_line(program), flush=True)
-            files.write_json(out / "accelerators.json", results)
-    report.show(summary(results), out, "accelerators.txt")
-    print(f"written to {out}: accelerators.json, accelerators.txt, logs/")
-    if results["failures"]:
-        failed = ", ".join(dict.fromkeys(each["target"] for each in results["failures"]))
-        raise UserError(f"--targets: {failed} failed, see {out / 'logs'}")
-    if not results["programs"]:
-        raise UserError(f"--targets={values.targets}: no compiler of these is installed here")
+    return points
 
 
-def _line(program: dict[str, Any]) -> str:
-    return (
-        f"{program['target']} {program['program']}: compiled in {program['compile_seconds']:.1f} s"
-    )
+def _compile(
+    target: targets.Target,
+    settings: dict[str, Any],
+    values: flags.FlagValues,
+    results: dict[str, Any],
+) -> None:
+    """Compile for a target, and add to the results what comes of it."""
+    sizes = [str(settings[name]) for name in _LISTS if name in settings]
+    name = "-".join([target.name.replace(":", "-"), *sizes])
+    job = Job("programs", settings, REFERENCE, values.seconds, target=target.name)
+    log = values.out / "logs" / f"{name}.log"
+    done = jobs.run(job, values.limit, log, targets.environment(target))
+    if isinstance(done, Failure):
+        results["failures"].append(
+            {"target": target.name, "settings": settings, "failure": done.reason}
+        )
+        print(f"{target.name}: {done.reason}", flush=True)
+    else:
+        results["programs"] += done["programs"]
+        spent = sum(program["compile_seconds"] for program in done["programs"])
+        print(f"{target.name}: compiled in {spent:.0f} s", flush=True)
 
 
 def summary(results: dict[str, Any]) -> list[Table | str]:
-    """The table of all programs, and what there is none of."""
-    heads = (
-        "target",
-        "program",
-        "clients",
-        "items",
-        "chunk",
-        "arguments",
-        "temporary",
-        "private",
-        "copies",
-        "exchanges",
-        "compile s",
-        "cycles",
-        "without",
-        "seconds",
-    )
-    table = report.table("what the compilers say, MB of each device", heads, left=2)
-    for p in results["programs"]:
-        cycles = p["cycles_per_client_update"]
-        table.add_row(
-            p["target"],
-            p["program"],
-            f"{p['clients']:,}",
-            f"{p['items']:,}",
-            str(p["chunk"]),
-            *(
-                f"{p[name] / 1e6:,.0f}"
-                for name in ("argument_bytes", "temporary_bytes", "private_state_bytes")
-            ),
-            str(p["private_state_copies"]),
-            str(p["collectives"]),
-            f"{p['compile_seconds']:.0f}",
-            "" if cycles is None else f"{cycles:,.0f}",
-            "" if cycles is None else str(len(p["operations_without_estimate"])),
-            f"{p['seconds']:.4f}" if "seconds" in p else "",
-        )
-    parts: list[Table | str] = [machine.sentence(results["machine"]), table]
+    """The table of all programs, and what was left out or failed."""
+    table = report.table("what the compilers say", tuple(_COLUMNS), left=2)
+    for program in results["programs"]:
+        table.add_row(*(_cell(program[name], unit, form) for name, unit, form in _COLUMNS.values()))
+    parts: list[Table | str] = [machine.sentence(results["machine"])]
+    if results["programs"]:
+        parts += [table, _EXPLAINED]
     parts += [f"{name}: left out, {text}" for name, text in results["unavailable"].items()]
-    parts += [f"{each['target']}: {each['failure']}" for each in results["failures"]]
-    return parts
+    return parts + [f"{each['target']}: {each['failure']}" for each in results["failures"]]
+
+
+def _cell(value: Any, unit: float | None, form: str) -> str:
+    if value is None:
+        return ""
+    return form.format(value / unit if unit else value)
 
 
 if __name__ == "__main__":

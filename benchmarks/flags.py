@@ -1,4 +1,4 @@
-"""Flags that both benchmarks have, and lists in them."""
+"""Flags that several benchmarks have, and lists in them."""
 
 import math
 from collections.abc import Sequence

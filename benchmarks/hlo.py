@@ -7,7 +7,7 @@ operation. A TPU's compiler writes its estimate of cycles at most operations tha
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ _OPERATION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CHANNEL = re.compile(r"channel_id=\d+")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"\b(?:calls|to_apply|called_computations)=\{?([^,}]+(?:, ?%[^,}]+)*)\}?")
@@ -112,11 +113,14 @@ class Program:
 
     @property
     def without_estimate(self) -> tuple[Run, ...]:
-        """Operations that do something which the compiler gives no estimate of."""
+        """Operations that the compiler gives no estimate of; those on single numbers left out."""
         return tuple(
             run
             for run in self.runs
-            if run.operation.cycles is None and not self._is_free(run.operation)
+            if run.operation.cycles is None
+            and run.operation.size > 1
+            and run.operation.kind not in _FREE
+            and not run.operation.kind.endswith("-done")
         )
 
     @property
@@ -133,8 +137,11 @@ class Program:
                     times[name] = run.times
         return sum(times.values())
 
-    def moves(self, sizes: frozenset[int]) -> tuple[Operation, ...]:
-        """Operations that only move numbers, as many as one of `sizes`; inside of fusions, too."""
+    def moves(self, sizes: Collection[int]) -> tuple[Operation, ...]:
+        """Operations that only move numbers, as many as one of `sizes`, in whatever shape.
+
+        They are looked for inside of fusions, too, and each counts once, however often it is run.
+        """
         return tuple(
             operation
             for operations in self.computations.values()
@@ -150,7 +157,7 @@ class Program:
             inside = [each.kind for each in self._whole(operation)]
             kind = next((each for each in ("scatter", "gather", "sort") if each in inside), kind)
         elif kind == "custom-call":
-            kind = re.search(r'custom_call_target="([^"]*)"', operation.rest)[1]
+            kind = _TARGET.search(operation.rest)[1]
         return f"{kind} {found[0]}" if found else kind
 
     def _runs(self, computation: str, times: int, depth: int) -> Iterator[Run]:
@@ -178,9 +185,6 @@ class Program:
             if limit.kind == "constant":
                 return int(re.match(r"(\d+)\)", limit.rest)[1])
         return 1 if depth else self.trips
-
-    def _is_free(self, operation: Operation) -> bool:
-        return operation.kind in _FREE or operation.kind.endswith("-done")
 
     def _whole(self, operation: Operation) -> Iterator[Operation]:
         """An operation, and all that it calls."""

@@ -1,8 +1,9 @@
-"""Round and evaluation compiled for a target, and what its compiler says of them."""
+"""Round and evaluation compiled for a target: what the compiler says, what a device here takes."""
 
 import importlib.metadata
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,71 +11,86 @@ import jax
 from jax.stages import Compiled
 
 from benchmarks import hlo, targets, workload
-from benchmarks.jobs import Job
 from fedvlr_jax import data, numerics
 from fedvlr_jax.simulation import mesh, programs
 from fedvlr_jax.simulation.simulation import Simulation, build
 
-_COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
-_MOST_ROUNDS = 20
+_PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
+_MOST_CALLS = 20
 
 
 @numerics.as_written()
-def compile_for_target(job: Job) -> dict[str, Any]:
-    """What the compiler of the job's target says of each program, and where they were run."""
-    target = targets.parsed(job.target)
+def of_target(target: targets.Target, settings: dict[str, Any], seconds: float) -> list[dict]:
+    """What is known of each program.
+
+    Args:
+        target: what to compile for.
+        settings: of the workload, as `workload.config` takes them.
+        seconds: for calls of each program, where the devices are here.
+    """
     devices, here = targets.devices(target)
-    config = workload.config(**job.settings)
+    config = workload.config(**settings)
     simulation = build(config, data.load(config), mesh=mesh.over(devices))
     lowered = programs.lowered(programs.settings_of(simulation, simulation.state_shapes()))
     found, compiled = [], {}
-    for name, stage in (("round", lowered["round"]), ("evaluation", lowered["ranks"])):
+    for name, lowered_name in (("round", "round"), ("evaluation", "ranks")):
         begun = time.perf_counter()
-        compiled[name] = stage.compile()
-        seconds = time.perf_counter() - begun
-        said = _said(compiled[name], simulation, name)
-        found.append({"target": job.target, "program": name, "compile_seconds": seconds} | said)
+        compiled[name] = lowered[lowered_name].compile()
+        spent = time.perf_counter() - begun
+        found.append(
+            {
+                "target": target.name,
+                "program": name,
+                "device": devices[0].device_kind,
+                "devices": len(devices),
+                "packages": _versions(),
+                "compile_seconds": spent,
+                **_said(simulation, compiled[name], name),
+                "seconds": None,
+            }
+        )
     if here:
-        for program, seconds in zip(found, _timed(simulation, compiled, job), strict=True):
-            program["seconds"] = seconds
-    return {"programs": found}
+        for program, call in zip(found, _calls(simulation, compiled), strict=True):
+            program["seconds"] = _median(call, seconds)
+    return found
 
 
-def _said(compiled: Compiled, simulation: Simulation, name: str) -> dict[str, Any]:
-    """What a compiler says of one program."""
-    n_devices = mesh.blocks(simulation.federation.mesh)
-    static = simulation.federation if name == "round" else simulation.evaluation
-    chunk = static.buckets[-1].chunk
+def _said(simulation: Simulation, compiled: Compiled, name: str) -> dict[str, Any]:
+    """What the compiler says of one program, per device."""
+    federation, evaluation = simulation.federation, simulation.evaluation
+    n_devices = mesh.blocks(federation.mesh)
+    chunk = (federation if name == "round" else evaluation).buckets[-1].chunk
     clients = -(-simulation.n_clients // n_devices)
     private = jax.tree.leaves(simulation.state_shapes().private)
-    sizes = frozenset(leaf.size // n_devices for leaf in private if leaf.ndim > 1)
     memory = compiled.memory_analysis()
     program = hlo.parsed(compiled.as_text(), trips=-(-clients // chunk))
-    cycles = program.cycles
-    unknown: dict[str, int] = {}
+    unknown: Counter[str] = Counter()
     for run in program.without_estimate:
-        called = program.name(run.operation)
-        unknown[called] = unknown.get(called, 0) + run.times
+        unknown[program.name(run.operation)] += run.times
     return {
-        "devices": n_devices,
         "clients": simulation.n_clients,
-        "items": simulation.federation.n_items,
+        "items": federation.n_items,
         "chunk": chunk,
+        "precision": federation.precision,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "private_state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in private)
         // n_devices,
-        "private_state_copies": len(program.moves(sizes)),
+        "private_state_copies": len(program.moves({leaf.size // n_devices for leaf in private})),
         "collectives": program.collectives,
-        "cycles": cycles,
-        "cycles_per_client_update": cycles and cycles / clients,
-        "operations_without_estimate": [] if cycles is None else sorted(unknown.items()),
-        "compilers": _versions(),
+        "cycles": program.cycles,
+        "cycles_per_client_update": program.cycles and program.cycles / clients,
+        "operations_without_estimate": [
+            {"operation": operation, "times": times} for operation, times in unknown.most_common()
+        ],
+        "gathers_and_scatters_without_estimate": sum(
+            times for text, times in unknown.items() if text.split()[0] in ("gather", "scatter")
+        ),
     }
 
 
-def _timed(simulation: Simulation, compiled: dict[str, Compiled], job: Job) -> list[float]:
-    """Median wall seconds of a round and of an evaluation."""
+def _calls(simulation: Simulation, compiled: dict[str, Compiled]) -> list[Callable[[], None]]:
+    """A call of each compiled program, until it has been done."""
     population, features = simulation.population, simulation.features
     state = simulation.initial_state(0)
 
@@ -86,23 +102,24 @@ def _timed(simulation: Simulation, compiled: dict[str, Compiled], job: Job) -> l
     def evaluate() -> None:
         jax.block_until_ready(compiled["evaluation"](state, population, features, population.valid))
 
-    return [_median(train, job.seconds), _median(evaluate, job.seconds)]
+    return [train, evaluate]
 
 
-def _median(work: Callable[[], None], seconds: float) -> float:
-    """Median wall seconds of `work`, done for about `seconds` after a warm-up."""
-    work()
+def _median(call: Callable[[], None], seconds: float) -> float:
+    """Median wall seconds of a call, of calls for about `seconds` after one that is not timed."""
+    call()
     spent: list[float] = []
-    while not spent or (len(spent) < _MOST_ROUNDS and sum(spent) < seconds):
+    while not spent or (len(spent) < _MOST_CALLS and sum(spent) < seconds):
         begun = time.perf_counter()
-        work()
+        call()
         spent.append(time.perf_counter() - begun)
     return statistics.median(spent)
 
 
 def _versions() -> dict[str, str]:
+    """Versions of JAX and of the compilers that come with it."""
     found = {}
-    for name in _COMPILERS:
+    for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

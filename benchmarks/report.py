@@ -1,4 +1,4 @@
-"""Tables and pictures of both benchmarks."""
+"""Tables and pictures of the benchmarks."""
 
 import io
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ def table(title: str, heads: Sequence[str], left: int = 1) -> Table:
     return made
 
 
-def show(parts: Sequence[Table | str], out: Path, name: str) -> None:
+def show(parts: Sequence[Table | str], out: Path, name: str, width: int = _WIDTH) -> None:
     """Print tables and lines, and write them as plain text to `out`/`name`."""
     text = io.StringIO()
-    for console in (Console(width=_WIDTH), Console(file=text, width=_WIDTH)):
+    for console in (Console(width=width), Console(file=text, width=width)):
         for part in parts:
             console.print(part, markup=False, highlight=False)
     files.write_text(out / name, text.getvalue())

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stepping, workload
+from benchmarks import stepping, targets, workload
 from benchmarks.contenders import names
 from benchmarks.contenders.project import Project
 from benchmarks.jobs import Job
-from benchmarks.programs import compile_for_target
+from benchmarks.programs import of_target
 from benchmarks.stepping import Contender
 from benchmarks.workload import World
 from fedvlr_jax.files import write_json
@@ -71,7 +71,7 @@ def _run(job: Job, world: World, measure: Callable[[Contender], Any]) -> Any:
 
 def programs(job: Job) -> dict[str, Any]:
     """What the compiler of the job's target says of round and evaluation."""
-    return compile_for_target(job)
+    return {"programs": of_target(targets.parsed(job.target), job.settings, job.seconds)}
 
 
 TASKS = {task.__name__: task for task in (losses, throughput, scaling, programs)}

@@ -1,10 +1,10 @@
-"""Tables, pictures and JSON of both mains; one small race for real."""
+"""Tables, pictures and JSON of the mains; one small race for real."""
 
 import json
 
 import pytest
 
-from benchmarks import scaling, throughput
+from benchmarks import accelerators, scaling, throughput
 from tests.experiments import programs
 
 
@@ -93,6 +93,8 @@ def test_bad_flags_are_refused_before_anything_runs(tmp_path, capsys):
         (throughput, "--history_length=0", "--history_length=0: expected at least 1"),
         (scaling, "--axes=x", "--axes=x: expected names from clients"),
         (scaling, "--views=99", "--views=99: expected at most 11"),
+        (accelerators, "--chunk=0", "--chunk=0: expected whole numbers"),
+        (accelerators, "--targets=x", "--targets=x: expected names like cpu:1"),
     ):
         code, _, complaint = programs.in_process(module, capsys, flag, f"--out={tmp_path / 'run'}")
         assert code == 2
