@@ -1,4 +1,4 @@
-"""Compiling for accelerators: the report's contract on a CPU, and what has to hold on the others."""
+"""Compiling for accelerators: what is reported, and what has to hold of the programs."""
 
 import json
 
