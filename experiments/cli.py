@@ -16,6 +16,7 @@ import jax
 from absl import flags
 
 from experiments import bugs, interrupts
+from fedvlr_jax import compilation
 from fedvlr_jax.config import LISTS
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
@@ -23,6 +24,7 @@ from fedvlr_jax.processes import start
 from fedvlr_jax.settings import FOLDER, Check, UnfitError, fitted, parsed, setting_type
 
 _WIDTH = 96
+COMPILATION_CACHE = "compilation_cache"
 
 
 class _Value(flags.ArgumentParser):
@@ -85,6 +87,19 @@ def define_quiet(into: flags.FlagValues) -> None:
     """Define --quiet."""
     flags.DEFINE_boolean(
         "quiet", False, "Print nothing but the result, and what went wrong.", flag_values=into
+    )
+
+
+def define_compilation_cache(into: flags.FlagValues) -> None:
+    """Define --compilation_cache, which `run` obeys."""
+    define_path(
+        into,
+        COMPILATION_CACHE,
+        None,
+        "Folder in which compiled programs are kept for the next start, or off; by default this "
+        "user's own (~/.cache/fedvlr_jax/compiled), or the one that JAX_COMPILATION_CACHE_DIR "
+        "names.",
+        (lambda v: v != "", "a folder or 'off'"),
     )
 
 
@@ -203,6 +218,7 @@ def _attempt(
             )
         if len(rest) < len(arguments):
             raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
+        _keep_programs(values)
         main(values, *rest)
         start.part()
     except (flags.Error, UserError, UnicodeDecodeError) as error:
@@ -226,6 +242,14 @@ def _attempt(
     except KeyboardInterrupt:
         return _interrupted()
     return 0
+
+
+def _keep_programs(values: flags.FlagValues) -> None:
+    """Keep compiled programs where the program has a flag for it; a warning if that cannot be."""
+    if COMPILATION_CACHE in values:
+        warning = compilation.keep(values[COMPILATION_CACHE].value)
+        if warning is not None:
+            print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _interrupted() -> int:

@@ -64,6 +64,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "ablations", True, "Whether modalities are removed in runs of their own.", flag_values=into
     )
+    cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/paper", "Folder of the study.")
 
 

@@ -41,6 +41,7 @@ def define_flags(into: flags.FlagValues) -> None:
         "Dirichlet concentrations, comma-separated; small = every client cares about one modality.",
         flag_values=into,
     )
+    cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/recovery", "Folder of the study.")
 
 

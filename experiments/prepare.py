@@ -21,6 +21,7 @@ USAGE = """
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and --out."""
     cli.define_settings(into, leaves())
+    cli.define_compilation_cache(into)
     cli.define_path(into, "out", None, "Folder of the data set; default data/SOURCE.")
 
 

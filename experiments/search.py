@@ -66,6 +66,7 @@ def define_flags(into: flags.FlagValues) -> None:
     )
     cli.define_number(into, "search_seed", 0, "Seed of what is tried.", SEED)
     cli.define_quiet(into)
+    cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/search", "Folder of the search.")
 
 

@@ -87,6 +87,7 @@ def define_flags(into: flags.FlagValues) -> None:
         float,
     )
     cli.define_quiet(into)
+    cli.define_compilation_cache(into)
     flags.DEFINE_boolean(
         "retry_failed", False, "Try runs once more that have failed.", flag_values=into
     )

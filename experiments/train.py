@@ -36,6 +36,7 @@ def define_flags(into: flags.FlagValues) -> None:
         "Folder of the run; by default one below runs/ that is named after the settings.",
     )
     cli.define_quiet(into)
+    cli.define_compilation_cache(into)
     flags.DEFINE_string(
         "coordinator",
         None,

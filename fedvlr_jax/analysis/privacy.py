@@ -2,10 +2,6 @@
 
 import math
 
-import dp_accounting
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
-
 # Rounds over squared noise, from where on epsilon is in the thousands. A privacy loss distribution
 # has about ten thousand times as many numbers.
 _MOST_LOSS = 1e4
@@ -35,6 +31,11 @@ def epsilon(
     """
     if rounds > _MOST_LOSS * noise_multiplier**2:
         return None
+    # Here and not above: it takes a second, which runs without noise need not wait for.
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.rdp import RdpAccountant
+
     noise_multiplier = min(noise_multiplier, _MOST_NOISE)
     if cohort == clients:
         accountant, event = PLDAccountant(), dp_accounting.GaussianDpEvent(noise_multiplier)

@@ -54,6 +54,10 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
     _peers = Peers(place, patience, silence)
     # JAX's own listener to SIGTERM would take it from whoever listens already.
     jax.config.update("jax_enable_preemption_service", False)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # Only the first process keeps what it has compiled. At the next start it would wait for the
+        # others in the first round for as long as they compile, and might give up.
+        jax.config.update("jax_enable_compilation_cache", False)
     _tunnel = Tunnel(list(_peers.jax_links.values()), is_first=place.index == 0)
     try:
         _tunnel.wait_until_ready(patience)

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from docs.tools.flags import PROGRAMS
-from experiments import cli
+from experiments import cli, train
 from tests.experiments import programs
 
 NUMBERS = ("x", "", "nan", "inf", "1e999", "9" * 5000, "-1e99", "1:30", "1,5", "[1]", "0x")
@@ -251,3 +251,12 @@ def test_a_setting_that_jax_refuses_is_told(name, value):
     assert ended.stdout == ""
     assert ended.stderr.startswith("error: the environment has a setting that JAX refuses: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    flags = f"--compilation_cache={tmp_path / 'file' / 'x'}", f"--data={tmp_path / 'none'}"
+    code, _, said = programs.in_process(train, capsys, *flags)
+    warning, error = said.splitlines()
+    assert warning.startswith("warning: compiled programs are not kept for the next start: ")
+    assert (code, error.startswith("error: ")) == (2, True), "the program has gone on"

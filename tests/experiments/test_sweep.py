@@ -184,6 +184,20 @@ KILLS = 20
 
 
 @pytest.mark.slow
+def test_the_second_start_of_a_sweep_hardly_compiles(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    took = []
+    for name in ("first", "second"):
+        flags = "--clients=10000", "--rounds=2", f"--out={tmp_path / name}"
+        done = programs.run("experiments.sweep", *flags, devices=2)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        took += pd.read_csv(tmp_path / name / "results.csv")["timing/compile_seconds"].tolist()
+    assert took[1] < took[0] / 4
+
+
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_the_same(tmp_path):
     command = [
         *("--clients=12,30", "--sweep=server_lr=log:1e-3:1e-1:3", "--sweep=variant=fedvlr,mlp"),
