@@ -34,6 +34,7 @@ import orbax.checkpoint as ocp
 from flax import serialization
 from jaxtyping import Int
 
+from fedvlr_jax.client.flat import LAYOUT
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import UNFINISHED, checksum, read_json, write_json, write_text
 from fedvlr_jax.foreign import words_of
@@ -113,6 +114,7 @@ class Progress:
         eval_seconds: wall seconds of every evaluation so far.
         compile_seconds: spent compiling, over all processes that worked on the run.
         total_seconds: spent on the run, over all processes.
+        layout: of private states in the checkpoint that this is in (client/flat.py).
     """
 
     round: int = 0
@@ -129,6 +131,7 @@ class Progress:
     eval_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     total_seconds: float = 0.0
+    layout: int = 0
 
     def after(self, rounds: Sequence[Done]) -> "Progress":
         """Progress after more rounds, not evaluated yet."""
@@ -185,7 +188,7 @@ class Checkpoints:
         unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
         content = ocp.args.Composite(
             state=_in_slices(serialization.to_state_dict(state)),
-            progress=ocp.args.JsonSave(asdict(progress)),
+            progress=ocp.args.JsonSave(asdict(dataclasses.replace(progress, layout=LAYOUT))),
         )
         with self._unwritable_told(progress.round):
             with _checkpointer() as checkpointer:
@@ -323,28 +326,34 @@ class Checkpoints:
 
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
-            UserError: the system cannot read it now; it may be whole.
+            UserError: the system cannot read it now; it may be whole. Or clients' states are to be
+                read, and another version made them.
         """
         step = self.step(number)
-        try:
+        with _damage_told(step):
             if not together.first_says(lambda: _is_whole(step)):
                 raise DamagedError(f"{step}: the checkpoint is damaged (checksums differ)")
-            content = ocp.args.Composite(
-                state=_as(serialization.to_state_dict(like), whole=like.private is not None),
-                progress=ocp.args.JsonRestore(),
-            )
-            with _checkpointer() as checkpointer:
-                found = checkpointer.restore(step, content)
-            state = serialization.from_state_dict(like, found["state"])
-            progress = _progress(found["progress"])
+            progress = _progress(read_json(step / _PROGRESS, _MOST_PROGRESS))
             if progress.round != number:
                 raise ValueError(f"it is of round {progress.round}")
-            return state, progress
-        except _OF_DAMAGE as error:
-            reason = words_of(error)
-            if isinstance(error, OSError) and error.errno in _UNREADABLE:
-                raise UserError(f"{step}: the checkpoint cannot be read ({reason})") from None
-            raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error
+        if like.private is not None:
+            self.check_layout(progress)
+        with _damage_told(step), _checkpointer() as checkpointer:
+            wanted = _as(serialization.to_state_dict(like), whole=like.private is not None)
+            found = checkpointer.restore(step, ocp.args.Composite(state=wanted))
+            return serialization.from_state_dict(like, found["state"]), progress
+
+    def check_layout(self, progress: Progress) -> None:
+        """Refuse the private states of a checkpoint in which they lie otherwise than here.
+
+        Raises:
+            UserError: they do.
+        """
+        if progress.layout != LAYOUT:
+            raise UserError(
+                f"{self.step(progress.round)}: made by an older version whose private states lie "
+                "differently; start anew in another folder"
+            )
 
     def step(self, number: int) -> Path:
         """The folder of one round's checkpoint."""
@@ -371,6 +380,18 @@ class Checkpoints:
 
 class DamagedError(Exception):
     """A checkpoint that cannot be trusted."""
+
+
+@contextlib.contextmanager
+def _damage_told(step: Path) -> Iterator[None]:
+    """Turn what reading something else than was written ends in into one sentence."""
+    try:
+        yield
+    except _OF_DAMAGE as error:
+        reason = words_of(error)
+        if isinstance(error, OSError) and error.errno in _UNREADABLE:
+            raise UserError(f"{step}: the checkpoint cannot be read ({reason})") from None
+        raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error
 
 
 def _in_slices(tree: dict) -> ocp.args.PyTreeSave:

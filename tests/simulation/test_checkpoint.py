@@ -19,6 +19,7 @@ from fedvlr_jax.report import Silent
 from fedvlr_jax.simulation import checkpoint
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from tests import worlds
+from tests.simulation.test_round import close
 from tests.simulation.test_run import assert_same_outcome
 
 SETTINGS = {"rounds": 6, "eval_every": 2, "seed": 3}
@@ -166,6 +167,37 @@ def test_what_was_put_among_checkpoints_is_no_checkpoint(tmp_path, stopped, whol
     put(tmp_path / "run" / "checkpoints")
     assert f"{tmp_path / 'run'}: going on after round 4" in go_on(tmp_path / "run")
     assert_same_outcome(tmp_path / "run", whole.out)
+
+
+def made_before_rows(checkpoints, number, state, progress):
+    """Put a checkpoint of a version in the place of one that had no rows, and told of no layout."""
+    shutil.rmtree(checkpoints.step(number))
+    checkpoints.save(state, progress)
+    told = checkpoints.step(number) / "progress" / "metadata"
+    content = json.loads(told.read_text())
+    assert content.pop("layout") == 1
+    told.write_text(json.dumps(content))
+    known = checkpoint._checksums(checkpoints.step(number))
+    (checkpoints.step(number) / "checksums.json").write_text(json.dumps(known))
+
+
+OLDER = "000004: made by an older version whose private states lie differently; start anew in"
+
+
+def test_checkpoints_of_before_rows_are_refused_in_a_sentence(tmp_path, stopped):
+    out = shutil.copytree(stopped, tmp_path / "run", symlinks=True)
+    simulation, checkpoints = worlds.simulation(**SETTINGS), Checkpoints(out / "checkpoints")
+    like = simulation.initial_state(seed=3)
+    for number in (2, 4):
+        state, progress = checkpoints.load(number, like)
+        before = state._replace(private=worlds.opened(simulation, state.private))
+        made_before_rows(checkpoints, number, before, progress)
+    with pytest.raises(UserError, match=OLDER):
+        go_on(out)
+    assert checkpoints.rounds() == [2, 4], "what an older version can read is left to it"
+    found, progress = checkpoints.load(4, like._replace(private=None))
+    assert progress.round == 4
+    close(found.server, state.server, tolerance=0)
 
 
 PROGRESS = dataclasses.asdict(

@@ -176,13 +176,13 @@ class OffDevice(Alone):
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
         """See `Run`."""
         self.state, progress, complaints = checkpoints.latest(abstract(self.state))
-        self._take(checkpoints, progress.round)
+        self._take(checkpoints, progress)
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
         """See `Run`."""
-        self.state, _ = checkpoints.load(number, abstract(self.state))
-        self._take(checkpoints, number)
+        self.state, progress = checkpoints.load(number, abstract(self.state))
+        self._take(checkpoints, progress)
 
     def close(self) -> None:
         """Remove the states that are not in a checkpoint."""
@@ -198,10 +198,11 @@ class OffDevice(Alone):
         soon = -(-rounds * self._simulation.cohort_size // layout.rows) + 1
         return Pool(layout.rows, layout.numbers, most, min(soon, segments))
 
-    def _take(self, checkpoints: Checkpoints, number: int) -> None:
+    def _take(self, checkpoints: Checkpoints, progress: Progress) -> None:
+        checkpoints.check_layout(progress)
         self._forget()
-        self._rounds = number
-        self._store.read(checkpoints.step(number) / _STATES)
+        self._rounds = progress.round
+        self._store.read(checkpoints.step(progress.round) / _STATES)
 
     def _forget(self) -> None:
         """Forget what was prepared for the round that would have come next."""

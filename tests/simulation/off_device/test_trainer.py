@@ -1,11 +1,16 @@
 """Private states on the host: the same numbers as with all of them on the devices."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 import fedvlr_jax
 from fedvlr_jax.client.flat import TILE
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.simulation import checkpoint
+from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from tests import worlds
@@ -97,6 +102,19 @@ def test_a_killed_run_ends_like_one_that_was_not(whole, tmp_path, calls):
         fedvlr_jax.train(config(), tmp_path, KillAfter(calls), dataset=worlds.dataset())
     fedvlr_jax.train(config(), tmp_path, dataset=worlds.dataset())
     assert_same_outcome(whole.out, tmp_path)
+
+
+def test_checkpoints_of_before_rows_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(Killed):
+        fedvlr_jax.train(config(), tmp_path, KillAfter(10), dataset=worlds.dataset())
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    number = checkpoints.rounds()[-1]
+    told = checkpoints.step(number) / "progress" / "metadata"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"layout": 0}))
+    known = checkpoint._checksums(checkpoints.step(number))
+    (checkpoints.step(number) / "checksums.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match=f"00000{number}: made by an older version"):
+        fedvlr_jax.train(config(), tmp_path, dataset=worlds.dataset())
 
 
 def test_a_damaged_state_is_found(whole, tmp_path):
