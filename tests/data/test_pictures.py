@@ -133,10 +133,10 @@ def tags(*entries):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
 def test_an_orientation_that_is_broken_is_none(tmp_path, name, exif):
     Image.fromarray(corners(32, 64)).save(tmp_path / name, exif=exif)
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with quiet_decoders():
         assert PictureFolder(tmp_path).open(name).size == (64, 32)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
