@@ -101,8 +101,13 @@ class MethodConfig:
     local_epochs: int = setting(
         5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
     )
-    negatives: int = setting(
-        4, "Negatives drawn per train item and local epoch, in items.", AT_LEAST_ONE
+    negatives: int = setting(4, "Negatives per train item and local epoch, in items.", AT_LEAST_ONE)
+    negative_sampling: str = choice(
+        "uniform",
+        "uniform: a client draws its negatives anew in every local epoch, each item that it does "
+        "not have as likely as any other; expected: it takes all of these items, each with the "
+        "weight that it has in such draws on average.",
+        names.NEGATIVE_SAMPLINGS,
     )
     client_mode: str = choice(
         "accumulate",
@@ -231,6 +236,13 @@ class ExecutionConfig:
         "History-length buckets at most, each padded to its own width; 0 = as many, up to 4, as "
         "save more time than compiling them takes.",
         AT_LEAST_ZERO,
+    )
+    scoring: str = choice(
+        "auto",
+        "What a client with a linear head scores in training. dense: all items, by products of "
+        "matrices; sparse: only the rows of its samples; auto: what is faster for the number of "
+        "items, the histories and the platform.",
+        names.SCORINGS,
     )
     devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
     private_state: str = choice(

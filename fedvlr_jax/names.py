@@ -15,6 +15,8 @@ VIEWS = (
     *MODALITIES,
 )
 CLIENT_MODES = ("accumulate", "local")
+NEGATIVE_SAMPLINGS = ("uniform", "expected")
+SCORINGS = ("auto", "dense", "sparse")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion")
 PRODUCTS = ("highest", "high", "default")  # of a run's matrix products
 PRECISIONS = ("float32", "bfloat16")  # of an encoder

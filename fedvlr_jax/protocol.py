@@ -31,25 +31,44 @@ class Broadcast(NamedTuple):
     operators: Operators | None = None
 
 
+class Rows(NamedTuple):
+    """A gradient of items' rows, row by row: `values[k]` is added to the row of `items[k]`.
+
+    A row holds all views, laid flat. An item may stand in several places, and id `n_items` pads.
+    """
+
+    items: Int[Array, " places"]
+    values: Float[Array, "places stacked"]
+
+
+class Terms(NamedTuple):
+    """A gradient of items' rows as a sum of rank-one terms, a number per item times a direction.
+
+    Added to the row of `items[k]` is sum_t coefficients[t, k] directions[t]. An item may stand in
+    several places, and id `n_items` pads; without `items` place k is item k.
+    """
+
+    items: Int[Array, " places"] | None
+    coefficients: Float[Array, "terms places"]
+    directions: Float[Array, "terms stacked"]
+
+
 class Upload(NamedTuple):
     """One client to the secure aggregation.
 
     It comes in parts, one per local epoch and a last one, that add up. A real device would add its
     own before it sends anything; the simulation adds them straight to the cohort's sum.
 
-    `items` are the rows' items; an item may stand in several places, and id `n_items` pads. A part
-    that adds nothing to `shared` has None there.
-    `gradient[k]` is, in client mode `accumulate`, alpha_u times the gradient of the client's loss
-    with respect to the view rows of `items[k]`, summed over its local epochs, and `shared` the same
-    for the backbone's network. In client mode `local` they are alpha_u times how far the client
-    moved its copies, before minus after: of the rows of D (as one view), and of network and gamma
-    (by these names).
+    `gradient` is, in client mode `accumulate`, alpha_u times the gradient of the client's loss with
+    respect to items' view rows, summed over its local epochs, and `shared` the same for the
+    backbone's network. In client mode `local` they are alpha_u times how far the client moved its
+    copies, before minus after: of the rows of D (as one view), and of network and gamma (by these
+    names). A part that adds nothing to one of them has None there.
     `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
     training loss of the round.
     """
 
-    items: Int[Array, " rows"]
-    gradient: Float[Array, "rows views dim"]
+    gradient: Rows | Terms | None
     shared: Any
     weight: Float[Array, ""]
     loss: Float[Array, ""]
@@ -59,9 +78,10 @@ class CohortSum(NamedTuple):
     """Secure aggregation to the server: the sum of all uploads of the cohort.
 
     `gradient` is dense over items, everything else the sum over clients of the upload's field.
+    Where uploads can arrive late the simulation stacks one sum for every time of arrival.
     """
 
-    gradient: Float[Array, "items views dim"]
+    gradient: Float[Array, "*arrivals items stacked"]
     shared: Any
-    weight: Float[Array, ""]
-    loss: Float[Array, ""]
+    weight: Float[Array, "*arrivals"]
+    loss: Float[Array, "*arrivals"]

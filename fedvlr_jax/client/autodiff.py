@@ -20,10 +20,11 @@ from fedvlr_jax.client.update import (
     LocalUpdate,
     Places,
     draw,
+    flat,
     places,
     rows,
 )
-from fedvlr_jax.protocol import Broadcast, Upload
+from fedvlr_jax.protocol import Broadcast, Rows, Upload
 
 
 class _Work(NamedTuple):
@@ -61,7 +62,7 @@ def _epoch(
     drawn = work.drawn.of(number)
 
     def loss(private: ClientState, network: Any, positives: Array, negatives: Array) -> Array:
-        samples = Samples(positives, negatives, drawn.slots)
+        samples = Samples(positives, negatives, drawn.slots, drawn.weights)
         return mean_loss(training.model, here, private, network, samples, sent.round)
 
     value, (g_private, g_network, g_positive, g_negative) = jax.value_and_grad(
@@ -70,8 +71,7 @@ def _epoch(
     private, state = stepped(training, here, work.private, g_private, work.optimizer, rates)
     work = _Work(work.drawn, private, state, work.positives, work.gradient + g_positive)
     return work, Upload(
-        items=drawn.items,
-        gradient=here.weight * g_negative,
+        gradient=Rows(drawn.items, here.weight * flat(g_negative)),
         shared=jax.tree.map(lambda g: here.weight * g, g_network),
         weight=jnp.zeros(()),
         loss=here.weight * value / training.epochs,
@@ -87,7 +87,8 @@ def _finish(
     key: Array,
 ) -> tuple[ClientState, Upload]:
     weight = places(training, sent, data).weight
-    upload = Upload(data.history, weight * work.gradient, None, weight, jnp.zeros(()))
+    gradient = Rows(data.history, weight * flat(work.gradient))
+    upload = Upload(gradient, None, weight, jnp.zeros(()))
     return tuned(training, sent, work.private, data, rates, key), upload
 
 
@@ -149,8 +150,8 @@ def tuned(
     drawn = draw(training, sent, data, key, first=training.epochs)
 
     def epoch(number: Array, vectors: Array) -> Array:
-        slots = drawn.of(number).slots
-        gradient = jax.grad(lambda v: tuning_loss(model, here, private, sent.network, v, slots))(
+        of_epoch = drawn.of(number)
+        gradient = jax.grad(lambda v: tuning_loss(model, here, private, sent.network, v, of_epoch))(
             vectors
         )
         return vectors - rates.own * gradient

@@ -1,14 +1,19 @@
 """A client's local training in closed form: plain SGD on a linear head and a two-layer router.
 
 METHOD "The identity that makes it fast". With q = outer(w, theta) a sample's score is F[i] . q + b
-and its row gradient delta_i q, a scalar times one vector for all samples of an epoch. The pooled
-history z is constant during a round, so an epoch's step changes W1 by -lr outer(z, dh) and the
-pre-activation of the router's hidden layer by -lr (z . z + 1) dh, where dh is the gradient of that
-pre-activation: the epochs never touch W1. It is read once before them, and read and written once
-after, with
+and its row gradient delta_i q, a scalar times one vector for all samples of an epoch: a rank-one
+term is all of the upload that there is to an epoch. The pooled history z is constant during a
+round, so an epoch's step changes W1 by -lr outer(z, dh) and the pre-activation of the router's
+hidden layer by -lr (z . z + 1) dh, where dh is the gradient of that pre-activation: the epochs
+never touch W1. It is read once before them, and read and written once after, with
 
     W1 <- W1 - lr outer(z, sum_a dh_a)
     sum_a dL_a/dz = W1 (sum_a dh_a) - lr z sum_a <sum_{a' < a} dh_a', dh_a>
+
+What an epoch scores comes in blocks of rows, in one of two ways that give equal results. Sparse:
+the history's rows, gathered once, and the negatives', gathered in every epoch. Dense: all rows at
+once, each counted as often as it is a positive or a negative, so that under vmap over clients an
+epoch is a few products of matrices, without gathers or scatters.
 """
 
 from typing import Any, NamedTuple
@@ -18,17 +23,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.router import pool
+from fedvlr_jax.client.negatives import Held, count_negatives, held
 from fedvlr_jax.client.update import (
     ClientRates,
     Drawn,
     LocalTraining,
     LocalUpdate,
     draw,
+    flat,
     places,
     rows,
 )
-from fedvlr_jax.protocol import Broadcast, Upload
+from fedvlr_jax.protocol import Broadcast, Terms, Upload
 
 
 class _Router(NamedTuple):
@@ -47,19 +53,48 @@ class _Router(NamedTuple):
     crossed: Float[Array, ""]
 
 
-class _Work(NamedTuple):
-    """Head, router, and the history's rows; of every epoch so far, what their gradient is made of.
+class _Block(NamedTuple):
+    """Rows that an epoch scores, and how often each is a positive and a negative; None for never.
+
+    Without `items` they are those of all items, in order.
+    """
+
+    items: Int[Array, " rows"] | None
+    rows: Float[Array, "rows stacked"]
+    positive: Float[Array, " rows"] | None
+    negative: Float[Array, " rows"] | None
+
+
+class _Sparse(NamedTuple):
+    """Negatives and the history's rows; of every epoch so far, what their gradient is made of.
 
     The part of that gradient that does not go through z is the sum over epochs of
     outer(derivatives, query).
     """
 
     drawn: Drawn
-    head: Any
-    router: _Router | None
     positives: Float[Array, "history stacked"]
     derivatives: Float[Array, "epochs history"]
     queries: Float[Array, "epochs stacked"]
+
+
+class _Dense(NamedTuple):
+    """Where the history stands among all items; negatives as listed, None where they are counted.
+
+    `key` is of the client and round.
+    """
+
+    held: Held
+    drawn: Drawn | None
+    key: Array
+
+
+class _Work(NamedTuple):
+    """Head and router between two epochs, and what is scored."""
+
+    head: Any
+    router: _Router | None
+    scored: _Sparse | _Dense
 
 
 def applies(training: LocalTraining) -> bool:
@@ -76,19 +111,75 @@ def _begin(
     data: ClientData,
     key: Array,
 ) -> _Work:
-    positives = rows(sent, data.history)
-    router = None
-    if training.model.routed:
-        pooled = pool(positives, places(training, sent, data).real)
-        hidden = state.router["params"]["hidden"]
-        pre = pooled @ hidden["kernel"] + hidden["bias"]
-        out = state.router["params"]["out"]
-        router = _Router(state.router, out, pooled, pre, jnp.zeros_like(pre), jnp.zeros(()))
-    positives = positives.reshape(len(data.history), -1)
-    drawn = draw(training, sent, data, key)
+    here = places(training, sent, data)
+    if training.dense:
+        scored = _dense(training, sent, data, key)
+        total = scored.held.real.astype(jnp.float32) @ flat(sent.views)
+    else:
+        scored = _sparse(training, sent, data, key)
+        total = jnp.where(here.real[:, None], scored.positives, 0).sum(axis=0)
+    if not training.model.routed:
+        return _Work(state.head, None, scored)
+    pooled = total / jnp.maximum(here.real.sum(), 1)
+    hidden = state.router["params"]["hidden"]
+    pre = pooled @ hidden["kernel"] + hidden["bias"]
+    out = state.router["params"]["out"]
+    router = _Router(state.router, out, pooled, pre, jnp.zeros_like(pre), jnp.zeros(()))
+    return _Work(state.head, router, scored)
+
+
+def _sparse(training: LocalTraining, sent: Broadcast, data: ClientData, key: Array) -> _Sparse:
+    positives = flat(rows(sent, data.history))
     derivatives = jnp.zeros((training.epochs, len(positives)))
     queries = jnp.zeros((training.epochs, positives.shape[1]))
-    return _Work(drawn, state.head, router, positives, derivatives, queries)
+    return _Sparse(draw(training, sent, data, key), positives, derivatives, queries)
+
+
+def _dense(training: LocalTraining, sent: Broadcast, data: ClientData, key: Array) -> _Dense:
+    n_items = sent.views.shape[0]
+    counted = data.pool is None and not training.expected
+    drawn = None if counted else draw(training, sent, data, key)
+    return _Dense(held(data.history, n_items), drawn, key)
+
+
+def _blocks(
+    training: LocalTraining, sent: Broadcast, work: _Work, data: ClientData, number: Int[Array, ""]
+) -> list[_Block]:
+    """What epoch `number` scores."""
+    here, scored = places(training, sent, data), work.scored
+    if isinstance(scored, _Sparse):
+        drawn = scored.drawn.of(number)
+        negatives = flat(rows(sent, drawn.items))
+        return [
+            _Block(data.history, scored.positives, here.real.astype(jnp.float32), None),
+            _Block(drawn.items, negatives, None, drawn.weights),
+        ]
+    every, real = flat(sent.views), scored.held.real
+    if scored.drawn is None:
+        of_epoch = jax.random.fold_in(scored.key, number)
+        negative = count_negatives(of_epoch, scored.held, training.negatives * here.real.sum())
+    elif data.pool is None:
+        negative = scored.drawn.weights
+    else:
+        drawn = scored.drawn.of(number)
+        negative = jnp.zeros(len(every)).at[drawn.items].add(drawn.weights, mode="drop")
+    return [_Block(None, every, real.astype(jnp.float32), negative)]
+
+
+def _scored(
+    block: _Block, query: Float[Array, " stacked"], bias: Float[Array, ""]
+) -> tuple[Float[Array, " rows"], Float[Array, ""]]:
+    """The loss's derivatives by the block's scores, and its part of the loss, of samples summed."""
+    scores = block.rows @ query + bias
+    derivatives, loss = jnp.zeros_like(scores), jnp.zeros(())
+    # The loss's derivative by a score is sigmoid(s) - label.
+    if block.positive is not None:
+        derivatives -= block.positive * jax.nn.sigmoid(-scores)
+        loss += (block.positive * jax.nn.softplus(-scores)).sum()
+    if block.negative is not None:
+        derivatives += block.negative * jax.nn.sigmoid(scores)
+        loss += (block.negative * jax.nn.softplus(scores)).sum()
+    return derivatives, loss
 
 
 def _epoch(
@@ -101,38 +192,31 @@ def _epoch(
 ) -> tuple[_Work, Upload]:
     model = training.model
     here = places(training, sent, data)
-    drawn = work.drawn.of(number).items
-    negatives = rows(sent, drawn).reshape(len(drawn), -1)
-
     (theta, bias), head_gradient = jax.vjp(model.backbone.linear, work.head)
     hidden, weights = _view_weights(training, work.router)
     query, query_gradient = jax.vjp(model.query, weights, theta)
-    positive = work.positives @ query + bias
-    negative = negatives @ query + bias
-    drawn_for_real = jnp.repeat(here.real, training.negatives)
-    # The loss's derivative by a score is sigmoid(s) - label.
-    d_positive = jnp.where(here.real, -here.share * jax.nn.sigmoid(-positive), 0)
-    d_negative = jnp.where(drawn_for_real, here.share * jax.nn.sigmoid(negative), 0)
-    loss = here.share * (
-        jnp.where(here.real, jax.nn.softplus(-positive), 0).sum()
-        + jnp.where(drawn_for_real, jax.nn.softplus(negative), 0).sum()
-    )
 
-    d_weights, d_theta = query_gradient(d_positive @ work.positives + d_negative @ negatives)
-    d_bias = d_positive.sum() + d_negative.sum()
+    blocks = _blocks(training, sent, work, data, number)
+    found = [_scored(block, query, bias) for block in blocks]
+    derivatives = [here.share * by_score for by_score, _ in found]
+    loss = here.share * sum(loss for _, loss in found)
+    d_query = sum(d @ block.rows for d, block in zip(derivatives, blocks, strict=True))
+    d_bias = sum(d.sum() for d in derivatives)
+
+    d_weights, d_theta = query_gradient(d_query)
     (d_head,) = head_gradient((d_theta, d_bias))
     head = jax.tree.map(lambda p, g: p - rates.head * g, work.head, d_head)
     router = work.router and _stepped(work.router, hidden, weights, d_weights, rates.router)
-    upload = Upload(
-        items=drawn,
-        gradient=_view_rows((here.weight * d_negative)[:, None] * query, model.dim),
-        shared=None,
-        weight=jnp.zeros(()),
-        loss=here.weight * loss / training.epochs,
-    )
-    derivatives = work.derivatives.at[number].set(d_positive)
-    queries = work.queries.at[number].set(query)
-    return _Work(work.drawn, head, router, work.positives, derivatives, queries), upload
+    scored = work.scored
+    if isinstance(scored, _Sparse):
+        # The history's rows are the same in all epochs: their part is handed over at the end.
+        scored = scored._replace(
+            derivatives=scored.derivatives.at[number].set(derivatives[0]),
+            queries=scored.queries.at[number].set(query),
+        )
+    gradient = Terms(blocks[-1].items, (here.weight * derivatives[-1])[None], query[None])
+    upload = Upload(gradient, None, jnp.zeros(()), here.weight * loss / training.epochs)
+    return _Work(head, router, scored), upload
 
 
 def _finish(
@@ -144,27 +228,34 @@ def _finish(
     key: Array,  # noqa: ARG001 - other ways need it
 ) -> tuple[ClientState, Upload]:
     here = places(training, sent, data)
-    router, gradient = work.router, work.derivatives.T @ work.queries
-    parameters = None
+    router, parameters = work.router, None
+    terms = _left(sent, data, work.scored)
     if router is not None:
         hidden = router.start["params"]["hidden"]
         d_pooled = hidden["kernel"] @ router.moved - rates.router * router.crossed * router.pooled
         # z is the mean over the history's real rows.
-        n_train = jnp.maximum(here.real.sum(), 1)
-        gradient = gradient + jnp.where(here.real[:, None], d_pooled / n_train, 0)
+        real = work.scored.held.real if terms.items is None else here.real
+        share = real / jnp.maximum(here.real.sum(), 1)
+        terms = Terms(
+            terms.items,
+            jnp.concatenate([terms.coefficients, share[None]]),
+            jnp.concatenate([terms.directions, d_pooled[None]]),
+        )
         stepped = {
             "kernel": hidden["kernel"] - rates.router * jnp.outer(router.pooled, router.moved),
             "bias": hidden["bias"] - rates.router * router.moved,
         }
         parameters = {"params": {"hidden": stepped, "out": router.out}}
-    upload = Upload(
-        items=data.history,
-        gradient=_view_rows(here.weight * gradient, training.model.dim),
-        shared=None,
-        weight=here.weight,
-        loss=jnp.zeros(()),
-    )
-    return ClientState(parameters, work.head), upload
+    gradient = terms._replace(coefficients=here.weight * terms.coefficients)
+    return ClientState(parameters, work.head), Upload(gradient, None, here.weight, jnp.zeros(()))
+
+
+def _left(sent: Broadcast, data: ClientData, scored: _Sparse | _Dense) -> Terms:
+    """What is left to hand over of the history's rows, the router's path left aside."""
+    if isinstance(scored, _Sparse):
+        return Terms(data.history, scored.derivatives, scored.queries)
+    n_items, n_views, dim = sent.views.shape
+    return Terms(None, jnp.zeros((0, n_items)), jnp.zeros((0, n_views * dim)))
 
 
 CLOSED_FORM = LocalUpdate(_begin, _epoch, _finish)
@@ -201,7 +292,3 @@ def _stepped(
         moved=router.moved + d_pre,
         crossed=router.crossed + router.moved @ d_pre,
     )
-
-
-def _view_rows(flat: Float[Array, "rows stacked"], dim: int) -> Float[Array, "rows views dim"]:
-    return flat.reshape(len(flat), -1, dim)

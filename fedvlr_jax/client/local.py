@@ -25,7 +25,7 @@ from fedvlr_jax.client.update import (
     places,
 )
 from fedvlr_jax.fusion.operators import EMBEDDING, Features
-from fedvlr_jax.protocol import Broadcast, Upload
+from fedvlr_jax.protocol import Broadcast, Rows, Upload
 
 
 class _Copies(NamedTuple):
@@ -80,7 +80,8 @@ def _epoch(
 
     def loss(private: ClientState, copies: _Copies) -> Float[Array, ""]:
         fused = _fused(training, copies, place, features)
-        samples = Samples(fused[: len(data.history)], fused[len(data.history) :], drawn.slots)
+        positives, negatives = jnp.split(fused, [len(data.history)])
+        samples = Samples(positives, negatives, drawn.slots, drawn.weights)
         return mean_loss(training.model, here, private, copies.network, samples, sent.round)
 
     value, (g_private, g_copies) = jax.value_and_grad(loss, argnums=(0, 1))(
@@ -88,14 +89,8 @@ def _epoch(
     )
     private, state = stepped(training, here, work.private, g_private, work.optimizer, rates)
     copies = jax.tree.map(lambda p, g: p - rates.shared * g, work.copies, g_copies)
-    nothing = jnp.zeros((0, 1, training.model.dim))
-    upload = Upload(
-        items=jnp.zeros(0, jnp.int32),
-        gradient=nothing,
-        shared=None,
-        weight=jnp.zeros(()),
-        loss=here.weight * value / training.epochs,
-    )
+    loss_now = here.weight * value / training.epochs
+    upload = Upload(None, None, jnp.zeros(()), loss_now)
     return _Work(work.drawn, private, state, work.touched, copies), upload
 
 
@@ -121,8 +116,7 @@ def _finish(
         lambda before, after: weight * (before - after), _sent(sent, work.touched), work.copies
     )
     upload = Upload(
-        items=work.touched,
-        gradient=moved.embedding[:, None],
+        gradient=Rows(work.touched, moved.embedding),
         shared={"network": moved.network, "gamma": moved.gamma},
         weight=weight,
         loss=jnp.zeros(()),

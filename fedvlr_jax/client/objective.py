@@ -8,18 +8,20 @@ from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.backbones.base import Network
 from fedvlr_jax.client.model import ClientModel, ClientState
-from fedvlr_jax.client.update import Places
+from fedvlr_jax.client.update import Drawn, Places
 
 
 class Samples(NamedTuple):
     """View rows of an epoch's positives (one a history place) and negatives.
 
-    `slots` are the slots of the negatives' own vectors, None without.
+    `slots` are the slots of the negatives' own vectors, None without; `weights` how often each
+    negative counts.
     """
 
     positives: Float[Array, "history views dim"]
     negatives: Float[Array, "drawn views dim"]
     slots: Int[Array, " drawn"] | None
+    weights: Float[Array, " drawn"]
 
 
 def mean_loss(
@@ -44,24 +46,23 @@ def mean_loss(
     """
     weights = model.view_weights(private, samples.positives, here.real)
     own = model.backbone.own_rows
-    penalty = jnp.zeros(len(here.real))
+    both = samples.positives, samples.negatives
     if own is None or not own.with_head:
-        positive = model.scores(network, private, weights, samples.positives)
-        negative = model.scores(network, private, weights, samples.negatives)
-    else:
-        mine = own_vectors(model, private.own.vectors, len(here.real), samples.slots)
-        both = samples.positives, samples.negatives
-        positive, negative = (
+        scores = [model.scores(network, private, weights, rows) for rows in both]
+        return here.share * _total(here, samples.weights, *_cross_entropies(*scores))
+    mine = own_vectors(model, private.own.vectors, len(here.real), samples.slots)
+    losses = _cross_entropies(
+        *(
             model.own_scores(network, private, weights, rows, vectors)
             for rows, vectors in zip(both, mine, strict=True)
         )
-        if own.penalty is not None:
-            terms = [
-                own.penalty(model.item_vectors(weights, rows), vectors, number)
-                for rows, vectors in zip(both, mine, strict=True)
-            ]
-            penalty = terms[0] + terms[1].reshape(len(here.real), -1).sum(axis=1)
-    return here.share * jnp.where(here.real, cross_entropy(positive, negative) + penalty, 0).sum()
+    )
+    if own.penalty is not None:
+        losses = [
+            loss + own.penalty(model.item_vectors(weights, rows), vectors, number)
+            for loss, rows, vectors in zip(losses, both, mine, strict=True)
+        ]
+    return here.share * _total(here, samples.weights, *losses)
 
 
 def tuning_loss(
@@ -70,12 +71,12 @@ def tuning_loss(
     private: ClientState,
     network: Network,
     vectors: Float[Array, "slots width"],
-    slots: Int[Array, " drawn"],
+    drawn: Drawn,
 ) -> Float[Array, ""]:
     """The sum of the samples' losses where the client's own vectors stand for the items'."""
-    mine = own_vectors(model, vectors, len(here.real), slots)
-    positive, negative = (model.backbone.score(network, private.head, x) for x in mine)
-    return jnp.where(here.real, cross_entropy(positive, negative), 0).sum()
+    mine = own_vectors(model, vectors, len(here.real), drawn.slots)
+    scores = [model.backbone.score(network, private.head, x) for x in mine]
+    return _total(here, drawn.weights, *_cross_entropies(*scores))
 
 
 def own_vectors(
@@ -88,10 +89,18 @@ def own_vectors(
     return vectors[model.pool : model.pool + n_places], vectors[slots]
 
 
-def cross_entropy(
+def _cross_entropies(
     positive: Float[Array, " history"], negative: Float[Array, " drawn"]
-) -> Float[Array, " history"]:
-    """The losses of every history place's positive and negatives, added up."""
-    # log(1 + exp(-s)) for label 1, log(1 + exp(s)) for label 0.
-    negative = jax.nn.softplus(negative).reshape(len(positive), -1)
-    return jax.nn.softplus(-positive) + negative.sum(axis=1)
+) -> tuple[Float[Array, " history"], Float[Array, " drawn"]]:
+    """log(1 + exp(-s)) for label 1, log(1 + exp(s)) for label 0."""
+    return jax.nn.softplus(-positive), jax.nn.softplus(negative)
+
+
+def _total(
+    here: Places,
+    weights: Float[Array, " drawn"],
+    positive: Float[Array, " history"],
+    negative: Float[Array, " drawn"],
+) -> Float[Array, ""]:
+    """The samples' losses added up, each as often as it counts."""
+    return jnp.where(here.real, positive, 0).sum() + (weights * negative).sum()

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fedvlr_jax.protocol import Upload
+from fedvlr_jax.protocol import Rows, Terms, Upload
 
 
 def clipped(upload: Upload, norm: Float[Array, ""]) -> Upload:
@@ -17,19 +17,37 @@ def clipped(upload: Upload, norm: Float[Array, ""]) -> Upload:
         upload: all parts of a client's round, joined.
         norm: above 0.
     """
-    square = _row_squares(upload) + sum(jnp.sum(x * x) for x in jax.tree.leaves(upload.shared))
+    gradient, shared = upload.gradient, upload.shared
+    terms = isinstance(gradient, Terms)
+    square = _square_of_terms(gradient) if terms else _square_of_rows(gradient)
+    square += sum(jnp.sum(x * x) for x in jax.tree.leaves(shared))
     scale = norm / jnp.maximum(jnp.sqrt(square), norm)
-    return upload._replace(
-        gradient=scale * upload.gradient,
-        shared=jax.tree.map(lambda x: scale * x, upload.shared),
+    scaled = (
+        gradient._replace(coefficients=scale * gradient.coefficients)
+        if terms
+        else gradient._replace(values=scale * gradient.values)
     )
+    return upload._replace(gradient=scaled, shared=jax.tree.map(lambda x: scale * x, shared))
 
 
-def _row_squares(upload: Upload) -> Float[Array, ""]:
+def _square_of_rows(gradient: Rows) -> Float[Array, ""]:
     """The squared norm of the gradient as a table of items: an item may stand in several places."""
-    order = jnp.argsort(upload.items)
-    items = upload.items[order]
+    return jnp.sum(jnp.square(_added_by_item(*gradient)))
+
+
+def _square_of_terms(gradient: Terms) -> Float[Array, ""]:
+    """The same of terms: the sum over pairs of them, coefficients' product times directions'."""
+    coefficients, directions = gradient.coefficients, gradient.directions
+    if gradient.items is not None:
+        coefficients = _added_by_item(gradient.items, coefficients.T).T
+    return jnp.sum((coefficients @ coefficients.T) * (directions @ directions.T))
+
+
+def _added_by_item(
+    items: Int[Array, " places"], rows: Float[Array, "places width"]
+) -> Float[Array, "places width"]:
+    """The rows of each item added up, in one of as many places; the others are zero."""
+    order = jnp.argsort(items)
+    items = items[order]
     first = jnp.concatenate([jnp.zeros(1, bool), items[1:] != items[:-1]])
-    rows = upload.gradient[order].reshape(len(items), -1)
-    added = jax.ops.segment_sum(rows, jnp.cumsum(first), num_segments=len(items))
-    return jnp.sum(added * added)
+    return jax.ops.segment_sum(rows[order], jnp.cumsum(first), num_segments=len(items))

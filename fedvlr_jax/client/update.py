@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.negatives import sample_negatives, sample_slots
 from fedvlr_jax.fusion.operators import Fusion
-from fedvlr_jax.protocol import Broadcast, Upload
+from fedvlr_jax.protocol import Broadcast, Rows, Terms, Upload
 
 Work = Any  # what a client keeps from one local epoch to the next: a pytree of arrays
 
@@ -46,11 +46,13 @@ class LocalTraining:
     Attributes:
         model: the client's model.
         epochs: local epochs A.
-        negatives: drawn per positive and epoch.
+        negatives: per positive and epoch.
         optimizer: optax's name of the optimizer of everything private.
         fusion: the server's model, which clients in mode "local" apply by themselves.
         mode: "accumulate" or "local".
         clipped: whether uploads are clipped.
+        expected: whether negatives are taken in expectation instead of drawn.
+        dense: whether a linear head scores all items at once, instead of its samples' rows alone.
     """
 
     model: ClientModel
@@ -60,12 +62,14 @@ class LocalTraining:
     fusion: Fusion | None = None
     mode: str = "accumulate"
     clipped: bool = False
+    expected: bool = False
+    dense: bool = False
 
 
 class LocalUpdate(NamedTuple):
     """One way to do a client's local training.
 
-    Every local epoch draws new negatives, takes the gradients of the binary cross-entropy and steps
+    Every local epoch takes the gradients of the binary cross-entropy on its own negatives and steps
     everything private at once. The optimizer's state is new in every round.
 
     `begin`: (training, sent, state, data, key of the round) -> work.
@@ -94,15 +98,20 @@ class Places(NamedTuple):
 class Drawn(NamedTuple):
     """Negatives: items, `n_items` at padding, and the slots of their own vectors.
 
-    Without a pool there are no slots.
+    `weights` is how often each counts in an epoch, 0 where it is none. Without a pool there are no
+    slots. Negatives in expectation are the same in all epochs, and have no axis of epochs.
     """
 
     items: Int[Array, "*epochs drawn"]
     slots: Int[Array, "*epochs drawn"] | None
+    weights: Float[Array, " drawn"]
 
     def of(self, number: Int[Array, ""] | int) -> "Drawn":
         """The negatives of one epoch."""
-        return jax.tree.map(lambda x: x[number], self)
+        if self.items.ndim == 1:
+            return self
+        slots = None if self.slots is None else self.slots[number]
+        return Drawn(self.items[number], slots, self.weights)
 
 
 def whole_round(
@@ -114,10 +123,7 @@ def whole_round(
     rates: ClientRates,
     key: Array,
 ) -> tuple[ClientState, Upload]:
-    """One client's whole round with the parts of its upload joined.
-
-    The rows that the way's `finish` uploads come first, then each epoch's.
-    """
+    """One client's whole round with the parts of its upload joined."""
 
     def epoch(work: Work, number: Array) -> tuple[Work, Upload]:
         return way.epoch(training, sent, work, data, rates, number)
@@ -131,14 +137,33 @@ def whole_round(
         if part is not None
     ]
     return state, Upload(
-        items=jnp.concatenate([last.items, parts.items.ravel()]),
-        gradient=jnp.concatenate(
-            [last.gradient, parts.gradient.reshape(-1, *last.gradient.shape[1:])]
-        ),
+        gradient=_joined(parts.gradient, last.gradient),
         shared=jax.tree.map(lambda *x: sum(x), *shared) if shared else None,
         weight=last.weight + parts.weight.sum(),
         loss=last.loss + parts.loss.sum(),
     )
+
+
+def _joined(parts: Rows | Terms | None, last: Rows | Terms | None) -> Rows | Terms | None:
+    """The last part of a gradient and the epochs', which are stacked: the last one's places first.
+
+    Terms of all items need no new places. The others get the places of all parts, with
+    coefficients of 0 where a term is of another part.
+    """
+    if parts is None or last is None:
+        return last if parts is None else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+    if isinstance(last, Rows):
+        items, values = parts
+        return Rows(
+            jnp.concatenate([last.items, items.ravel()]),
+            jnp.concatenate([last.values, values.reshape(-1, *values.shape[2:])]),
+        )
+    coefficients = [last.coefficients, *parts.coefficients]
+    directions = jnp.concatenate([last.directions, *parts.directions])
+    if last.items is None:
+        return Terms(None, jnp.concatenate(coefficients), directions)
+    items = jnp.concatenate([last.items, parts.items.ravel()])
+    return Terms(items, jax.scipy.linalg.block_diag(*coefficients), directions)
 
 
 def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places:
@@ -152,7 +177,11 @@ def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places
 def draw(
     training: LocalTraining, sent: Broadcast, data: ClientData, key: Array, first: int = 0
 ) -> Drawn:
-    """The negatives of all epochs, `training.negatives` for every place.
+    """The negatives of all epochs, `training.negatives` for every place, or their expectation.
+
+    n positives with K uniform negatives each meet an item that is none of theirs K n / (I - n)
+    times on average, I being the number of all items: that is its weight in expectation. With a
+    pool its items stand for the I - n.
 
     Epochs draw by keys of their own. Drawing for all at once costs a fraction of drawing for one
     after the other, because JAX's generator is a loop of many small operations on a CPU.
@@ -165,20 +194,35 @@ def draw(
         first: number of the first epoch.
     """
     n_items, width = sent.views.shape[0], len(data.history)
+    real = data.history < n_items
+    if training.expected:
+        items, slots = data.pool, None
+        if items is None:
+            items = jnp.arange(n_items)
+            candidates = jnp.ones(n_items, bool).at[data.history].set(False, mode="drop")
+        else:
+            slots, candidates = jnp.arange(len(items)), items < n_items
+        weight = training.negatives * real.sum() / candidates.sum()
+        return Drawn(items, slots, jnp.where(candidates, weight, 0))
 
-    def of_epoch(number: Array) -> Drawn:
+    def of_epoch(number: Array) -> tuple[Array, Array | None]:
         own, slots = jax.random.fold_in(key, number), None
         if data.pool is None:
             items = sample_negatives(own, data.history, n_items, training.negatives)
         else:
             slots = sample_slots(own, data.pool, n_items, width, training.negatives)
             items, slots = data.pool[slots], slots.ravel()
-        items = jnp.where((data.history < n_items)[:, None], items, n_items).ravel()
-        return Drawn(items, slots)
+        return jnp.where(real[:, None], items, n_items).ravel(), slots
 
-    return jax.vmap(of_epoch)(first + jnp.arange(training.epochs))
+    items, slots = jax.vmap(of_epoch)(first + jnp.arange(training.epochs))
+    return Drawn(items, slots, jnp.repeat(real, training.negatives).astype(jnp.float32))
 
 
 def rows(sent: Broadcast, items: Int[Array, " n"]) -> Float[Array, "n views dim"]:
     """View rows of `items`; padding reads some real row, whose gradient is masked to zero."""
     return sent.views.at[items].get(mode="clip")
+
+
+def flat(rows: Float[Array, "n views dim"]) -> Float[Array, "n stacked"]:
+    """View rows with all views of a row laid flat."""
+    return rows.reshape(len(rows), -1)

@@ -124,7 +124,7 @@ def nothing(server: Server, sent: Broadcast) -> CohortSum:
         gamma = {k: v for k, v in sent.operators.params["params"].items() if k != EMBEDDING}
         n_views, shared = 1, {"network": sent.network, "gamma": gamma}
     return CohortSum(
-        gradient=jnp.zeros((n_items, n_views, dim)),
+        gradient=jnp.zeros((n_items, n_views * dim)),
         shared=jax.tree.map(jnp.zeros_like, shared),
         weight=jnp.zeros(()),
         loss=jnp.zeros(()),
@@ -146,11 +146,11 @@ def gathered(server: Server, state: ServerState, features: Features, total: Coho
     sent: the identity holds for the views that clients trained on.
     """
     if server.mode == "local":
-        moved = {EMBEDDING: total.gradient[:, 0], **total.shared["gamma"]}
+        moved = {EMBEDDING: total.gradient, **total.shared["gamma"]}
         found = Shared({"params": moved}, total.shared["network"])
     else:
-        _, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
-        found = Shared(pull_back(total.gradient)[0], total.shared)
+        views, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
+        found = Shared(pull_back(total.gradient.reshape(views.shape))[0], total.shared)
     return Gathered(found, total.weight, total.loss)
 
 

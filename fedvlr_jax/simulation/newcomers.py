@@ -17,7 +17,6 @@ from jaxtyping import Array, Bool, Int
 
 from fedvlr_jax import numerics, record
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.client.update import ClientRates
 from fedvlr_jax.config import Config, ParticipationConfig
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
@@ -30,7 +29,13 @@ from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.population import NO_CLIENT, Population
 from fedvlr_jax.simulation.private import Private, beginnings
-from fedvlr_jax.simulation.round import Federation, FederationState, init_server, train_cohort
+from fedvlr_jax.simulation.round import (
+    Federation,
+    FederationState,
+    Rates,
+    init_server,
+    train_cohort,
+)
 from fedvlr_jax.simulation.simulation import Simulation, abstract, build
 
 # What decides which parameters a server has.
@@ -76,7 +81,7 @@ def join(
             state,
             population,
             simulation.features,
-            simulation.rates.client,
+            simulation.rates,
         )
         ranks, finite = together.fetched((ranks, finite))
     finite = finite & (ranks != evaluate.NOT_FINITE).all(axis=(1, 2))
@@ -100,7 +105,7 @@ def fitted(
     state: FederationState,
     population: Population,
     features: Features,
-    rates: ClientRates,
+    rates: Rates,
 ) -> tuple[Private, Int[Array, "done splits rows"], Bool[Array, " done"]]:
     """Private states of new clients after `rounds` rounds under the views of `state`.
 
@@ -118,7 +123,7 @@ def fitted(
 
     def after(private: Private, done: Int[Array, ""]) -> tuple[Private, tuple[Array, Array]]:
         # Nobody trains before the first ranking, so rounds and evaluations are compiled once.
-        private, _, finite = train_cohort(
+        private, sums = train_cohort(
             federation,
             sent._replace(round=state.round + done - 1),
             private,
@@ -133,7 +138,7 @@ def fitted(
                 evaluation, state.key, sent, private, population, everyone, target
             )
 
-        return private, (jax.lax.map(ranks, targets), finite)
+        return private, (jax.lax.map(ranks, targets), sums.counts.bad == 0)
 
     private, (ranks, finite) = jax.lax.scan(after, start, jnp.arange(rounds + 1))
     return private, ranks, finite

@@ -28,6 +28,9 @@ from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import Bucket, Population, with_pools
 from fedvlr_jax.simulation.private import Private, beginnings
 from fedvlr_jax.simulation.sampling import choose_clients
+from fedvlr_jax.simulation.sums import added
+
+_BASE = 4096  # see `Counts`
 
 
 class Rates(NamedTuple):
@@ -84,16 +87,63 @@ class Outcome(NamedTuple):
     came: Came
 
 
-class Sums(NamedTuple):
-    """What a round's clients uploaded: in time and late (None where all are on time).
+class Counts(NamedTuple):
+    """What is counted of the clients that train.
 
-    `finite` tells whether all their private parameters are, `came` how many they are.
+    `numbers` are how many arrive late, and how many have 0, 1, ... train items: multiples of
+    `_BASE`, and what is left. As float32 they travel with the cohort's sum, and stay exact for
+    16 million times `_BASE` clients. `bad` counts chunks with a private state that is not finite.
     """
 
-    in_time: CohortSum
-    late: CohortSum | None
-    finite: Bool[Array, ""]
-    came: Came
+    numbers: Float[Array, "2 numbers"]
+    bad: Float[Array, ""]
+
+    def with_chunk(
+        self,
+        there: Bool[Array, " chunk"],
+        data: ClientData,
+        arrival: Int[Array, " chunk"],
+        n_items: int,
+    ) -> "Counts":
+        """After a chunk of clients; those that are not `there` are unused places."""
+        length = (data.history < n_items).sum(axis=1)
+        lengths = jnp.arange(self.numbers.shape[1] - 1)
+        of_length = there[:, None] & (length[:, None] == lengths)
+        late = (there & (arrival > 0)).sum(dtype=jnp.int32)[None]
+        more = jnp.concatenate([late, of_length.sum(axis=0, dtype=jnp.int32)])
+        return self.carried(self.numbers.at[1].add(more))
+
+    def with_states(self, after: ClientState) -> "Counts":
+        """After a chunk's private states."""
+        return self._replace(bad=self.bad + ~_all_finite(after))
+
+    def carried(self, numbers: Float[Array, "2 numbers"]) -> "Counts":
+        """With what is left below `_BASE`."""
+        over = jnp.floor(numbers[1] / _BASE)
+        return self._replace(numbers=jnp.stack([numbers[0] + over, numbers[1] - _BASE * over]))
+
+    @property
+    def came(self) -> Came:
+        """How many clients these are."""
+        high, low = self.numbers.astype(jnp.int32)
+        late, by_length = jnp.split(high * _BASE + low, [1])
+        return Came(by_length, late[0])
+
+
+class Sums(NamedTuple):
+    """What a round's clients uploaded, stacked by arrival (in time, late), and how many came."""
+
+    totals: CohortSum
+    counts: Counts
+
+    def plus(self, other: "Sums") -> "Sums":
+        """Of both together."""
+        totals, counts = jax.tree.map(jnp.add, self, other)
+        return Sums(totals, counts.carried(counts.numbers))
+
+    def of(self, arrival: int) -> CohortSum:
+        """The sum of those in time (0) or late (1)."""
+        return jax.tree.map(lambda x: x[arrival], self.totals)
 
 
 @dataclass(frozen=True)
@@ -133,12 +183,12 @@ def train_cohort(
     private: Private,
     population: Population,
     taking_part: Bool[Array, " rows"],
-    rates: ClientRates,
+    rates: Rates,
     key: keys.Words,
-) -> tuple[Private, CohortSum, Bool[Array, ""]]:
+) -> tuple[Private, Sums]:
     """Train every client that takes part, on the device that has it, and sum their uploads.
 
-    The last result tells whether all private parameters are finite.
+    Late or not, a client trains on what was sent in this round.
     """
     training = federation.training
     local = choose(training)
@@ -148,79 +198,69 @@ def train_cohort(
         private: Private,
         population: Population,
         taking_part: Array,
-        rates: ClientRates,
+        rates: Rates,
         key: keys.Words,
-    ) -> tuple[Private, CohortSum, Array]:
+    ) -> tuple[Private, Sums]:
         round_key = keys.for_round(key, keys.CLIENT, sent.round)
+        arrival = jnp.zeros_like(population.client)
+        if federation.late:
+            arrival = is_late(key, sent.round, population.client, rates.late).astype(jnp.int32)
 
         def clipped_round(
             before: ClientState, data: ClientData, key: Array
         ) -> tuple[ClientState, Upload]:
-            after, upload = whole_round(local, training, sent, before, data, rates, key)
-            return after, clipped(upload, rates.clip)
+            after, upload = whole_round(local, training, sent, before, data, rates.client, key)
+            return after, clipped(upload, rates.client.clip)
 
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
-            private, total, bad = carry
+            private, totals, counts = carry
+            here = arrival.at[rows].get(mode="clip")
+            counts = counts.with_chunk(rows < len(arrival), data, here, federation.n_items)
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows, data)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
             if training.clipped:  # needs the whole upload: its parts are held until the end
                 after, uploads = jax.vmap(clipped_round)(before, data, client_keys)
-                total = _added(total, uploads)
-                return private.write(rows, after), total, bad + ~_all_finite(after)
+                totals = added(totals, uploads, here)
+                return private.write(rows, after), totals, counts.with_states(after)
 
             work = jax.vmap(functools.partial(local.begin, training, sent))(
                 before, data, client_keys
             )
 
             def epoch(number: Array, carry: tuple) -> tuple:
-                work, total = carry
+                work, totals = carry
                 work, uploads = jax.vmap(
-                    lambda work, data: local.epoch(training, sent, work, data, rates, number)
+                    lambda work, data: local.epoch(training, sent, work, data, rates.client, number)
                 )(work, data)
-                return work, _added(total, uploads)
+                return work, added(totals, uploads, here)
 
-            work, total = jax.lax.fori_loop(0, training.epochs, epoch, (work, total))
+            work, totals = jax.lax.fori_loop(0, training.epochs, epoch, (work, totals))
             after, uploads = jax.vmap(
-                lambda work, data, key: local.finish(training, sent, work, data, rates, key)
+                lambda work, data, key: local.finish(training, sent, work, data, rates.client, key)
             )(work, data, client_keys)
-            total = _added(total, uploads)
-            return private.write(rows, after), total, bad + ~_all_finite(after)
+            totals = added(totals, uploads, here)
+            return private.write(rows, after), totals, counts.with_states(after)
 
-        nothing = aggregate.nothing(federation.server, sent)
-        private, total, bad = for_each_chunk(
+        private, totals, counts = for_each_chunk(
             population,
             taking_part,
             federation.buckets,
             federation.n_items,
             body,
-            (private, nothing, jnp.zeros((), jnp.int32)),
+            (private, nothing(federation, sent), no_counts(federation)),
         )
-        total, bad = jax.lax.psum((total, bad), AXIS)
-        return private, total, bad == 0
+        # All in one, so that the devices wait for one another once.
+        totals, counts = jax.lax.psum((totals, counts), AXIS)
+        return private, Sums(totals, counts)
 
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
         in_specs=(EVERYWHERE, private.spec(), BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
-        out_specs=(private.spec(), EVERYWHERE, EVERYWHERE),
+        out_specs=(private.spec(), EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, key)
-
-
-def _added(total: CohortSum, uploads: Upload) -> CohortSum:
-    """The sum after the uploads of a chunk of clients."""
-    shared = total.shared
-    if uploads.shared is not None:
-        # As a product: XLA's sum over a leading axis is several times slower on a CPU.
-        ones = jnp.ones(len(uploads.weight))
-        shared = jax.tree.map(lambda x, y: x + jnp.tensordot(ones, y, 1), shared, uploads.shared)
-    return CohortSum(
-        gradient=total.gradient.at[uploads.items].add(uploads.gradient, mode="drop"),
-        shared=shared,
-        weight=total.weight + uploads.weight.sum(),
-        loss=total.loss + uploads.loss.sum(),
-    )
 
 
 def federated_round(
@@ -235,58 +275,11 @@ def federated_round(
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
     )
-    private, sums = train_all(
+    private, sums = train_cohort(
         federation, sent, Private(state.private), population, taking_part, rates, state.key
     )
     state, outcome = server_step(federation, state, features, sums, rates)
     return state._replace(private=private.states), outcome
-
-
-def train_all(
-    federation: Federation,
-    sent: Broadcast,
-    private: Private,
-    population: Population,
-    taking_part: Bool[Array, " rows"],
-    rates: Rates,
-    key: keys.Words,
-) -> tuple[Private, Sums]:
-    """Train every client that takes part; those who upload in time apart from those who are late.
-
-    Late or not, a client trains on what was sent in this round.
-    """
-
-    def train(private: Private, who: Bool[Array, " rows"]) -> tuple[Private, CohortSum, Array]:
-        return train_cohort(federation, sent, private, population, who, rates.client, key)
-
-    by_length = count_by_length(federation, population, taking_part)
-    if not federation.late:
-        private, total, finite = train(private, taking_part)
-        return private, Sums(total, None, finite, Came(by_length, jnp.zeros((), jnp.int32)))
-    late = is_late(key, sent.round, population.client, rates.late)
-    private, in_time, these_finite = train(private, taking_part & ~late)
-    private, later, those_finite = train(private, taking_part & late)
-    came = Came(by_length, (taking_part & late).sum(dtype=jnp.int32))
-    return private, Sums(in_time, later, these_finite & those_finite, came)
-
-
-def count_by_length(
-    federation: Federation, population: Population, taking_part: Bool[Array, " rows"]
-) -> Int[Array, " lengths"]:
-    """How many of those that take part have 0, 1, ... train items, up to the longest history."""
-    n_lengths = federation.buckets[-1].width + 1
-
-    def on_device(length: Array, taking_part: Array) -> Array:
-        found = jnp.zeros(n_lengths, jnp.int32).at[length].add(taking_part.astype(jnp.int32))
-        return jax.lax.psum(found, AXIS)
-
-    return jax.shard_map(
-        on_device,
-        mesh=federation.mesh,
-        in_specs=(BY_CLIENT, BY_CLIENT),
-        out_specs=EVERYWHERE,
-        check_vma=False,
-    )(population.length, taking_part)
 
 
 def is_late(
@@ -303,10 +296,21 @@ def is_late(
 
 def no_sums(federation: Federation, sent: Broadcast) -> Sums:
     """The sums of no clients."""
-    nothing = aggregate.nothing(federation.server, sent)
-    nobody = jnp.zeros(federation.buckets[-1].width + 1, jnp.int32)
-    came = Came(nobody, jnp.zeros((), jnp.int32))
-    return Sums(nothing, nothing if federation.late else None, jnp.array(True), came)
+    return Sums(nothing(federation, sent), no_counts(federation))
+
+
+def nothing(federation: Federation, sent: Broadcast) -> CohortSum:
+    """The sum of no uploads, for every time of arrival."""
+    arrivals = 2 if federation.late else 1
+    return jax.tree.map(
+        lambda x: jnp.zeros((arrivals, *x.shape)), aggregate.nothing(federation.server, sent)
+    )
+
+
+def no_counts(federation: Federation) -> Counts:
+    """Nobody counted."""
+    lengths = federation.buckets[-1].width + 1
+    return Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
 
 
 def server_step(
@@ -321,8 +325,9 @@ def server_step(
     What was uploaded in time is added to what is late from the round before, gradients of what was
     sent then.
     """
-    total, late = sums.in_time, None
+    in_time, late = sums.of(0), None
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
+    total = in_time
     if federation.training.clipped:
         asked = federation.cohort or federation.n_clients
         total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
@@ -331,20 +336,20 @@ def server_step(
     found = gather(total)
     losses, weight = found.loss, found.weight
     if federation.late:
-        found, late = jax.tree.map(jnp.add, found, state.late), gather(sums.late)
+        found, late = jax.tree.map(jnp.add, found, state.late), gather(sums.of(1))
         # Of clipped uploads `found.weight` is the number that were asked; the loss is of all that
         # there are.
-        losses = sums.in_time.loss + state.late.loss
-        weight = sums.in_time.weight + state.late.weight
+        losses = in_time.loss + state.late.loss
+        weight = in_time.weight + state.late.weight
     server = aggregate.step(
         federation.server, state.server, found, state.round, rates.server, noise
     )
     loss = losses / jnp.maximum(weight, 1)
     number = state.round + 1
-    finite = sums.finite & jnp.isfinite(loss) & _all_finite((server.params, late))
+    finite = (sums.counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
     after = FederationState(state.key, number, diverged, server, state.private, late)
-    return after, Outcome(loss, sums.came)
+    return after, Outcome(loss, sums.counts.came)
 
 
 def choose_cohort(

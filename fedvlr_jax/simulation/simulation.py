@@ -12,7 +12,9 @@ from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Int, UInt32
 
 from fedvlr_jax import backbones, numerics
+from fedvlr_jax.client import closed_form
 from fedvlr_jax.client.model import ClientModel
+from fedvlr_jax.client.negatives import MOST_PLACES
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
@@ -57,6 +59,12 @@ _CHUNK_FLOATS_ACCELERATOR = 200_000_000
 # accelerator does in less time than it waits for the others' parts of them and of the gradient.
 _COPIED_NUMBERS = {"cpu": 0}
 _COPIED_NUMBERS_ACCELERATOR = 10_000_000
+# Scores of all items are faster than those of a client's samples up to this many items a sample.
+_DENSE = {"cpu": 4}
+_DENSE_ACCELERATOR = 200
+# Numbers per item that a client has then, and how much larger its chunks are: products of matrices
+# make better use of larger ones.
+_DENSE_ROWS, _DENSE_CHUNKS = 6, 16
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,6 @@ def build(
     row = len(views) * method.dim
     # No chunk needs to be larger than all clients of a device.
     fixed = min(config.execution.chunk, -(-data.n_clients // blocks(mesh)))
-    training_chunks = Chunking(floats, fixed)
     numbers = model.private_numbers()
     server = aggregate.create(
         Fusion(views, data.n_items, method.dim, method.modalities),
@@ -169,18 +176,23 @@ def build(
         part.gradient_noise > 0,
     )
     features = _features(mesh, views, catalogue)
-    floats_of_a_client = _training_floats(config, server, model, features)
+    training = LocalTraining(
+        model,
+        method.local_epochs,
+        method.negatives,
+        method.client_optimizer,
+        server.fusion,
+        method.client_mode,
+        part.clip_norm > 0,
+        method.negative_sampling == "expected",
+    )
+    if closed_form.applies(training):
+        platform = mesh.devices.flat[0].platform
+        dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
+        training = dataclasses.replace(training, dense=dense)
     federation = Federation(
         server=server,
-        training=LocalTraining(
-            model,
-            method.local_epochs,
-            method.negatives,
-            method.client_optimizer,
-            server.fusion,
-            method.client_mode,
-            part.clip_norm > 0,
-        ),
+        training=training,
         n_clients=data.n_clients,
         n_items=data.n_items,
         cohort=method.cohort,
@@ -188,8 +200,8 @@ def build(
         late=part.late > 0,
         buckets=make_buckets(
             _widths(config, lengths, method.cohort / data.n_clients, TRAINING_PLACES),
-            training_chunks,
-            *floats_of_a_client,
+            Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed),
+            *_training_floats(config, server, training, features, data.n_items),
         ),
         mesh=mesh,
         runs=runs,
@@ -300,13 +312,43 @@ def _model(
     )
 
 
+def _is_dense(config: Config, n_items: int, mean_length: float, pool: int, platform: str) -> bool:
+    """Whether clients with a linear head score all items.
+
+    Raises:
+        UserError: it was asked for, and there are too many items.
+    """
+    method, wanted = config.method, config.execution.scoring
+    counted = method.negative_sampling == "uniform" and not pool
+    possible = not counted or n_items <= MOST_PLACES
+    if wanted == "dense" and not possible:
+        raise UserError(
+            f"--scoring=dense: expected at most {MOST_PLACES} items where negatives are drawn, "
+            f"found {n_items}"
+        )
+    if wanted != "auto":
+        return wanted == "dense"
+    if method.negative_sampling == "expected" and not pool:
+        return True
+    samples = mean_length * (1 + method.negatives)
+    return possible and n_items <= samples * _DENSE.get(platform, _DENSE_ACCELERATOR)
+
+
 def _training_floats(
-    config: Config, server: aggregate.Server, model: ClientModel, features: Features
+    config: Config,
+    server: aggregate.Server,
+    training: LocalTraining,
+    features: Features,
+    n_items: int,
 ) -> tuple[int, int]:
     """Floats that a client in training needs per history place, and beside those."""
-    method = config.method
+    method, model = config.method, training.model
     row, samples = model.n_views * model.dim, 1 + method.negatives
+    if training.expected and not training.dense:
+        samples = 1 + (model.pool or n_items)  # at every place, which is more than there are
     per_place, per_client = samples * row, model.private_numbers()
+    if training.dense:
+        return row, per_client + _DENSE_ROWS * n_items
     if model.backbone.linear is None or model.backbone.own_rows is not None:
         # Item vectors, and as much again for what a network makes of them.
         per_place += 4 * samples * model.width

@@ -30,7 +30,7 @@ from fedvlr_jax.simulation.round import (
     init_server,
     no_sums,
     server_step,
-    train_all,
+    train_cohort,
 )
 from fedvlr_jax.simulation.simulation import abstract
 
@@ -109,11 +109,10 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         key: keys.Words,
     ) -> tuple[States, Sums]:
         everybody = population.client >= 0
-        private, added = train_all(
+        private, added = train_cohort(
             federation, sent, Private(states), population, everybody, rates, key
         )
-        finite = sums.finite & added.finite
-        return private.states, jax.tree.map(jnp.add, sums, added)._replace(finite=finite)
+        return private.states, sums.plus(added)
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
