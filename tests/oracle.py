@@ -97,6 +97,7 @@ class Method:
     epochs: int = 3
     negatives: int = 2
     round: int = 0
+    expected: bool = False
 
     def alpha(self, history):
         return len(history) if self.backbone == "fedavg" else 1
@@ -129,31 +130,60 @@ def cross_entropies(s, history, negatives):
     return jnp.concatenate([positive, negative])
 
 
+def counts(method, history, negatives):
+    """How often each sample counts: positives, then negatives."""
+    every = method.negatives * len(history)  # are drawn, so each item is met so often on average:
+    weight = every / len(negatives) if method.expected else 1.0
+    return jnp.concatenate([jnp.ones(len(history)), jnp.full(len(negatives), weight)])
+
+
 def loss(shared, private, inputs, method, history, negatives):
+    often = counts(method, history, negatives)
     x = vectors(method, shared, private, inputs, history)
     if method.backbone != "fedrap":
         s = score(method, shared["network"], private["head"], x)
-        return cross_entropies(s, history, negatives).mean()
+        return often @ cross_entropies(s, history, negatives) / often.sum()
     s = score(method, shared["network"], private["head"], x + private["own"])
     batch = jnp.concatenate([history, negatives])
-    apart = ((private["own"][batch] - x[batch]) ** 2).mean()
+    apart = often @ ((private["own"][batch] - x[batch]) ** 2).mean(axis=1) / often.sum()
     a = 1e-4 * jnp.tanh(method.round / 10)
-    return cross_entropies(s, history, negatives).mean() - a * apart
+    return often @ cross_entropies(s, history, negatives) / often.sum() - a * apart
 
 
 def tuning_loss(own, network, head, method, history, negatives):
-    return cross_entropies(score(method, network, head, own), history, negatives).sum()
+    losses = cross_entropies(score(method, network, head, own), history, negatives)
+    return counts(method, history, negatives) @ losses
 
 
 _value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="method")
 _tuning_gradient = jax.jit(jax.grad(tuning_loss), static_argnames="method")
 
 
-def draw_negatives(key, history, pool, n_items, per_positive):
+def primes_above(bound, many):
+    """By trial division."""
+    found, candidate = [], bound + 1
+    while len(found) < many:
+        if all(candidate % k for k in range(2, int(candidate**0.5) + 1)):
+            found.append(candidate)
+        candidate += 1
+    return found
+
+
+STEPS = primes_above(2**24, 64)
+
+
+def draw_negatives(key, history, pool, n_items, method):
+    """A walk through the items there are, or all of them where they are taken in expectation."""
     if pool is None:
         pool = np.array([i for i in range(n_items) if i not in set(history.tolist())])
-    bits = np.asarray(jax.random.bits(key, (len(history), per_positive), jnp.uint32))
-    return pool[bits % len(pool)].ravel()
+    if method.expected:
+        return pool
+    which, place = (int(x) for x in jax.random.bits(key, (2,), jnp.uint32))
+    found = []
+    for _ in range(len(history) * method.negatives):
+        found.append(pool[place % len(pool)])
+        place += STEPS[which % len(STEPS)]
+    return np.array(found)
 
 
 def client_round(shared, private, inputs, method, history, pool, key, rates):
@@ -169,7 +199,7 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
 
     def negatives_of(epoch):
         key_of_epoch = jax.random.fold_in(key, epoch)
-        return draw_negatives(key_of_epoch, history, pool, n_items, method.negatives)
+        return draw_negatives(key_of_epoch, history, pool, n_items, method)
 
     for epoch in range(method.epochs):
         value, (g_shared, g_private) = _value_and_gradients(

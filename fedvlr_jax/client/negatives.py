@@ -127,7 +127,7 @@ def outside(
 
 
 def _times(a: Int[Array, "*a"], b: Int[Array, ""], number: Int[Array, ""]) -> Int[Array, "*a"]:
-    """a * b modulo `number`, for a up to `MOST_PLACES` and b below `number`, at most 2**24.
+    """A * b modulo `number`, for a up to `MOST_PLACES` and b below `number`, at most 2**24.
 
     The quotient is found in floats, which accelerators divide many times faster than integers. It
     is at most 2**20 and so off by one at most, even where a device rounds to 21 bits; the product
@@ -139,14 +139,14 @@ def _times(a: Int[Array, "*a"], b: Int[Array, ""], number: Int[Array, ""]) -> In
 
 
 def _below(x: Int[Array, "*x"], number: Int[Array, ""]) -> Int[Array, "*x"]:
-    """x modulo `number`, for x from 0 to below twice that."""
+    """X modulo `number`, for x from 0 to below twice that."""
     return jnp.where(x >= number, x - number, x)
 
 
 def _inverse(step: Int[Array, ""], number: Int[Array, ""]) -> Int[Array, ""]:
     """The number whose product with `step` is 1 modulo `number`, by Euclid's algorithm."""
 
-    def divide(_: int, carry: tuple[Array, Array, Array, Array]) -> tuple:
+    def divide(_: Int[Array, ""], carry: tuple[Array, Array, Array, Array]) -> tuple:
         r, next_r, t, next_t = carry
         quotient = jnp.where(next_r == 0, 0, r // jnp.maximum(next_r, 1))
         done = next_r == 0

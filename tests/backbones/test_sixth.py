@@ -7,13 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
 from fedvlr_jax.client.model import ClientData, ClientModel
 from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
-from tests.client.alone import new_state, rates, sent
+from tests.client.alone import new_state, rates, sent, table
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -37,6 +38,9 @@ def test_the_documented_backbone_trains():
     found = whole_round(CLOSED_FORM, training, *arguments, key)
     bent = dataclasses.replace(training, model=bent)
     expected = whole_round(AUTODIFF, bent, *arguments, key)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    (state, upload), (expected_state, expected_upload) = found, expected
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(table(upload, 10), table(expected_upload, 10), atol=1e-5)
+    assert float(upload.loss) == pytest.approx(float(expected_upload.loss), abs=1e-5)
     assert float(found[1].loss) > 0

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedvlr_jax.client.update import ClientRates
-from fedvlr_jax.protocol import Broadcast
+from fedvlr_jax.protocol import Broadcast, Rows
 
 
 def new_state(model):
@@ -20,3 +21,17 @@ def sent(views, network=None):
 def rates(head, router):
     """Learning rates of a client that has nothing but a head and a router."""
     return ClientRates(*(jnp.float32(rate) for rate in (head, router, 0, 0, 0)))
+
+
+def table(upload, n_items):
+    """The upload's gradient by item, added up row by row."""
+    gradient = upload.gradient
+    if isinstance(gradient, Rows):
+        items, rows = np.asarray(gradient.items), np.asarray(gradient.values)
+    else:
+        rows = np.asarray(gradient.coefficients).T @ np.asarray(gradient.directions)
+        items = np.arange(n_items) if gradient.items is None else np.asarray(gradient.items)
+    found = np.zeros((n_items + 1, rows.shape[1]))
+    for item, row in zip(items, rows, strict=True):
+        found[item] += row
+    return found[:n_items]

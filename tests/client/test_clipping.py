@@ -1,5 +1,6 @@
 """Clipping of a client's whole upload, against adding up its rows one by one."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,48 +8,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.client.privacy import clipped
-from fedvlr_jax.protocol import Upload
+from fedvlr_jax.protocol import Rows, Terms, Upload
+from tests.client.alone import table
 
-N_ITEMS, VIEWS, DIM = 8, 2, 3
+N_ITEMS, WIDTH = 8, 6
 
 
-def upload(items, seed, shared=True):
+def upload(kind, items, seed, shared=True):
     rng = np.random.default_rng(seed)
-    return Upload(
-        items=jnp.asarray(items, jnp.int32),
-        gradient=jnp.asarray(rng.standard_normal((len(items), VIEWS, DIM)), jnp.float32),
-        shared={"w": jnp.asarray(rng.standard_normal(4), jnp.float32)} if shared else None,
-        weight=jnp.float32(1),
-        loss=jnp.float32(2),
-    )
+
+    def normal(*shape):
+        return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+    places = jnp.asarray(items, jnp.int32)
+    gradient = {
+        "rows": lambda: Rows(places, normal(len(items), WIDTH)),
+        "terms": lambda: Terms(places, normal(3, len(items)), normal(3, WIDTH)),
+        "terms of all items": lambda: Terms(None, normal(3, N_ITEMS), normal(3, WIDTH)),
+    }[kind]()
+    return Upload(gradient, {"w": normal(4)} if shared else None, jnp.float32(1), jnp.float32(2))
 
 
 def norm_of(upload):
     """The L2 norm of the upload as a table of items, and of what is shared."""
-    table = np.zeros((N_ITEMS + 1, VIEWS, DIM))
-    for item, row in zip(np.asarray(upload.items), np.asarray(upload.gradient), strict=True):
-        table[item] += row
     shared = 0 if upload.shared is None else np.square(upload.shared["w"]).sum()
-    return float(np.sqrt(np.square(table).sum() + shared))
+    return float(np.sqrt(np.square(table(upload, N_ITEMS)).sum() + shared))
 
 
 @given(
+    kind=st.sampled_from(["rows", "terms", "terms of all items"]),
     items=st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=12),
     seed=st.integers(0, 1000),
     norm=st.floats(0.01, 20),
     shared=st.booleans(),
 )
-def test_the_norm_is_that_of_the_rows_added_up_by_item(items, seed, norm, shared):
-    before = upload(items, seed, shared)
+def test_the_norm_is_that_of_the_rows_added_up_by_item(kind, items, seed, norm, shared):
+    before = upload(kind, items, seed, shared)
     after = clipped(before, jnp.float32(norm))
     own = norm_of(before)
     assert norm_of(after) == pytest.approx(min(own, norm), rel=1e-4)
     scale = min(1.0, norm / own)
-    np.testing.assert_allclose(after.gradient, scale * before.gradient, rtol=1e-4, atol=1e-6)
+    found, expected = table(after, N_ITEMS), scale * table(before, N_ITEMS)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert (float(after.weight), float(after.loss)) == (1, 2)
 
 
-def test_nothing_stays_nothing():
-    before = upload([1, 1], 0, shared=False)
-    before = before._replace(gradient=jnp.zeros_like(before.gradient))
-    np.testing.assert_array_equal(clipped(before, jnp.float32(0.5)).gradient, 0)
+@pytest.mark.parametrize("kind", ["rows", "terms", "terms of all items"])
+def test_nothing_stays_nothing(kind):
+    before = upload(kind, [1, 1], 0, shared=False)
+    before = jax.tree.map(lambda x: x if x.dtype == jnp.int32 else jnp.zeros_like(x), before)
+    assert not table(clipped(before, jnp.float32(0.5)), N_ITEMS).any()

@@ -15,7 +15,7 @@ from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion import operators
-from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
+from fedvlr_jax.protocol import Broadcast, CohortSum, Rows, Terms, Upload
 from fedvlr_jax.server import aggregate
 from tests.client.alone import new_state, rates, sent
 
@@ -42,8 +42,16 @@ def one_upload():
     return history, state, np.asarray(weights), upload
 
 
+def rows_of(upload):
+    """The items of an upload's places, and their rows."""
+    items, coefficients, directions = (np.asarray(x) for x in upload.gradient)
+    return items, coefficients.T @ directions
+
+
 def test_only_gradients_weight_and_loss_leave_a_device():
-    assert Upload._fields == ("items", "gradient", "shared", "weight", "loss")
+    assert Upload._fields == ("gradient", "shared", "weight", "loss")
+    assert Rows._fields == ("items", "values")
+    assert Terms._fields == ("items", "coefficients", "directions")
     private = {*ClientState._fields, *ClientData._fields, "view_weights", "scores", "key"}
     assert not private & {*Upload._fields, *CohortSum._fields, *Broadcast._fields}
     assert Broadcast._fields == ("views", "network", "round", "operators")
@@ -59,7 +67,7 @@ def test_the_servers_code_takes_the_cohorts_sum_only():
 
 def test_one_upload_tells_positives_from_negatives(one_upload):
     history, state, weights, upload = one_upload
-    items, gradient = np.asarray(upload.items), np.asarray(upload.gradient).reshape(16, -1)
+    items, gradient = rows_of(upload)
     # dL/dF[i] = delta_i q, q = outer(w, theta), and on history rows also one vector that comes
     # through the router: q is a public direction as soon as one negative row is seen.
     q = np.outer(weights, state.head["theta"]).ravel()
@@ -86,13 +94,15 @@ def test_the_sign_alone_tells_positives_from_negatives_without_a_router():
     data = ClientData(jnp.int32(0), history)
     way = choose(training)
     _, upload = whole_round(way, training, broadcast, state, data, RATES, jax.random.key(2))
-    sign = np.sign(np.asarray(upload.gradient).reshape(18, DIM) @ state.head["theta"])
+    sign = np.sign(rows_of(upload)[1] @ state.head["theta"])
     np.testing.assert_array_equal(sign, [-1] * 6 + [1] * 12)
 
 
 def test_one_upload_tells_view_weights_and_the_heads_direction(one_upload):
     _, state, weights, upload = one_upload
-    row = np.asarray(upload.gradient)[8]  # a negative touched once: rank one over views
+    row = rows_of(upload)[1][8].reshape(
+        N_VIEWS, DIM
+    )  # a negative touched once: rank one over views
     left, sizes, right = np.linalg.svd(row)
     assert sizes[1] < 1e-5 * sizes[0]
     np.testing.assert_allclose(np.abs(left[:, 0]) / np.abs(left[:, 0]).sum(), weights, atol=1e-4)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from fedvlr_jax import backbones
+from fedvlr_jax.client.update import flat
 from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.server import aggregate
@@ -50,7 +51,7 @@ def test_mean_gradient_equals_per_client_backpropagation():
 
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     total = CohortSum(
-        gradient=sum(a * jax.grad(client_loss)(views, u) for u, a in enumerate(alpha)),
+        gradient=sum(a * flat(jax.grad(client_loss)(views, u)) for u, a in enumerate(alpha)),
         shared=None,
         weight=jnp.float32(alpha.sum()),
         loss=jnp.float32(0),
@@ -64,7 +65,7 @@ def test_mean_gradient_equals_per_client_backpropagation():
 def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
     server, features, state = server_and_features()
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
-    total = CohortSum(jnp.ones_like(views) * 2, None, jnp.float32(4), jnp.float32(0))
+    total = CohortSum(2 * flat(jnp.ones_like(views)), None, jnp.float32(4), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
     mean = aggregate.mean_gradient(found)
     after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.5), NO_NOISE)
@@ -77,7 +78,7 @@ def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
 def test_adams_rate_scales_its_step():
     server, features, state = server_and_features(optimizer="adam")
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
-    total = CohortSum(jnp.ones_like(views), None, jnp.float32(1), jnp.float32(0))
+    total = CohortSum(flat(jnp.ones_like(views)), None, jnp.float32(1), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
     after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.03), NO_NOISE)
     mean = aggregate.mean_gradient(found)
@@ -92,7 +93,7 @@ def test_a_network_steps_at_a_rate_of_its_own():
     server, features, state = server_and_features(backbone="fedncf")
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
     shared = jax.tree.map(jnp.ones_like, state.params.network)
-    total = CohortSum(jnp.ones_like(views), shared, jnp.float32(2), jnp.float32(0))
+    total = CohortSum(flat(jnp.ones_like(views)), shared, jnp.float32(2), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
     after = aggregate.step(server, state, found, jnp.int32(0), at_rate(0.5, 0.02), NO_NOISE)
     mean = aggregate.mean_gradient(found)
@@ -108,7 +109,7 @@ def test_fedraps_step_adds_the_slope_of_its_penalty():
     server, features, state = server_and_features()
     server = server._replace(backbone=backbones.get("fedrap"))
     views = aggregate.broadcast(server, state, features, jnp.int32(0)).views
-    total = CohortSum(jnp.zeros_like(views), None, jnp.float32(1), jnp.float32(0))
+    total = CohortSum(flat(jnp.zeros_like(views)), None, jnp.float32(1), jnp.float32(0))
     found = aggregate.gathered(server, state, features, total)
     after = aggregate.step(server, state, found, jnp.int32(7), at_rate(1), NO_NOISE)
     before, now = (s.params.fusion["params"]["item_embedding"] for s in (state, after))

@@ -22,7 +22,7 @@ def test_noise_is_gaussian_of_the_wanted_size_and_independent():
 
 
 def test_the_denominator_is_the_number_of_clients_that_were_asked():
-    total = CohortSum(jnp.ones((3, 2, 2)), None, jnp.float32(6), jnp.float32(12))
+    total = CohortSum(jnp.ones((3, 4)), None, jnp.float32(6), jnp.float32(12))
     found = noised(total, jax.random.key(0), jnp.float32(0), 10)
     np.testing.assert_array_equal(found.gradient, total.gradient)
     assert float(found.weight) == 10

@@ -127,16 +127,16 @@ def programs(number):
     def alone(state, client):
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         who = simulation.population.client == client
-        _, total, _ = train_cohort(
+        _, sums = train_cohort(
             federation,
             sent,
             Private(state.private),
             simulation.population,
             who,
-            simulation.rates.client,
+            simulation.rates,
             state.key,
         )
-        return total.loss, total.weight
+        return sums.totals.loss.sum(), sums.totals.weight.sum()
 
     return simulation, jax.jit(functools.partial(federated_round, federation)), alone
 

@@ -80,10 +80,10 @@ def test_what_is_late_is_added_to_the_next_round(mode):
 
     @jax.jit
     def some(sent, private, who, key):
-        private, total, _ = train_cohort(
-            federation, sent, Private(private), population, who, rates.client, key
+        private, sums = train_cohort(
+            federation, sent, Private(private), population, who, rates, key
         )
-        return private.states, total
+        return private.states, (sums.of(0), sums.of(1))
 
     @jax.jit
     def gathered(before, total):
@@ -102,8 +102,10 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         late = is_late(state.key, jnp.int32(number), population.client, jnp.float32(0.4))
         assert 0 < late.sum() < len(late)
         sent = sent_by(expected, jnp.int32(number))
-        private, in_time = some(sent, private, ~late, state.key)
-        private, later = some(sent, private, late, state.key)
+        private, (in_time, none) = some(sent, private, ~late, state.key)
+        assert float(none.weight) == 0
+        private, (none, later) = some(sent, private, late, state.key)
+        assert float(none.weight) == 0
         found = gathered(expected, in_time)
         if arriving is not None:
             found = jax.tree.map(jnp.add, found, arriving)

@@ -31,15 +31,16 @@ def one_round(simulation, state):
         )
         features = simulation.features
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        private, total, _ = train_cohort(
+        private, sums = train_cohort(
             federation,
             sent,
             Private(state.private),
             simulation.population,
             taking_part,
-            simulation.rates.client,
+            simulation.rates,
             state.key,
         )
+        total = sums.of(0)
         found = aggregate.gathered(federation.server, state.server, features, total)
         mean = aggregate.mean_gradient(found)
         return total.loss / total.weight, mean, private.states, taking_part
@@ -133,6 +134,22 @@ OTHERS = [
     for mode, variant in (("accumulate", "fedvlr"), ("local", "vbpr"))
 ]
 LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", "id")]
+DENSE = [
+    {"views": "sum,mlp,gate", "scoring": "dense"},
+    {"variant": "vbpr", "cohort": 4, "scoring": "dense", "negative_pool": 9},
+]
+EXPECTED = [
+    {"negative_sampling": "expected"} | x
+    for x in (
+        {"views": "sum,mlp,gate", "scoring": "dense"},
+        {"views": "sum,mlp,gate", "scoring": "sparse"},
+        {"variant": "id", "negative_pool": 9, "scoring": "dense"},
+        {"backbone": "fedncf", "variant": "mlp"},
+        {"backbone": "fedrap", "negative_pool": 7},
+        {"backbone": "pfedrec", "negative_pool": 30, "variant": "vbpr"},
+        {"client_mode": "local", "variant": "fedvlr"},
+    )
+]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +158,8 @@ LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", 
     + [(1, x, worlds.LENGTHS) for x in PLAIN[4:]]
     # The oracle compiles anew for every length.
     + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in PLAIN[:4]]
-    + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS],
+    + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS + EXPECTED]
+    + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in DENSE + EXPECTED[:1]],
     ids=str,
 )
 def test_round_equals_the_loop_over_clients(devices, settings, lengths):
@@ -175,6 +193,7 @@ def test_round_equals_the_loop_over_clients(devices, settings, lengths):
             settings.get("variant", "fedvlr"),
             settings.get("client_mode", "accumulate"),
             round=4,
+            expected=settings.get("negative_sampling") == "expected",
         ),
         histories,
         their_pools,
