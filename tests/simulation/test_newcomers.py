@@ -46,7 +46,7 @@ def test_joining_is_training_alone_under_fixed_views(settings):
         state._replace(private=None),
         simulation.population,
         simulation.features,
-        simulation.rates.client,
+        simulation.rates,
     )
     assert finite.tolist() == [True] * (ROUNDS + 1)
     initial = jax.device_get(simulation.initial_state(3).private)
