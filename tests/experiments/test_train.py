@@ -67,6 +67,30 @@ def test_a_run_from_the_command_line(tmp_path):
     assert json.loads((out / "config.json").read_text())["clients"] == 30
 
 
+def test_training_does_not_wait_for_what_only_preparing_needs(tmp_path):
+    arguments = [*SMALL, "--rounds=1", f"--out={tmp_path / 'run'}"]
+    program = f"""
+import sys
+from experiments import cli, search, sweep, train
+sys.argv[1:] = {arguments}
+try:
+    cli.run(train.main, train.FLAGS, train.USAGE)
+finally:
+    for name in ("transformers", "huggingface_hub", "safetensors"):
+        assert name not in sys.modules, name
+print("trained without them")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=programs.environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout.endswith("trained without them\n"), done.stdout + done.stderr
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "again_by"),

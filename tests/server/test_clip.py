@@ -244,6 +244,22 @@ def test_what_is_no_clip(folder, tmp_path, monkeypatch):
     refused(damaged, "cannot be loaded")
 
 
+@pytest.mark.parametrize("convert", [None, clips.as_pytorch])
+def test_a_model_of_the_hub_is_taken_from_where_it_is_kept(folder, tmp_path, monkeypatch, convert):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    kept = tmp_path / "models--some--clip"
+    shutil.copytree(folder, kept / "snapshots" / "0123")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0123")
+    if convert:
+        convert(kept / "snapshots" / "0123")
+    model = clip.load("some/clip")
+    assert (model.name, model.pretrained) == ("some/clip", True)
+    assert model.digest == clip.load(str(folder)).digest
+    refused("some/other", "cannot be loaded")
+
+
 def shards(folder, count):
     """Split the weights as the large models of the hub are."""
     weights = load_file(folder / "model.safetensors")
@@ -275,6 +291,13 @@ def test_weights_in_several_files_are_the_same_model(folder, safe, tmp_path, cou
     for name in other.glob("model-*1-of-*"):
         name.unlink()
     refused(other, "cannot be loaded", "model-00001-of-")
+
+
+def test_a_picture_processor_may_be_part_of_a_common_file(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    stored = (other / "preprocessor_config.json").rename(other / "processor_config.json")
+    stored.write_text(json.dumps({"image_processor": json.loads(stored.read_text())}))
+    assert clip.load(str(other)).digest == clip.load(str(folder)).digest
 
 
 def weights(folder, change):
