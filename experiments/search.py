@@ -12,6 +12,7 @@ from fedvlr_jax import files, record
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
+from fedvlr_jax.processes import accelerators, share
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.search import execute, picture, space, tables
 from fedvlr_jax.search.space import Search
@@ -77,7 +78,10 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
     search, out = declared(values), values.out
+    own = share.take(search.first().execution.devices, share.found(accelerators.startable()))
     told = _Told(search, out, values.trials, values.quiet)
+    for variable, names in own.items():
+        told.note(f"this process has {variable}={names}")
     trials = execute.execute(search, out, told, values.trials)
     best = next(iter(ranked(trials)), None)
     if best is None:

@@ -19,6 +19,7 @@ from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
+from fedvlr_jax.processes import accelerators, share
 from fedvlr_jax.report import Reporter
 from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, NOT_NEGATIVE, SEEDS
 from fedvlr_jax.sweep import declare, estimate, execute, page, tables
@@ -101,13 +102,17 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the sweep, and renew the table and the picture after every run."""
     runs, axes, out = declared(values)
+    wanted = {config.execution.devices for config in runs.values()}
+    own = share.take(wanted.pop() if len(wanted) == 1 else 0, share.found(accelerators.startable()))
     if values.dry_run:
         _foretell(runs)
         return
     if values.max_memory:
         estimate.refuse_what_cannot_fit(runs, values.max_memory)
-    with contextlib.ExitStack() as shown:
-        told = _Told(runs, axes, out, _display(runs, values.quiet, shown))
+    with contextlib.ExitStack() as display:
+        told = _Told(runs, axes, out, _display(runs, values.quiet, display))
+        for variable, names in own.items():
+            told.note(f"this process has {variable}={names}")
         rows = execute.execute(runs, out, told, values.together, values.retry_failed)
     table = tables.results(rows)
     print(tables.shown(table, axes))

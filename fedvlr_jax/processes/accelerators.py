@@ -58,6 +58,11 @@ def refused() -> str | None:
     )
 
 
+def startable() -> set[str]:
+    """The platforms beside the CPU that are installed as JAX takes them; JAX is not started."""
+    return {plugin.platform for plugin in _installed() if _misfit(plugin) is None}
+
+
 def _installed() -> Iterator[_Plugin]:
     for distribution in importlib.metadata.distributions():
         said = distribution.metadata or {}  # where its file is gone, by Python's version

@@ -40,6 +40,13 @@ def install(monkeypatch, tmp_path):
     return only
 
 
+def test_what_jax_can_start_is_known_before_it_starts(install):
+    install(jax_cuda12_plugin=JAXLIB, libtpu="0.0.21", numpy="2.3.1")
+    assert accelerators.startable() == {"cuda", "tpu"}
+    install(jax_cuda13_plugin="0.6.0")
+    assert accelerators.startable() == set()
+
+
 @pytest.mark.parametrize("name", ["jax_cuda12_plugin", "jax-cuda13-plugin"])
 def test_a_plugin_of_another_version_is_told_with_the_way_out(install, name):
     install(**{name: "0.6.0"})
