@@ -16,6 +16,8 @@ _OPERATION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_LAYOUT = re.compile(r"\](\{[^}]*\})")
+_SPACE = re.compile(r"S\(\d+\)")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CHANNEL = re.compile(r"channel_id=\d+")
 _OPERAND = re.compile(r"%([\w.\-]+)")
@@ -141,12 +143,14 @@ class Program:
         """Operations that only move numbers, as many as one of `sizes`, in whatever shape.
 
         They are looked for inside of fusions, too, and each counts once, however often it is run.
+        What a TPU brings from its memory to the core's own, or back, is not among them: all that is
+        read and written goes that way.
         """
         return tuple(
             operation
             for operations in self.computations.values()
             for operation in operations
-            if operation.kind in _MOVES and operation.size in sizes
+            if operation.kind in _MOVES and operation.size in sizes and not _nearer(operation)
         )
 
     def name(self, operation: Operation) -> str:
@@ -238,6 +242,14 @@ def _branches(conditional: Operation) -> list[str]:
         for group in _BRANCHES.findall(conditional.rest)
         for name in (group[0] or group[1]).split(",")
     ]
+
+
+def _nearer(operation: Operation) -> bool:
+    """Whether an operation brings numbers as they lie from one memory space to another."""
+    if operation.kind != "copy-start":
+        return False
+    there, here = _LAYOUT.findall(operation.type)[:2]
+    return there != here and _SPACE.sub("", there) == _SPACE.sub("", here)
 
 
 def _known_cycles(runs: tuple[Run, ...]) -> int:

@@ -94,6 +94,23 @@ def test_moves_are_found_by_their_size_inside_of_fusions_too():
     assert program.moves({25}) == ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "there", "here", "count"),
+    [
+        ("copy-start", "{1,0:T(8,128)S(1)}", "{1,0:T(8,128)}", 0),
+        ("copy-start", "{1,0:T(8,128)}", "{1,0:T(8,128)S(1)}", 0),
+        ("copy-start", "{0,1:T(8,128)S(1)}", "{1,0:T(8,128)}", 1),
+        ("copy-start", "{1,0:T(8,128)}", "{1,0:T(8,128)}", 1),
+        ("copy", "{1,0:T(8,128)S(1)}", "{1,0:T(8,128)}", 1),
+    ],
+)
+def test_what_is_brought_to_another_memory_is_no_copy(kind, there, here, count):
+    type_ = f"f32[100,3]{there}"
+    type_ = f"({type_}, f32[100,3]{here}, u32[])" if kind == "copy-start" else type_
+    source = f"ENTRY %main (p: f32[100,3]) -> f32[100,3] {{\n  ROOT %x = {type_} {kind}(%p)\n}}"
+    assert len(hlo.parsed(source).moves({300})) == count
+
+
 def test_exchanges_count_as_often_as_they_are_run():
     assert hlo.parsed(text(LOOP), trips=4).collectives == 4
 
