@@ -26,6 +26,8 @@ USAGE = """
 """
 _TARGETS = "h100:1,h100:8,v5e:2x2,v5e:16x16,v6e:2x4"
 _LISTS = ("clients", "items", "chunk")
+_SETTINGS = [name for name in workload.SETTINGS if name not in _LISTS]
+_SETTINGS += ["negative_sampling", "scoring", "precision"]
 _WIDTH = 150  # characters of the table
 # The table's columns: where in a program's record a number stands, its unit, and how it is shown.
 _COLUMNS = {
@@ -54,7 +56,7 @@ _EXPLAINED = (
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    shared.define_workload(into, without=_LISTS)
+    shared.define_workload(into, _SETTINGS)
     for name, standard, text in (
         (
             "targets",
@@ -114,7 +116,7 @@ def _points(values: flags.FlagValues) -> list[dict[str, Any]]:
         UserError: a bad setting.
     """
     sizes = {name: shared.sizes(name, values[name].value) for name in _LISTS if values[name].value}
-    fixed = shared.given_workload(values, without=_LISTS)
+    fixed = shared.given_workload(values, _SETTINGS)
     points = [
         fixed | dict(zip(sizes, point, strict=True)) for point in itertools.product(*sizes.values())
     ]

@@ -18,12 +18,15 @@ _LIMIT: Check = (lambda v: math.isfinite(v) and v >= 1, "a finite number of at l
 __all__ = ["define_timing", "define_workload", "given_workload", "names", "sizes"]
 
 
-def define_workload(into: flags.FlagValues, without: Sequence[str] = ()) -> None:
-    """Define a flag for every setting of the workload that may differ, with its standard value."""
+def define_workload(into: flags.FlagValues, names: Sequence[str] = workload.SETTINGS) -> None:
+    """Define a flag for settings of the workload, by default those that leave others comparable.
+
+    Where the standard workload has a value of its own, the flag does, too.
+    """
     leaves = config.leaves()
-    cli.define_settings(into, {name: leaves[name] for name in workload.SETTINGS}, without)
+    cli.define_settings(into, {name: leaves[name] for name in names})
     for name, value in workload.STANDARD.items():
-        if name not in without:
+        if name in names:
             into.set_default(name, value)
 
 
@@ -48,9 +51,11 @@ def define_timing(into: flags.FlagValues, out: str) -> None:
     cli.define_path(into, "out", out, "Folder of the results.")
 
 
-def given_workload(values: flags.FlagValues, without: Sequence[str] = ()) -> dict[str, Any]:
+def given_workload(
+    values: flags.FlagValues, names: Sequence[str] = workload.SETTINGS
+) -> dict[str, Any]:
     """The settings of the workload that somebody gave."""
-    return cli.given_settings(values, workload.SETTINGS, without)
+    return cli.given_settings(values, names)
 
 
 def sizes(flag: str, text: str) -> list[int]:

@@ -71,6 +71,8 @@ def _said(simulation: Simulation, compiled: Compiled, name: str) -> dict[str, An
         "clients": simulation.n_clients,
         "items": federation.n_items,
         "chunk": chunk,
+        "negative_sampling": "expected" if federation.training.expected else "uniform",
+        "scoring": "dense" if federation.training.dense else "sparse",
         "precision": federation.precision,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
