@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.negatives import Held, count_negatives, held
+from fedvlr_jax.client.negatives import Held, Reverse, count_negatives, draw_walk, held
 from fedvlr_jax.client.update import (
     ClientRates,
     Drawn,
@@ -54,15 +54,15 @@ class _Router(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Rows that an epoch scores, and how often each is a positive and a negative; None for never.
+    """Rows that an epoch scores, how often each counts, and how often as a positive.
 
     Without `items` they are those of all items, in order.
     """
 
     items: Int[Array, " rows"] | None
     rows: Float[Array, "rows stacked"]
+    often: Float[Array, " rows"]
     positive: Float[Array, " rows"] | None
-    negative: Float[Array, " rows"] | None
 
 
 class _Sparse(NamedTuple):
@@ -79,14 +79,16 @@ class _Sparse(NamedTuple):
 
 
 class _Dense(NamedTuple):
-    """Where the history stands among all items; negatives as listed, None where they are counted.
+    """Where the history stands among all items, and negatives.
 
-    `key` is of the client and round.
+    `drawn` lists them; where they are drawn from all items it is None, and `walks` of every epoch
+    tell how often the first `places` of each meet an item.
     """
 
     held: Held
     drawn: Drawn | None
-    key: Array
+    walks: Reverse | None
+    places: Int[Array, ""]
 
 
 class _Work(NamedTuple):
@@ -137,9 +139,16 @@ def _sparse(training: LocalTraining, sent: Broadcast, data: ClientData, key: Arr
 
 def _dense(training: LocalTraining, sent: Broadcast, data: ClientData, key: Array) -> _Dense:
     n_items = sent.views.shape[0]
-    counted = data.pool is None and not training.expected
-    drawn = None if counted else draw(training, sent, data, key)
-    return _Dense(held(data.history, n_items), drawn, key)
+    n_train = (data.history < n_items).sum(dtype=jnp.int32)
+    drawn = walks = None
+    if data.pool is None and not training.expected:
+        # Of all epochs at once: Euclid's algorithm is a loop of many small operations.
+        walks = jax.vmap(
+            lambda number: draw_walk(jax.random.fold_in(key, number), n_items - n_train).reverse()
+        )(jnp.arange(training.epochs))
+    else:
+        drawn = draw(training, sent, data, key)
+    return _Dense(held(data.history, n_items), drawn, walks, training.negatives * n_train)
 
 
 def _blocks(
@@ -150,20 +159,22 @@ def _blocks(
     if isinstance(scored, _Sparse):
         drawn = scored.drawn.of(number)
         negatives = flat(rows(sent, drawn.items))
+        real = here.real.astype(jnp.float32)
         return [
-            _Block(data.history, scored.positives, here.real.astype(jnp.float32), None),
-            _Block(drawn.items, negatives, None, drawn.weights),
+            _Block(data.history, scored.positives, real, real),
+            _Block(drawn.items, negatives, drawn.weights, None),
         ]
     every, real = flat(sent.views), scored.held.real
     if scored.drawn is None:
-        of_epoch = jax.random.fold_in(scored.key, number)
-        negative = count_negatives(of_epoch, scored.held, training.negatives * here.real.sum())
+        walk = jax.tree.map(lambda x: x[number], scored.walks)
+        negative = count_negatives(walk, scored.held, scored.places)
     elif data.pool is None:
         negative = scored.drawn.weights
     else:
         drawn = scored.drawn.of(number)
         negative = jnp.zeros(len(every)).at[drawn.items].add(drawn.weights, mode="drop")
-    return [_Block(None, every, real.astype(jnp.float32), negative)]
+    positive = real.astype(jnp.float32)
+    return [_Block(None, every, positive + negative, positive)]
 
 
 def _scored(
@@ -171,15 +182,12 @@ def _scored(
 ) -> tuple[Float[Array, " rows"], Float[Array, ""]]:
     """The loss's derivatives by the block's scores, and its part of the loss, of samples summed."""
     scores = block.rows @ query + bias
-    derivatives, loss = jnp.zeros_like(scores), jnp.zeros(())
-    # The loss's derivative by a score is sigmoid(s) - label.
+    # A sample's loss is softplus(s) - label s, its derivative by the score sigmoid(s) - label.
+    derivatives = block.often * jax.nn.sigmoid(scores)
+    losses = block.often * jax.nn.softplus(scores)
     if block.positive is not None:
-        derivatives -= block.positive * jax.nn.sigmoid(-scores)
-        loss += (block.positive * jax.nn.softplus(-scores)).sum()
-    if block.negative is not None:
-        derivatives += block.negative * jax.nn.sigmoid(scores)
-        loss += (block.negative * jax.nn.softplus(scores)).sum()
-    return derivatives, loss
+        derivatives, losses = derivatives - block.positive, losses - block.positive * scores
+    return derivatives, losses.sum()
 
 
 def _epoch(

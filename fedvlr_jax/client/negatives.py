@@ -19,6 +19,7 @@ _BOUND, _STEPS = 2**24, 64
 MOST_PLACES = 2**20  # see `_times`
 # Euclid's algorithm for numbers up to 2**20 ends after so many divisions (Lame's theorem).
 _DIVISIONS = 29
+_UNROLLED = 64
 
 
 class Walk(NamedTuple):
@@ -33,11 +34,23 @@ class Walk(NamedTuple):
         far = _times(jnp.arange(size), self.step, self.number)
         return _below(self.start + far, self.number)
 
+    def reverse(self) -> "Reverse":
+        """The same walk, to be asked for places; `number` is at most `MOST_PLACES`."""
+        return Reverse(self.start, _inverse(self.step, self.number), self.number)
+
+
+class Reverse(NamedTuple):
+    """A walk the other way round: x is where place (x - start) * inverse modulo number stands."""
+
+    start: Int[Array, "*walks"]
+    inverse: Int[Array, "*walks"]
+    number: Int[Array, "*walks"]
+
     def met(self, rank: Int[Array, " ranks"], places: Int[Array, ""]) -> Int[Array, " ranks"]:
-        """How often the first `places` stand at each `rank`; `number` is at most `MOST_PLACES`."""
+        """How often the first `places` stand at each `rank`."""
         number = self.number
         far = _below(rank + number - self.start, number)
-        place = _times(far, _inverse(self.step, number), number)
+        place = _times(far, self.inverse, number)
         return places // number + (place < places % number)
 
 
@@ -74,14 +87,12 @@ def sample_negatives(
         per_positive: negatives per place.
     """
     walk = draw_walk(key, n_items - (history < n_items).sum())
-    # Without a barrier XLA walks anew for every comparison with the history.
-    k = jax.lax.optimization_barrier(walk.first(len(history) * per_positive))
+    k = walk.first(len(history) * per_positive)
     return outside(history, n_items, k).reshape(len(history), per_positive)
 
 
-def count_negatives(key: Array, held: "Held", places: Int[Array, ""]) -> Float[Array, " items"]:
-    """How often each item is among the first `places` of `sample_negatives`, by the same key."""
-    walk = draw_walk(key, len(held.real) - held.real.sum())
+def count_negatives(walk: Reverse, held: "Held", places: Int[Array, ""]) -> Float[Array, " items"]:
+    """How often each item is among the first `places` of `sample_negatives`, of the same walk."""
     return jnp.where(held.real, 0, walk.met(held.rank, places)).astype(jnp.float32)
 
 
@@ -94,8 +105,7 @@ class Held(NamedTuple):
 
 def held(history: Int[Array, " history"], n_items: int) -> Held:
     """Where a history's items stand among all items."""
-    # One comparison of everything with everything gives both, and no scatter.
-    before = (history < jnp.arange(n_items + 1)[:, None]).sum(axis=1, dtype=jnp.int32)
+    before = _up_to(history, jnp.arange(-1, n_items))
     return Held(before[1:] > before[:-1], jnp.arange(n_items) - before[:-1])
 
 
@@ -123,7 +133,7 @@ def outside(
     gaps = history - jnp.arange(len(history))
     # Padding must count neither as history nor as a gap; n_items is above every k.
     gaps = jnp.where(history < n_items, gaps, n_items)
-    return k + (gaps <= k[..., None]).sum(axis=-1, dtype=jnp.int32)
+    return k + _up_to(gaps, k)
 
 
 def _times(a: Int[Array, "*a"], b: Int[Array, ""], number: Int[Array, ""]) -> Int[Array, "*a"]:
@@ -136,6 +146,18 @@ def _times(a: Int[Array, "*a"], b: Int[Array, ""], number: Int[Array, ""]) -> In
     quotient = a.astype(jnp.float32) * (b.astype(jnp.float32) / number.astype(jnp.float32))
     rest = a * b - quotient.astype(jnp.int32) * number
     return _below(jnp.where(rest < 0, rest + number, rest), number)
+
+
+def _up_to(values: Int[Array, " values"], x: Int[Array, "*x"]) -> Int[Array, "*x"]:
+    """How many of the values are at most x.
+
+    Value after value: a sum over an axis of comparisons takes many times as long on CPU and TPU.
+    """
+
+    def add(found: Int[Array, "*x"], value: Int[Array, ""]) -> tuple[Int[Array, "*x"], None]:
+        return found + (value <= x), None
+
+    return jax.lax.scan(add, jnp.zeros_like(x), values, unroll=min(len(values), _UNROLLED))[0]
 
 
 def _below(x: Int[Array, "*x"], number: Int[Array, ""]) -> Int[Array, "*x"]:

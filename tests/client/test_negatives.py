@@ -10,6 +10,7 @@ from fedvlr_jax.client.negatives import (
     Walk,
     count_negatives,
     draw_pool,
+    draw_walk,
     held,
     sample_negatives,
     sample_slots,
@@ -74,7 +75,8 @@ def test_draws_meet_no_item_again_before_all_are_met_and_are_counted_alike(
     often = np.bincount(drawn.ravel(), minlength=n_items)
     others = np.setdiff1d(np.arange(n_items), history)
     assert often[others].max() - often[others].min() <= 1
-    found = count_negatives(key, held(history, n_items), jnp.int32(size * per_positive))
+    walk = draw_walk(key, jnp.int32(n_items - size)).reverse()
+    found = count_negatives(walk, held(history, n_items), jnp.int32(size * per_positive))
     np.testing.assert_array_equal(found, often)
 
 
