@@ -12,6 +12,7 @@ import math
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,17 +141,34 @@ def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
         UserError: nothing there, or something else than a whole CLIP.
     """
     if name.startswith(RANDOM):
-        with _quiet():
-            return _assemble(name, random_parts(name, seed), precision)
+        return _assemble(name, random_parts(name, seed), precision)
     local = _local(name)
     try:
-        with _quiet():
-            parts = _stored_parts(local or _downloaded(name))
-            clip = _assemble(name, parts, precision)
-            _check_whole(clip, parts)
-            return clip
+        parts = _stored_parts(local or _downloaded(name))
+        clip = _assemble(name, parts, precision)
+        _check_whole(clip, parts)
+        return clip
     except Exception as error:  # transformers raises anything on a folder that is not whole
         raise UserError(f"--clip={name}: cannot be loaded ({words_of(error)})") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' advice (it misses torch, which is not used) off the user's terminal."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    before = [(part, part.get_verbosity()) for part in (logging, hub_logging)]
+    for part, _ in before:
+        part.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for part, verbosity in before:
+            part.set_verbosity(verbosity)
 
 
 def _local(name: str) -> Path | None:
@@ -179,6 +197,7 @@ def _downloaded(name: str) -> Path:
     return folder
 
 
+@_quiet()
 def _stored_parts(folder: Path) -> Parts:
     """Read a CLIP from a folder.
 
@@ -349,6 +368,7 @@ def _check_whole(clip: Clip, parts: Parts) -> None:
         )
 
 
+@_quiet()
 def random_parts(name: str, seed: int) -> Parts:
     """A CLIP with random weights; nothing is downloaded."""
     size = _RANDOM_SIZES.get(name.removeprefix(RANDOM))
@@ -486,20 +506,3 @@ def _digest(parts: Parts) -> str:
     ):
         digest.update(json.dumps(part, sort_keys=True, default=str).encode())
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' advice (it misses torch, which is not used) off the user's terminal."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    before = [(part, part.get_verbosity()) for part in (logging, hub_logging)]
-    for part, _ in before:
-        part.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for part, verbosity in before:
-            part.set_verbosity(verbosity)

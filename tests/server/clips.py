@@ -67,10 +67,13 @@ def drawn(config):
 
 
 def pictures():
-    """Real photographs of different sizes, one of them grey."""
+    """Real photographs of different sizes, one of them grey.
+
+    The tall one is as wide as the model's input: versions of Pillow resize tall ones differently.
+    """
     names = ("astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "page", "text")
     found = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in names]
-    return [*found, found[0].crop((100, 0, 180, 500)), found[1].crop((0, 50, 600, 99))]
+    return [*found, found[0].crop((100, 0, 164, 500)), found[1].crop((0, 50, 600, 99))]
 
 
 def write(folder: Path, config: ClipConfig, params: dict) -> None:
