@@ -60,9 +60,10 @@ def test_tables_hold_no_formulas_and_their_numbers_are_what_they_were(tmp_path):
     with open(path, encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     assert [row[0] for row in rows] == [f"'{text}" for text in FORMULAS]
-    read = pd.read_csv(path, float_precision="round_trip")
+    read = pd.read_csv(path)
     assert read["number"].tolist() == table["number"].tolist()
-    assert read["share"].tolist() == table["share"].tolist()
+    # As they are written: pandas 2 reads them with an error in the last place.
+    assert [float(row[2]) for row in rows] == table["share"].tolist()
     assert rows[0][3:] == ["", "-1.5"]
     numbers = table[["number", "share"]]
     files.write_table(path, numbers)
