@@ -8,6 +8,7 @@ trick (Kool et al. 2019, "Stochastic Beams and Where to Find Them"). Order in ti
 the picked items, so the held-out ones are like the others.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,10 +93,14 @@ def draw_clients(
     # smaller one; the first and the last block of a process are drawn whole and cut.
     own = together.own_clients(n_clients)
     first, n_items = own.start // _BLOCK, len(items.log_popularity)
-    blocks = [_nothing()] + [
-        _block(np.random.default_rng([seed, 1, b]), items, history_length, concentration)
-        for b in range(first, -(-own.stop // _BLOCK))
-    ]
+
+    def block(number: int) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng([seed, 1, number])
+        return _block(rng, items, history_length, concentration)
+
+    # NumPy lets other threads run while it draws and sorts.
+    with ThreadPoolExecutor() as threads:
+        blocks = [_nothing(), *threads.map(block, range(first, -(-own.stop // _BLOCK)))]
     here = slice(own.start - first * _BLOCK, own.stop - first * _BLOCK)
     preference, lengths, valid, test, train = map(np.concatenate, zip(*blocks, strict=True))
     bounds = np.concatenate([[0], np.cumsum(lengths)])[[here.start, here.stop]]

@@ -68,4 +68,40 @@ def _with_rows(
     table = total.reshape(-1, width)
     if n_arrivals > 1:
         items = jnp.where(items < n_items, arrival[:, None] * n_items + items, len(table))
-    return table.at[items].add(rows, mode="drop").reshape(total.shape)
+    table = jax.lax.platform_dependent(
+        table, items, rows, default=_in_order, cuda=in_fixed_point, rocm=in_fixed_point
+    )
+    return table.reshape(total.shape)
+
+
+def _in_order(
+    table: Float[Array, "items stacked"],
+    items: Int[Array, "*places"],
+    rows: Float[Array, "*places stacked"],
+) -> Float[Array, "items stacked"]:
+    """The table after rows are added to those of their items, one after the other."""
+    return table.at[items].add(rows, mode="drop")
+
+
+def in_fixed_point(
+    table: Float[Array, "items stacked"],
+    items: Int[Array, "*places"],
+    rows: Float[Array, "*places stacked"],
+) -> Float[Array, "items stacked"]:
+    """The same, where a device adds in whatever order its threads come: sums of whole numbers.
+
+    These are the same in every order. A row is split into a whole number of units and of parts of
+    a unit, both so small that no sum leaves 32 bits; what is below a part is lost, which is less
+    than the largest number of the rows times their number squared over 2**60.
+    """
+    room = 30 - (items.size - 1).bit_length()  # bits that a single number may have
+    _, bits = jnp.frexp(jnp.abs(rows).max())
+    scaled = jnp.ldexp(rows, room - bits)
+    units = jnp.floor(scaled)
+    parts = jnp.floor(jnp.ldexp(scaled - units, room))
+
+    def added(numbers: Float[Array, "*places stacked"]) -> Float[Array, "items stacked"]:
+        nothing = jnp.zeros(table.shape, jnp.int32)
+        return nothing.at[items].add(numbers.astype(jnp.int32), mode="drop").astype(table.dtype)
+
+    return table + jnp.ldexp(added(units) + jnp.ldexp(added(parts), -room), bits - room)
