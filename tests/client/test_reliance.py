@@ -29,5 +29,5 @@ def test_reliance_is_how_far_scores_move_when_a_modality_is_taken_out(backbone):
 
     moved = [np.std(scores(views) - scores(without)) for without in removed]
     np.testing.assert_allclose(found, np.array(moved) / sum(moved), rtol=1e-4, atol=1e-6)
-    assert found[2] == 0
+    assert found[2] < 1e-6  # rounding may leave some
     assert found.sum() == pytest.approx(1)
