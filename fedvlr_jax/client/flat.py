@@ -42,8 +42,12 @@ def unflatten(model: ClientModel, row: Float[Array, " numbers"]) -> ClientState:
     leaves, structure = jax.tree.flatten(model.initial_shapes)
     start, parts = 0, {}
     for number in _order(model.initial_shapes):
-        end = start + leaves[number].size
-        parts[number] = row[start:end].reshape(leaves[number].shape)
+        shape, end = leaves[number].shape, start + leaves[number].size
+        if start == 0 and len(shape) == 2 and row.size % shape[1] == 0:
+            # The whole row takes the kernel's form before it is cut, so that nothing is copied.
+            parts[number] = row.reshape(-1, shape[1])[: shape[0]]
+        else:
+            parts[number] = row[start:end].reshape(shape)
         start = end
     return jax.tree.unflatten(structure, [parts[number] for number in range(len(leaves))])
 
