@@ -159,31 +159,15 @@ _value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_
 _tuning_gradient = jax.jit(jax.grad(tuning_loss), static_argnames="method")
 
 
-def primes_above(bound, many):
-    """By trial division."""
-    found, candidate = [], bound + 1
-    while len(found) < many:
-        if all(candidate % k for k in range(2, int(candidate**0.5) + 1)):
-            found.append(candidate)
-        candidate += 1
-    return found
-
-
-STEPS = primes_above(2**24, 64)
-
-
 def draw_negatives(key, history, pool, n_items, method):
-    """A walk through the items there are, or all of them where they are taken in expectation."""
+    """Some of the items there are, or all of them where they are taken in expectation."""
     if pool is None:
         pool = np.array([i for i in range(n_items) if i not in set(history.tolist())])
     if method.expected:
         return pool
-    which, place = (int(x) for x in jax.random.bits(key, (2,), jnp.uint32))
-    found = []
-    for _ in range(len(history) * method.negatives):
-        found.append(pool[place % len(pool)])
-        place += STEPS[which % len(STEPS)]
-    return np.array(found)
+    shape = (len(history), method.negatives)
+    bits = np.asarray(jax.random.bits(key, shape, jnp.uint32))
+    return pool[bits % len(pool)].ravel()
 
 
 def client_round(shared, private, inputs, method, history, pool, key, rates):

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.negatives import Held, Reverse, count_negatives, draw_walk, held
+from fedvlr_jax.client.negatives import spread
 from fedvlr_jax.client.update import (
     ClientRates,
     Drawn,
@@ -79,16 +79,10 @@ class _Sparse(NamedTuple):
 
 
 class _Dense(NamedTuple):
-    """Where the history stands among all items, and negatives.
+    """Negatives, and which items the history has (1 or 0)."""
 
-    `drawn` lists them; where they are drawn from all items it is None, and `walks` of every epoch
-    tell how often the first `places` of each meet an item.
-    """
-
-    held: Held
-    drawn: Drawn | None
-    walks: Reverse | None
-    places: Int[Array, ""]
+    drawn: Drawn
+    held: Float[Array, " items"]
 
 
 class _Work(NamedTuple):
@@ -116,7 +110,7 @@ def _begin(
     here = places(training, sent, data)
     if training.dense:
         scored = _dense(training, sent, data, key)
-        total = scored.held.real.astype(jnp.float32) @ flat(sent.views)
+        total = scored.held @ flat(sent.views)
     else:
         scored = _sparse(training, sent, data, key)
         total = jnp.where(here.real[:, None], scored.positives, 0).sum(axis=0)
@@ -138,17 +132,8 @@ def _sparse(training: LocalTraining, sent: Broadcast, data: ClientData, key: Arr
 
 
 def _dense(training: LocalTraining, sent: Broadcast, data: ClientData, key: Array) -> _Dense:
-    n_items = sent.views.shape[0]
-    n_train = (data.history < n_items).sum(dtype=jnp.int32)
-    drawn = walks = None
-    if data.pool is None and not training.expected:
-        # Of all epochs at once: Euclid's algorithm is a loop of many small operations.
-        walks = jax.vmap(
-            lambda number: draw_walk(jax.random.fold_in(key, number), n_items - n_train).reverse()
-        )(jnp.arange(training.epochs))
-    else:
-        drawn = draw(training, sent, data, key)
-    return _Dense(held(data.history, n_items), drawn, walks, training.negatives * n_train)
+    held = spread(data.history, jnp.ones(len(data.history)), sent.views.shape[0])
+    return _Dense(draw(training, sent, data, key), held)
 
 
 def _blocks(
@@ -164,17 +149,11 @@ def _blocks(
             _Block(data.history, scored.positives, real, real),
             _Block(drawn.items, negatives, drawn.weights, None),
         ]
-    every, real = flat(sent.views), scored.held.real
-    if scored.drawn is None:
-        walk = jax.tree.map(lambda x: x[number], scored.walks)
-        negative = count_negatives(walk, scored.held, scored.places)
-    elif data.pool is None:
-        negative = scored.drawn.weights
-    else:
-        drawn = scored.drawn.of(number)
-        negative = jnp.zeros(len(every)).at[drawn.items].add(drawn.weights, mode="drop")
-    positive = real.astype(jnp.float32)
-    return [_Block(None, every, positive + negative, positive)]
+    drawn = scored.drawn.of(number)
+    negative = drawn.weights
+    if not training.expected or data.pool is not None:  # a list of some items
+        negative = spread(drawn.items, drawn.weights, len(scored.held))
+    return [_Block(None, flat(sent.views), scored.held + negative, scored.held)]
 
 
 def _scored(
@@ -242,7 +221,7 @@ def _finish(
         hidden = router.start["params"]["hidden"]
         d_pooled = hidden["kernel"] @ router.moved - rates.router * router.crossed * router.pooled
         # z is the mean over the history's real rows.
-        real = work.scored.held.real if terms.items is None else here.real
+        real = work.scored.held if terms.items is None else here.real
         share = real / jnp.maximum(here.real.sum(), 1)
         terms = Terms(
             terms.items,

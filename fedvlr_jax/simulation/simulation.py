@@ -14,7 +14,6 @@ from jaxtyping import Array, Int, UInt32
 from fedvlr_jax import backbones, numerics
 from fedvlr_jax.client import closed_form
 from fedvlr_jax.client.model import ClientModel
-from fedvlr_jax.client.negatives import MOST_PLACES
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
@@ -313,25 +312,14 @@ def _model(
 
 
 def _is_dense(config: Config, n_items: int, mean_length: float, pool: int, platform: str) -> bool:
-    """Whether clients with a linear head score all items.
-
-    Raises:
-        UserError: it was asked for, and there are too many items.
-    """
+    """Whether clients with a linear head score all items."""
     method, wanted = config.method, config.execution.scoring
-    counted = method.negative_sampling == "uniform" and not pool
-    possible = not counted or n_items <= MOST_PLACES
-    if wanted == "dense" and not possible:
-        raise UserError(
-            f"--scoring=dense: expected at most {MOST_PLACES} items where negatives are drawn, "
-            f"found {n_items}"
-        )
     if wanted != "auto":
         return wanted == "dense"
     if method.negative_sampling == "expected" and not pool:
         return True
     samples = mean_length * (1 + method.negatives)
-    return possible and n_items <= samples * _DENSE.get(platform, _DENSE_ACCELERATOR)
+    return n_items <= samples * _DENSE.get(platform, _DENSE_ACCELERATOR)
 
 
 def _training_floats(

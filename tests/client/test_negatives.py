@@ -1,20 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvlr_jax.client.negatives import (
-    MOST_PLACES,
-    Walk,
-    count_negatives,
-    draw_pool,
-    draw_walk,
-    held,
-    sample_negatives,
-    sample_slots,
-)
+from fedvlr_jax.client.negatives import draw_pool, sample_negatives, sample_slots, spread
 
 N_ITEMS = 12
 
@@ -52,40 +42,12 @@ def test_negatives_are_uniform_over_all_other_items():
     assert ((others - expected) ** 2 / expected).sum() < 24.3
 
 
-def test_epochs_draw_independently():
-    keys = jax.random.split(jax.random.key(1), 8000).reshape(2, 4000)
-    drawn = jax.vmap(jax.vmap(lambda k: sample_negatives(k, padded({2}, 2, 7), 7, 2)))(keys)
-    first, second = np.asarray(drawn).reshape(2, 4000, -1)
-    assert np.abs(np.corrcoef(first.T, second.T)[:4, 4:]).max() < 0.07
-
-
-@given(
-    n_items=st.sampled_from([2, 3, 12, 41, 997, 30011]),
-    seed=st.integers(0, 2**32 - 1),
-    per_positive=st.integers(1, 9),
-)
-def test_draws_meet_no_item_again_before_all_are_met_and_are_counted_alike(
-    n_items, seed, per_positive
-):
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(1, min(n_items, 9)))
-    history = padded(set(rng.permutation(n_items)[:size].tolist()), 8, n_items)
-    key = jax.random.key(seed)
-    drawn = np.asarray(sample_negatives(key, history, n_items, per_positive))[:size]
-    often = np.bincount(drawn.ravel(), minlength=n_items)
-    others = np.setdiff1d(np.arange(n_items), history)
-    assert often[others].max() - often[others].min() <= 1
-    walk = draw_walk(key, jnp.int32(n_items - size)).reverse()
-    found = count_negatives(walk, held(history, n_items), jnp.int32(size * per_positive))
-    np.testing.assert_array_equal(found, often)
-
-
-@pytest.mark.parametrize("number", [1, 2, 7, 65_537, 2**20, 12_345_677, 2**24])
-def test_a_walk_is_exact_where_products_need_more_than_32_bits(number):
-    start, step = number // 3, max(number - 2, 1) % number
-    walk = Walk(*(jnp.int32(x) for x in (start, step, number)))
-    expected = (start + np.arange(MOST_PLACES, dtype=np.int64) * step) % number
-    np.testing.assert_array_equal(walk.first(MOST_PLACES), expected)
+def test_places_and_epochs_draw_independently():
+    keys = jax.random.split(jax.random.key(1), 4000)
+    drawn = np.asarray(
+        jax.vmap(lambda k: sample_negatives(k, padded({2}, 2, 7), 7, 2))(keys)
+    ).reshape(len(keys), -1)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.07
 
 
 @given(
@@ -123,3 +85,14 @@ def test_pools_are_uniform_and_so_are_draws_from_them():
     expected = slots.size / 7
     # Chi-square with 6 degrees of freedom: 22.5 is exceeded once in a thousand seeds.
     assert ((counts[:7] - expected) ** 2 / expected).sum() < 22.5
+
+
+@given(
+    items=st.lists(st.integers(0, N_ITEMS), min_size=1, max_size=150),
+    seed=st.integers(0, 1000),
+)
+def test_weights_are_spread_by_item(items, seed):
+    weights = np.random.default_rng(seed).standard_normal(len(items)).astype("f4")
+    expected = np.bincount(items, weights, minlength=N_ITEMS + 1)[:N_ITEMS]
+    found = spread(jnp.array(items), jnp.asarray(weights), N_ITEMS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
