@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 from jaxtyping import Array, Float
 
+from fedvlr_jax.backbones.base import Head
 from fedvlr_jax.client.model import ClientModel, ClientState
 
 LAYOUT = 1  # of rows, as checkpoints tell it; 0 stands for those of before there were rows
@@ -31,28 +32,41 @@ def row_numbers(model: ClientModel) -> int:
 
 def flatten(state: ClientState) -> Float[Array, " numbers"]:
     """The row of one client's state."""
-    leaves = jax.tree.leaves(state)
-    parts = [leaves[number].ravel() for number in _order(state)]
-    unused = -sum(part.size for part in parts) % TILE
-    return jnp.concatenate([*parts, jnp.zeros(unused)])
+    places = jax.tree.leaves(_places(state))
+    leaves = sorted(zip(jax.tree.leaves(state), places, strict=True), key=lambda x: x[1].start)
+    unused = -sum(leaf.size for leaf, _ in leaves) % TILE
+    return jnp.concatenate([*(leaf.ravel() for leaf, _ in leaves), jnp.zeros(unused)])
 
 
 def unflatten(model: ClientModel, row: Float[Array, " numbers"]) -> ClientState:
     """The state of one client from its row."""
-    leaves, structure = jax.tree.flatten(model.initial_shapes)
-    start, parts = 0, {}
-    for number in _order(model.initial_shapes):
-        shape, end = leaves[number].shape, start + leaves[number].size
-        if start == 0 and len(shape) == 2 and row.size % shape[1] == 0:
+
+    def part(leaf: jax.ShapeDtypeStruct, place: slice) -> Array:
+        shape = leaf.shape
+        if place.start == 0 and len(shape) == 2 and row.size % shape[1] == 0:
             # The whole row takes the kernel's form before it is cut, so that nothing is copied.
-            parts[number] = row.reshape(-1, shape[1])[: shape[0]]
-        else:
-            parts[number] = row[start:end].reshape(shape)
-        start = end
-    return jax.tree.unflatten(structure, [parts[number] for number in range(len(leaves))])
+            return row.reshape(-1, shape[1])[: shape[0]]
+        return row[place].reshape(shape)
+
+    return jax.tree.map(part, model.initial_shapes, _places(model.initial_shapes))
 
 
-def _order(state: ClientState) -> list[int]:
-    """Numbers of a state's leaves in the order of its row."""
-    paths = [keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-    return sorted(range(len(paths)), key=lambda number: paths[number] != _FIRST)
+def with_heads(
+    rows: Float[Array, "clients numbers"], model: ClientModel, heads: Head
+) -> Float[Array, "clients numbers"]:
+    """Rows of some clients with other heads, which are stacked."""
+    places = _places(model.initial_shapes).head
+    for leaf, place in zip(jax.tree.leaves(heads), jax.tree.leaves(places), strict=True):
+        rows = rows.at[:, place].set(leaf.reshape(len(rows), -1))
+    return rows
+
+
+def _places(state: ClientState) -> ClientState:
+    """Where in a row the parts of a state stand: slices in the structure of the state."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    order = sorted(range(len(leaves)), key=lambda number: keystr(leaves[number][0]) != _FIRST)
+    places, start = {}, 0
+    for number in order:
+        end = start + leaves[number][1].size
+        places[number], start = slice(start, end), end
+    return jax.tree.unflatten(structure, [places[number] for number in range(len(leaves))])

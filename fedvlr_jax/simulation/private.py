@@ -10,9 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from fedvlr_jax.client.flat import flatten, unflatten
+from fedvlr_jax.backbones.base import Head
+from fedvlr_jax.client.flat import flatten, unflatten, with_heads
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.mesh import BY_CLIENT
@@ -41,6 +42,16 @@ class Private(NamedTuple):
         return Private(self.states.at[rows].set(jax.vmap(flatten)(states), mode="drop"))
 
 
+def all_finite(states: ClientState) -> Bool[Array, ""]:
+    """Whether every number of some stacked states is finite.
+
+    A product with zeros is NaN where one is not, and costs next to nothing beside a pass over all
+    of them; `write` needs the same rows.
+    """
+    rows = jax.vmap(flatten)(states)
+    return jnp.isfinite(rows @ jnp.zeros(rows.shape[1])).all()
+
+
 def stacked(model: ClientModel, rows: Float[Array, "clients numbers"]) -> ClientState:
     """The states in some rows."""
     return jax.vmap(lambda row: unflatten(model, row))(rows)
@@ -54,10 +65,14 @@ def beginnings(
     They depend on the key and the id only. All clients begin with one router, which is made once.
     """
     private_key = keys.stream(key, keys.PRIVATE)
-    router, own = model.init_router(private_key), model.init_own()
+    common = flatten(model.init(private_key, private_key))
 
-    def beginning(client: Int[Array, ""]) -> Float[Array, " numbers"]:
-        head_key = jax.random.fold_in(private_key, jnp.maximum(client, 0))
-        return flatten(ClientState(router, model.init_head(head_key), own))
+    def head(client: Int[Array, ""]) -> Head:
+        return model.init_head(jax.random.fold_in(private_key, jnp.maximum(client, 0)))
 
-    return jax.vmap(beginning)
+    def rows(clients: Int[Array, " clients"]) -> Float[Array, "clients numbers"]:
+        # Written over a copy of the common row: joined from parts, all states were there twice.
+        everybody = jnp.broadcast_to(common, (len(clients), len(common)))
+        return with_heads(everybody, model, jax.vmap(head)(clients))
+
+    return rows

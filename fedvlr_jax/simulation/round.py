@@ -26,7 +26,7 @@ from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import Bucket, Population, with_pools
-from fedvlr_jax.simulation.private import Private, beginnings
+from fedvlr_jax.simulation.private import Private, all_finite, beginnings
 from fedvlr_jax.simulation.sampling import choose_clients
 from fedvlr_jax.simulation.sums import added
 
@@ -115,7 +115,7 @@ class Counts(NamedTuple):
 
     def with_states(self, after: ClientState) -> "Counts":
         """After a chunk's private states."""
-        return self._replace(bad=self.bad + ~_all_finite(after))
+        return self._replace(bad=self.bad + ~all_finite(after))
 
     def carried(self, numbers: Float[Array, "2 numbers"]) -> "Counts":
         """With what is left below `_BASE`."""

@@ -16,7 +16,8 @@ from fedvlr_jax.simulation.trainer import Trainer
 
 # The other share is for a checkpoint's buffers, chunks, the data, and the programs themselves.
 _SHARE_FOR_STATES = 0.4
-# Wave k + 1 is brought while wave k trains from the states of wave k - 1, into new ones.
+# Wave k + 1 comes from the host while wave k trains and the states of wave k - 1 go back: those
+# two, and what came for wave k and for wave k + 1.
 _WAVES_AT_A_TIME = 4
 _MOST_BYTES = 1e18  # more than any host has
 _SMALLEST_WAVE = 1024  # clients; evaluation goes in waves as well, and cohorts can be tiny

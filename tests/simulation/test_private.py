@@ -9,7 +9,7 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.flat import flatten
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.private import Private, beginnings, stacked
+from fedvlr_jax.simulation.private import Private, all_finite, beginnings, stacked
 from fedvlr_jax.simulation.round import federated_round
 from tests import worlds
 
@@ -55,6 +55,17 @@ def test_rows_past_the_last_client_are_never_written():
     again = holder.read(model(), jnp.array([3, 1, 4]), data)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b[jnp.array([3, 1, 3])])
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("part", range(6))
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(part, spoilt):
+    whole = jax.tree.map(lambda x: x + 3e38, begun(model(), [0, 1, 2]))
+    found = jax.jit(all_finite)
+    assert found(whole)
+    leaves, structure = jax.tree.flatten(whole)
+    leaves[part] = leaves[part].at[(1, *[-1] * (leaves[part].ndim - 1))].set(spoilt)
+    assert not found(jax.tree.unflatten(structure, leaves))
 
 
 @pytest.mark.parametrize("settings", [{}, {"backbone": "fedrap", "negative_pool": 7}], ids=str)
