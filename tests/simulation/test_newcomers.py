@@ -49,7 +49,7 @@ def test_joining_is_training_alone_under_fixed_views(settings):
         simulation.rates,
     )
     assert finite.tolist() == [True] * (ROUNDS + 1)
-    initial = jax.device_get(simulation.initial_state(3).private)
+    initial = jnp.asarray(jax.device_get(simulation.initial_state(3).private))
     shared = jax.device_get(state.server.params._asdict())
     theirs = pools(simulation, state.key, histories) or [None] * len(histories)
     inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
