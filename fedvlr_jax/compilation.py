@@ -1,5 +1,6 @@
 """Compiled programs are kept in a folder, so that the next start need not compile them again."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -7,12 +8,14 @@ import shutil
 import stat
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 OFF = "off"
+_folder: Path | None = None  # of this process
 _MOST_BYTES = 2 << 30  # of all programs that are kept
 _LEAST_FREE = 256 << 20  # bytes of room that are left to others
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -33,21 +36,23 @@ def keep(place: str | Path | None = None) -> str | None:
     Returns:
         Why programs are not kept, as a sentence; None where they are, or are not meant to be.
     """
+    global _folder
     if str(place) == OFF:
-        jax.config.update("jax_enable_compilation_cache", False)
+        stop()
         return None
     if place is None and (jax.config.jax_compilation_cache_dir or not _reads()):
         return None
     try:
-        folder = own_folder() if place is None else Path(place)
-        _prepare(folder, ours=place is None)
+        found = own_folder() if place is None else Path(place)
+        _prepare(found, ours=place is None)
     except OSError as error:
         return (
             f"compiled programs are not kept for the next start: {error.filename or place}: "
             f"{error.strerror}; --compilation_cache=DIR keeps them elsewhere"
         )
+    _folder = found / _machine()
     for name, value in {
-        "jax_compilation_cache_dir": str(folder / _machine()),
+        "jax_compilation_cache_dir": str(_folder),
         # A start compiles some twenty small programs beside the large ones.
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -58,6 +63,31 @@ def keep(place: str | Path | None = None) -> str | None:
     # A damaged entry, a folder that has become full: the program is compiled.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     return None
+
+
+def stop() -> None:
+    """Keep nothing from now on, and read nothing that was kept."""
+    global _folder
+    _folder = None
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def folder() -> Path | None:
+    """Where this process keeps programs, None where it does not or where JAX alone does."""
+    return _folder
+
+
+@contextlib.contextmanager
+def anew() -> Iterator[None]:
+    """Inside, programs are compiled, whatever JAX has kept, and JAX keeps none of them."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def own_folder(environment: Mapping[str, str] = os.environ) -> Path:

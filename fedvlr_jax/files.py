@@ -335,6 +335,13 @@ def write_text(path: Path, text: str) -> None:
         to_disk(file)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the content of `path` in one step."""
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        to_disk(file)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace the content of `path` by indented JSON; NaN is refused, as JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

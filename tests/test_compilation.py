@@ -1,7 +1,6 @@
 """Compiled programs are kept for the next start, and nothing that is wrong with them ends a run."""
 
 import os
-import resource
 import subprocess
 import sys
 from collections import namedtuple
@@ -34,16 +33,15 @@ print(*counted.values())
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def started(*arguments, limit=None, **variables):
+def started(*arguments, before="", **variables):
     """What a new process says of keeping, of its result, of hits and of misses."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_PERSISTENT", CACHE))}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, compilation.__file__, *map(str, arguments)],
+        [sys.executable, "-c", before + PROGRAM, compilation.__file__, *map(str, arguments)],
         env=inherited | {k: str(v) for k, v in variables.items()},
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=limit,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -72,9 +70,8 @@ def test_what_is_damaged_is_compiled_again(tmp_path):
 
 def test_a_disk_that_fills_up_ends_nothing(tmp_path):
     # No file can be longer than that.
-    _, _, misses = started(
-        tmp_path, limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))
-    )
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+    _, _, misses = started(tmp_path, before=limit)
     assert misses
     assert all(path.stat().st_size <= 9 for path in entries(tmp_path))
 

@@ -7,6 +7,7 @@ import time
 import jax
 import numpy as np
 
+from fedvlr_jax import compilation
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.processes.cores import devices, meet_at, split_cpu
@@ -57,7 +58,7 @@ def join(place: Place, patience: float = _PATIENCE, silence: float = _SILENCE) -
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # Only the first process keeps what it has compiled. At the next start it would wait for the
         # others in the first round for as long as they compile, and might give up.
-        jax.config.update("jax_enable_compilation_cache", False)
+        compilation.stop()
     _tunnel = Tunnel(list(_peers.jax_links.values()), is_first=place.index == 0)
     try:
         _tunnel.wait_until_ready(patience)

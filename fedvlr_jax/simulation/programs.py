@@ -13,7 +13,7 @@ from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, round
+from fedvlr_jax.simulation import evaluate, kept, round
 from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
@@ -83,7 +83,7 @@ def settings_of(
 
 @functools.lru_cache(maxsize=4)
 def _compile(settings: Settings) -> Programs:
-    return Programs(**{name: program.compile() for name, program in lowered(settings).items()})
+    return Programs(**kept.compiled(settings, settings.federation.mesh, lowered))
 
 
 def lowered(settings: Settings) -> dict[str, Lowered]:

@@ -14,7 +14,7 @@ from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, keys
+from fedvlr_jax.simulation import evaluate, kept, keys
 from fedvlr_jax.simulation.mesh import by_client, everywhere
 from fedvlr_jax.simulation.off_device.bring import Sources, bring
 from fedvlr_jax.simulation.population import Population
@@ -79,7 +79,7 @@ def compile_programs(settings: Settings) -> Programs:
 
     The shapes are those of (state, sources, population, features, rates).
     """
-    return Programs(**{name: program.compile() for name, program in lowered(settings).items()})
+    return Programs(**kept.compiled(settings, settings.federation.mesh, lowered))
 
 
 def lowered(settings: Settings) -> dict[str, Lowered]:
