@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
-from fedvlr_jax.client.negatives import spread
+from fedvlr_jax.client.negatives import counted
 from fedvlr_jax.client.update import (
     ClientRates,
     Drawn,
@@ -132,7 +132,7 @@ def _sparse(training: LocalTraining, sent: Broadcast, data: ClientData, key: Arr
 
 
 def _dense(training: LocalTraining, sent: Broadcast, data: ClientData, key: Array) -> _Dense:
-    held = spread(data.history, jnp.ones(len(data.history)), sent.views.shape[0])
+    held = counted(data.history, sent.views.shape[0])
     return _Dense(draw(training, sent, data, key), held)
 
 
@@ -151,8 +151,8 @@ def _blocks(
         ]
     drawn = scored.drawn.of(number)
     negative = drawn.weights
-    if not training.expected or data.pool is not None:  # a list of some items
-        negative = spread(drawn.items, drawn.weights, len(scored.held))
+    if not training.expected or data.pool is not None:  # of some items, one as often as another
+        negative = drawn.weights.max() * counted(drawn.items, len(scored.held))
     return [_Block(None, flat(sent.views), scored.held + negative, scored.held)]
 
 

@@ -80,24 +80,22 @@ def outside(
     return jax.lax.scan(add, k, gaps, unroll=min(len(gaps), _UNROLLED))[0]
 
 
-def spread(
-    items: Int[Array, " n"], weights: Float[Array, " n"], n_items: int
-) -> Float[Array, " items"]:
-    """The weights by item, those of one item added up; ids outside the catalogue are dropped.
+def counted(items: Int[Array, " n"], n_items: int) -> Float[Array, " items"]:
+    """How often each item is among `items`; ids outside the catalogue are dropped.
 
-    Item after item, by comparing it with all ids: TPUs scatter one number at a time, and GPUs add
-    them up in no fixed order. One sum over an axis of comparisons takes many times as long.
+    Item after item, by comparing it with all ids: TPUs scatter one number at a time, and one sum
+    over an axis of comparisons takes many times as long.
     """
     ids = jnp.arange(n_items)
 
     def add(
-        found: Float[Array, " items"], one: tuple[Int[Array, ""], Float[Array, ""]]
+        found: Float[Array, " items"], item: Int[Array, ""]
     ) -> tuple[Float[Array, " items"], None]:
-        item, weight = one
-        return found + jnp.where(ids == item, weight, 0), None
+        return found + (ids == item), None
 
-    unroll = min(len(items), _UNROLLED)
-    return jax.lax.scan(add, jnp.zeros(n_items), (items, weights), unroll=unroll)[0]
+    found, _ = jax.lax.scan(add, jnp.zeros(n_items), items, unroll=min(len(items), _UNROLLED))
+    # Without a barrier XLA works it out anew for each of its readers.
+    return jax.lax.optimization_barrier(found)
 
 
 def _below(key: Array, shape: tuple[int, ...], number: Int[Array, ""]) -> Int[Array, "..."]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.negatives import sample_negatives, sample_slots, spread
+from fedvlr_jax.client.negatives import counted, sample_negatives, sample_slots
 from fedvlr_jax.fusion.operators import Fusion
 from fedvlr_jax.protocol import Broadcast, Rows, Terms, Upload
 
@@ -199,7 +199,7 @@ def draw(
         items, slots = data.pool, None
         if items is None:
             items = jnp.arange(n_items)
-            candidates = spread(data.history, jnp.ones(width), n_items) == 0
+            candidates = counted(data.history, n_items) == 0
         else:
             slots, candidates = jnp.arange(len(items)), items < n_items
         weight = training.negatives * real.sum() / candidates.sum()

@@ -51,7 +51,9 @@ def _gradient(
         # All terms of all clients in one product.
         split = jnp.einsum("cts,ca->ctas", directions, arrives)
         return total + jnp.einsum("cti,ctas->ais", coefficients, split)
-    if coefficients.shape[1] == 1:  # no product of matrices, but one that the sum below takes in
+    if coefficients.shape[1] == 1:
+        # Without a barrier XLA on CPU works both out anew for every number of a row.
+        coefficients, directions = jax.lax.optimization_barrier((coefficients, directions))
         rows = coefficients[:, 0, :, None] * directions
     else:
         rows = jnp.einsum("ctp,cts->cps", coefficients, directions)
