@@ -34,11 +34,11 @@ class Broadcast(NamedTuple):
 class Rows(NamedTuple):
     """A gradient of items' rows, row by row: `values[k]` is added to the row of `items[k]`.
 
-    A row holds all views, laid flat. An item may stand in several places, and id `n_items` pads.
+    An item may stand in several places, and id `n_items` pads.
     """
 
     items: Int[Array, " places"]
-    values: Float[Array, "places stacked"]
+    values: Float[Array, "places views dim"]
 
 
 class Terms(NamedTuple):
@@ -50,7 +50,7 @@ class Terms(NamedTuple):
 
     items: Int[Array, " places"] | None
     coefficients: Float[Array, "terms places"]
-    directions: Float[Array, "terms stacked"]
+    directions: Float[Array, "terms views dim"]
 
 
 class Upload(NamedTuple):
@@ -77,8 +77,9 @@ class Upload(NamedTuple):
 class CohortSum(NamedTuple):
     """Secure aggregation to the server: the sum of all uploads of the cohort.
 
-    `gradient` is dense over items, everything else the sum over clients of the upload's field.
-    Where uploads can arrive late the simulation stacks one sum for every time of arrival.
+    `gradient` is dense over items, all views of one laid flat; everything else is the sum over
+    clients of the upload's field. Where uploads can arrive late the simulation stacks one sum for
+    every time of arrival.
     """
 
     gradient: Float[Array, "*arrivals items stacked"]

@@ -20,7 +20,6 @@ from fedvlr_jax.client.update import (
     LocalUpdate,
     Places,
     draw,
-    flat,
     places,
     rows,
 )
@@ -71,7 +70,7 @@ def _epoch(
     private, state = stepped(training, here, work.private, g_private, work.optimizer, rates)
     work = _Work(work.drawn, private, state, work.positives, work.gradient + g_positive)
     return work, Upload(
-        gradient=Rows(drawn.items, here.weight * flat(g_negative)),
+        gradient=Rows(drawn.items, here.weight * g_negative),
         shared=jax.tree.map(lambda g: here.weight * g, g_network),
         weight=jnp.zeros(()),
         loss=here.weight * value / training.epochs,
@@ -87,7 +86,7 @@ def _finish(
     key: Array,
 ) -> tuple[ClientState, Upload]:
     weight = places(training, sent, data).weight
-    gradient = Rows(data.history, weight * flat(work.gradient))
+    gradient = Rows(data.history, weight * work.gradient)
     upload = Upload(gradient, None, weight, jnp.zeros(()))
     return tuned(training, sent, work.private, data, rates, key), upload
 

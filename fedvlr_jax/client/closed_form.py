@@ -201,7 +201,8 @@ def _epoch(
             derivatives=scored.derivatives.at[number].set(derivatives[0]),
             queries=scored.queries.at[number].set(query),
         )
-    gradient = Terms(blocks[-1].items, (here.weight * derivatives[-1])[None], query[None])
+    direction = query.reshape(1, model.n_views, model.dim)
+    gradient = Terms(blocks[-1].items, (here.weight * derivatives[-1])[None], direction)
     upload = Upload(gradient, None, jnp.zeros(()), here.weight * loss / training.epochs)
     return _Work(head, router, scored), upload
 
@@ -226,7 +227,7 @@ def _finish(
         terms = Terms(
             terms.items,
             jnp.concatenate([terms.coefficients, share[None]]),
-            jnp.concatenate([terms.directions, d_pooled[None]]),
+            jnp.concatenate([terms.directions, d_pooled.reshape(1, *sent.views.shape[1:])]),
         )
         stepped = {
             "kernel": hidden["kernel"] - rates.router * jnp.outer(router.pooled, router.moved),
@@ -239,10 +240,10 @@ def _finish(
 
 def _left(sent: Broadcast, data: ClientData, scored: _Sparse | _Dense) -> Terms:
     """What is left to hand over of the history's rows, the router's path left aside."""
+    n_items, *row = sent.views.shape
     if isinstance(scored, _Sparse):
-        return Terms(data.history, scored.derivatives, scored.queries)
-    n_items, n_views, dim = sent.views.shape
-    return Terms(None, jnp.zeros((0, n_items)), jnp.zeros((0, n_views * dim)))
+        return Terms(data.history, scored.derivatives, scored.queries.reshape(-1, *row))
+    return Terms(None, jnp.zeros((0, n_items)), jnp.zeros((0, *row)))
 
 
 CLOSED_FORM = LocalUpdate(_begin, _epoch, _finish)

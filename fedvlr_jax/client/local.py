@@ -116,7 +116,7 @@ def _finish(
         lambda before, after: weight * (before - after), _sent(sent, work.touched), work.copies
     )
     upload = Upload(
-        gradient=Rows(work.touched, moved.embedding),
+        gradient=Rows(work.touched, moved.embedding[:, None]),
         shared={"network": moved.network, "gamma": moved.gamma},
         weight=weight,
         loss=jnp.zeros(()),

@@ -32,12 +32,14 @@ def clipped(upload: Upload, norm: Float[Array, ""]) -> Upload:
 
 def _square_of_rows(gradient: Rows) -> Float[Array, ""]:
     """The squared norm of the gradient as a table of items: an item may stand in several places."""
-    return jnp.sum(jnp.square(_added_by_item(*gradient)))
+    values = gradient.values.reshape(len(gradient.items), -1)
+    return jnp.sum(jnp.square(_added_by_item(gradient.items, values)))
 
 
 def _square_of_terms(gradient: Terms) -> Float[Array, ""]:
     """The same of terms: the sum over pairs of them, coefficients' product times directions'."""
-    coefficients, directions = gradient.coefficients, gradient.directions
+    coefficients = gradient.coefficients
+    directions = gradient.directions.reshape(len(coefficients), -1)
     if gradient.items is not None:
         coefficients = _added_by_item(gradient.items, coefficients.T).T
     return jnp.sum((coefficients @ coefficients.T) * (directions @ directions.T))

@@ -49,14 +49,12 @@ def _gradient(
         return total
     if uploaded.items is None:
         # All terms of all clients in one product.
-        split = jnp.einsum("cts,ca->ctas", directions, arrives)
+        split = jnp.einsum("cts,ca->ctas", directions.reshape(*directions.shape[:2], -1), arrives)
         return total + jnp.einsum("cti,ctas->ais", coefficients, split)
-    if coefficients.shape[1] == 1:
-        # Without a barrier XLA on CPU works both out anew for every number of a row.
-        coefficients, directions = jax.lax.optimization_barrier((coefficients, directions))
-        rows = coefficients[:, 0, :, None] * directions
+    if coefficients.shape[1] == 1:  # no product of matrices, but one that the sum below takes in
+        rows = coefficients[:, 0, :, None, None] * directions
     else:
-        rows = jnp.einsum("ctp,cts->cps", coefficients, directions)
+        rows = jnp.einsum("ctp,ctvd->cpvd", coefficients, directions)
     return _with_rows(total, arrival, uploaded.items, rows)
 
 
@@ -64,10 +62,10 @@ def _with_rows(
     total: Float[Array, "arrivals items stacked"],
     arrival: Int[Array, " clients"],
     items: Int[Array, "clients places"],
-    rows: Float[Array, "clients places stacked"],
+    rows: Float[Array, "clients places views dim"],
 ) -> Float[Array, "arrivals items stacked"]:
-    n_arrivals, n_items, width = total.shape
-    table = total.reshape(-1, width)
+    n_arrivals, n_items, _ = total.shape
+    table = total.reshape(-1, *rows.shape[2:])
     if n_arrivals > 1:
         items = jnp.where(items < n_items, arrival[:, None] * n_items + items, len(table))
     table = jax.lax.platform_dependent(
@@ -77,19 +75,19 @@ def _with_rows(
 
 
 def _in_order(
-    table: Float[Array, "items stacked"],
+    table: Float[Array, "items views dim"],
     items: Int[Array, "*places"],
-    rows: Float[Array, "*places stacked"],
-) -> Float[Array, "items stacked"]:
+    rows: Float[Array, "*places views dim"],
+) -> Float[Array, "items views dim"]:
     """The table after rows are added to those of their items, one after the other."""
     return table.at[items].add(rows, mode="drop")
 
 
 def in_fixed_point(
-    table: Float[Array, "items stacked"],
+    table: Float[Array, "items views dim"],
     items: Int[Array, "*places"],
-    rows: Float[Array, "*places stacked"],
-) -> Float[Array, "items stacked"]:
+    rows: Float[Array, "*places views dim"],
+) -> Float[Array, "items views dim"]:
     """The same, where a device adds in whatever order its threads come: sums of whole numbers.
 
     These are the same in every order. A row is split into a whole number of units and of parts of
@@ -102,7 +100,7 @@ def in_fixed_point(
     units = jnp.floor(scaled)
     parts = jnp.floor(jnp.ldexp(scaled - units, room))
 
-    def added(numbers: Float[Array, "*places stacked"]) -> Float[Array, "items stacked"]:
+    def added(numbers: Float[Array, "*places views dim"]) -> Float[Array, "items views dim"]:
         nothing = jnp.zeros(table.shape, jnp.int32)
         return nothing.at[items].add(numbers.astype(jnp.int32), mode="drop").astype(table.dtype)
 

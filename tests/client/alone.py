@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedvlr_jax.client.update import ClientRates
+from fedvlr_jax.client.update import ClientRates, flat
 from fedvlr_jax.protocol import Broadcast, Rows
 
 
@@ -28,8 +28,9 @@ def table(upload, n_items):
     gradient = upload.gradient
     if isinstance(gradient, Rows):
         items, rows = np.asarray(gradient.items), np.asarray(gradient.values)
+        rows = rows.reshape(len(items), -1)
     else:
-        rows = np.asarray(gradient.coefficients).T @ np.asarray(gradient.directions)
+        rows = np.asarray(gradient.coefficients).T @ flat(gradient.directions)
         items = np.arange(n_items) if gradient.items is None else np.asarray(gradient.items)
     found = np.zeros((n_items + 1, rows.shape[1]))
     for item, row in zip(items, rows, strict=True):

@@ -11,7 +11,7 @@ from fedvlr_jax.client.privacy import clipped
 from fedvlr_jax.protocol import Rows, Terms, Upload
 from tests.client.alone import table
 
-N_ITEMS, WIDTH = 8, 6
+N_ITEMS, WIDTH = 8, (2, 3)
 
 
 def upload(kind, items, seed, shared=True):
@@ -22,9 +22,9 @@ def upload(kind, items, seed, shared=True):
 
     places = jnp.asarray(items, jnp.int32)
     gradient = {
-        "rows": lambda: Rows(places, normal(len(items), WIDTH)),
-        "terms": lambda: Terms(places, normal(3, len(items)), normal(3, WIDTH)),
-        "terms of all items": lambda: Terms(None, normal(3, N_ITEMS), normal(3, WIDTH)),
+        "rows": lambda: Rows(places, normal(len(items), *WIDTH)),
+        "terms": lambda: Terms(places, normal(3, len(items)), normal(3, *WIDTH)),
+        "terms of all items": lambda: Terms(None, normal(3, N_ITEMS), normal(3, *WIDTH)),
     }[kind]()
     return Upload(gradient, {"w": normal(4)} if shared else None, jnp.float32(1), jnp.float32(2))
 

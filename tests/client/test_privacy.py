@@ -45,7 +45,7 @@ def one_upload():
 def rows_of(upload):
     """The items of an upload's places, and their rows."""
     items, coefficients, directions = (np.asarray(x) for x in upload.gradient)
-    return items, coefficients.T @ directions
+    return items, coefficients.T @ directions.reshape(len(directions), -1)
 
 
 def test_only_gradients_weight_and_loss_leave_a_device():

@@ -11,7 +11,8 @@ from fedvlr_jax.protocol import CohortSum, Rows, Terms, Upload
 from fedvlr_jax.simulation.sums import added, in_fixed_point
 from tests.client.alone import table
 
-N_ITEMS, WIDTH, CLIENTS, PLACES = 7, 6, 4, 5
+N_ITEMS, VIEWS, DIM, CLIENTS, PLACES = 7, 2, 3, 4, 5
+WIDTH = VIEWS * DIM
 KINDS = ("rows", "a term", "terms", "terms of all items", "nothing")
 
 
@@ -24,10 +25,10 @@ def uploads(kind, rng):
     def one():
         items = jnp.asarray(rng.integers(0, N_ITEMS + 1, PLACES), jnp.int32)  # one is padding
         gradient = {
-            "rows": lambda: Rows(items, normal(PLACES, WIDTH)),
-            "a term": lambda: Terms(items, normal(1, PLACES), normal(1, WIDTH)),
-            "terms": lambda: Terms(items, normal(3, PLACES), normal(3, WIDTH)),
-            "terms of all items": lambda: Terms(None, normal(2, N_ITEMS), normal(2, WIDTH)),
+            "rows": lambda: Rows(items, normal(PLACES, VIEWS, DIM)),
+            "a term": lambda: Terms(items, normal(1, PLACES), normal(1, VIEWS, DIM)),
+            "terms": lambda: Terms(items, normal(3, PLACES), normal(3, VIEWS, DIM)),
+            "terms of all items": lambda: Terms(None, normal(2, N_ITEMS), normal(2, VIEWS, DIM)),
             "nothing": lambda: None,
         }[kind]()
         return Upload(gradient, {"w": normal(3)}, normal(), normal())
@@ -66,9 +67,9 @@ def test_sums_are_those_of_the_uploads_that_arrive_then(kind, arrivals, seed):
 def test_sums_in_fixed_point_are_exact_and_the_same_in_every_order(scale):
     rng = np.random.default_rng(0)
     items = rng.integers(0, N_ITEMS + 1, 999).astype(np.int32)
-    rows = (scale * rng.standard_normal((999, WIDTH)) ** 5).astype(np.float32)
-    start = (scale * rng.standard_normal((N_ITEMS, WIDTH))).astype(np.float32)
-    exact = np.zeros((N_ITEMS + 1, WIDTH))
+    rows = (scale * rng.standard_normal((999, VIEWS, DIM)) ** 5).astype(np.float32)
+    start = (scale * rng.standard_normal((N_ITEMS, VIEWS, DIM))).astype(np.float32)
+    exact = np.zeros((N_ITEMS + 1, VIEWS, DIM))
     np.add.at(exact, items, rows.astype(np.float64))
     in_one = jax.jit(in_fixed_point)
     found = np.asarray(in_one(start, items, rows))
@@ -79,5 +80,5 @@ def test_sums_in_fixed_point_are_exact_and_the_same_in_every_order(scale):
 
 
 def test_no_rows_in_fixed_point_change_nothing():
-    start, items = jnp.ones((N_ITEMS, WIDTH)), jnp.zeros(3, jnp.int32)
-    np.testing.assert_array_equal(in_fixed_point(start, items, jnp.zeros((3, WIDTH))), start)
+    start, items = jnp.ones((N_ITEMS, VIEWS, DIM)), jnp.zeros(3, jnp.int32)
+    np.testing.assert_array_equal(in_fixed_point(start, items, jnp.zeros((3, VIEWS, DIM))), start)
