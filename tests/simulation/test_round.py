@@ -57,7 +57,7 @@ def whole_round(simulation, state):
 
 def client_state(simulation, private, client, history, pool, empty=0.0):
     """As the oracle has it: own item vectors in a table of all items."""
-    mine = unflatten(simulation.federation.training.model, private[client])
+    mine = unflatten(simulation.federation.training.model, jnp.asarray(private[client]))
     own = None
     if mine.own is not None:
         slots = np.concatenate([pool, history])
