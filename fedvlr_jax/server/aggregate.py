@@ -46,7 +46,9 @@ class Server(NamedTuple):
     """The server's fixed half.
 
     `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
-    is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise.
+    is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
+    `again` whether what the operators compute on the way to the views is computed again for their
+    gradient, and not kept while the clients train.
     """
 
     fusion: Fusion
@@ -55,6 +57,7 @@ class Server(NamedTuple):
     width: int
     mode: str
     noisy: bool = False
+    again: bool = False
 
 
 class Noise(NamedTuple):
@@ -72,6 +75,7 @@ def create(
     width: int,
     mode: str = "accumulate",
     noisy: bool = False,
+    again: bool = False,
 ) -> Server:
     """A server with `fusion` as its model and an optax optimizer by name.
 
@@ -79,7 +83,7 @@ def create(
     Equal arguments give the same object, so that compiled programs are found again.
     """
     return Server(
-        fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode, noisy
+        fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode, noisy, again
     )
 
 
@@ -149,7 +153,13 @@ def gathered(server: Server, state: ServerState, features: Features, total: Coho
         moved = {EMBEDDING: total.gradient, **total.shared["gamma"]}
         found = Shared({"params": moved}, total.shared["network"])
     else:
-        views, pull_back = jax.vjp(lambda p: server.fusion.apply(p, features), state.params.fusion)
+
+        def apply(params: Any) -> Array:
+            return server.fusion.apply(params, features)
+
+        # XLA would otherwise find that `broadcast` has computed the same, and keep it.
+        apply = jax.checkpoint(apply) if server.again else apply
+        views, pull_back = jax.vjp(apply, state.params.fusion)
         found = Shared(pull_back(total.gradient.reshape(views.shape))[0], total.shared)
     return Gathered(found, total.weight, total.loss)
 

@@ -23,6 +23,7 @@ AXIS, RUNS = "clients", "runs"
 BY_CLIENT = PartitionSpec(AXIS)
 BY_RUN = PartitionSpec(RUNS)
 EVERYWHERE = PartitionSpec()
+Placed = Array | jax.ShapeDtypeStruct  # the latter on devices that are only described
 
 
 def make_mesh(n_devices: int, runs: int = 1) -> Mesh:
@@ -92,9 +93,7 @@ def described(mesh: Mesh) -> bool:
     return mesh.devices.flat[0] not in cores.devices()
 
 
-def split(
-    mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
-) -> Array | jax.ShapeDtypeStruct:
+def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]) -> Placed:
     """An array whose rows lie on the devices; its shape where these are only described.
 
     Args:
@@ -113,7 +112,7 @@ def split(
     return jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
 
-def split_evenly(mesh: Mesh, rows: np.ndarray, dtype: Any) -> Array:
+def split_evenly(mesh: Mesh, rows: np.ndarray, dtype: Any) -> Placed:
     """Rows over the devices as `dtype`, with rows of zeros to make their number fit."""
     size = -(-len(rows) // blocks(mesh))
 
@@ -131,7 +130,7 @@ def copied(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: _copied(mesh, leaf), tree)
 
 
-def _copied(mesh: Mesh, leaf: Any) -> Array | jax.ShapeDtypeStruct:
+def _copied(mesh: Mesh, leaf: Any) -> Placed:
     if described(mesh):
         leaf = np.asarray(leaf)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere(mesh))

@@ -26,6 +26,9 @@ NO_ITEM = NO_CLIENT = -1
 # A bucket costs seconds of compilation. A place costs microseconds of a round, and a fiftieth of
 # that in an evaluation: so many pay for a bucket within about a hundred rounds.
 TRAINING_PLACES, EVALUATION_PLACES = 10_000, 500_000
+# Clients in a chunk. By the estimates of a TPU's compiler larger ones cost more: their states no
+# longer fit into the core's own memory (docs/scaling.md).
+MOST_CLIENTS = 512
 
 
 class Population(NamedTuple):
@@ -54,18 +57,19 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunking:
-    """How many floats a chunk may hold, or a fixed number of clients in it."""
+    """How many floats and clients a chunk may hold, or a fixed number of clients in it."""
 
     floats: int
     fixed: int = 0
+    most: int = MOST_CLIENTS
 
     def clients(self, floats_per_client: int) -> int:
-        """Clients in one chunk, between 2 and 512, or the fixed number if one is set.
+        """Clients in one chunk, between 2 and `most`, or the fixed number if one is set.
 
         Where a chunk is a single client, XLA updates its state by a slice instead of a scatter, and
         copies everybody's state to do so.
         """
-        return self.fixed or int(np.clip(self.floats // floats_per_client, 2, 512))
+        return self.fixed or int(np.clip(self.floats // floats_per_client, 2, self.most))
 
 
 def in_order(n_clients: int, n_devices: int) -> Int[np.ndarray, "devices rows"]:

@@ -37,6 +37,7 @@ from fedvlr_jax.simulation.mesh import (
 )
 from fedvlr_jax.simulation.population import (
     EVALUATION_PLACES,
+    MOST_CLIENTS,
     TRAINING_PLACES,
     Chunking,
     Population,
@@ -54,6 +55,7 @@ from fedvlr_jax.simulation.traced import pool_size, rates_of
 # for the cache of a CPU core, large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
+_TILE = 8  # rows that a TPU keeps together
 # Up to so many numbers of features are on every device. Each then makes all views, which an
 # accelerator does in less time than it waits for the others' parts of them and of the gradient.
 _COPIED_NUMBERS = {"cpu": 0}
@@ -112,7 +114,7 @@ class Simulation:
 
     def state_shapes(self) -> FederationState:
         """Shapes and shardings of the state of a run alone."""
-        words = jax.eval_shape(keys.from_seed, 0)
+        words = jax.eval_shape(lambda: keys.from_seed(0))
         initialize = _initialize(self.federation, False)
         shapes = jax.eval_shape(initialize, self.features, self.population, words)
         return FederationState(*map(abstract, shapes, state_shardings(self.federation.mesh)))
@@ -160,11 +162,13 @@ def build(
     mesh = mesh or make_mesh(config.execution.devices, runs)
     part = config.participation
     model = _model(method, views, data.n_items, lengths, equal=part.clip_norm > 0)
-    floats = _CHUNK_FLOATS.get(mesh.devices.flat[0].platform, _CHUNK_FLOATS_ACCELERATOR)
+    platform = mesh.devices.flat[0].platform
+    floats = _CHUNK_FLOATS.get(platform, _CHUNK_FLOATS_ACCELERATOR)
     floats = floats * mesh.shape[RUNS] // runs  # what one run may have of a device's
     row = len(views) * method.dim
     # No chunk needs to be larger than all clients of a device.
-    fixed = min(config.execution.chunk, -(-data.n_clients // blocks(mesh)))
+    rows = -(-data.n_clients // blocks(mesh))
+    fixed, most = min(config.execution.chunk, rows), min(MOST_CLIENTS, -(-rows // _TILE) * _TILE)
     numbers = model.private_numbers()
     server = aggregate.create(
         Fusion(views, data.n_items, method.dim, method.modalities),
@@ -173,6 +177,7 @@ def build(
         model.width,
         method.client_mode,
         part.gradient_noise > 0,
+        again=platform != "cpu",
     )
     features = _features(mesh, views, catalogue)
     training = LocalTraining(
@@ -186,7 +191,6 @@ def build(
         method.negative_sampling == "expected",
     )
     if closed_form.applies(training):
-        platform = mesh.devices.flat[0].platform
         dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
         training = dataclasses.replace(training, dense=dense)
     federation = Federation(
@@ -199,7 +203,7 @@ def build(
         late=part.late > 0,
         buckets=make_buckets(
             _widths(config, lengths, method.cohort / data.n_clients, TRAINING_PLACES),
-            Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed),
+            Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed, most),
             *_training_floats(config, server, training, features, data.n_items),
         ),
         mesh=mesh,
@@ -207,7 +211,7 @@ def build(
         precision=method.precision,
     )
     # An evaluated client needs its scores a few times over, and its history's rows.
-    evaluation_chunks = Chunking(4 * floats, fixed)
+    evaluation_chunks = Chunking(4 * floats, fixed, most)
     evaluation = Evaluation(
         model=model,
         n_clients=data.n_clients,
@@ -362,8 +366,9 @@ def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Featu
     }
     if "graph" in views:
         read["neighbours"] = (nearest(catalogue.image, catalogue.text), np.int32)
+    platform = mesh.devices.flat[0].platform
     numbers = sum(rows.size for rows, _ in read.values())
-    if numbers <= _COPIED_NUMBERS.get(mesh.devices.flat[0].platform, _COPIED_NUMBERS_ACCELERATOR):
+    if numbers <= _COPIED_NUMBERS.get(platform, _COPIED_NUMBERS_ACCELERATOR):
         placed = {name: copied(mesh, rows.astype(kind)) for name, (rows, kind) in read.items()}
     else:
         placed = {name: split_evenly(mesh, *rows) for name, rows in read.items()}

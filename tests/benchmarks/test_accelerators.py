@@ -84,7 +84,8 @@ def test_the_standard_workload_is_one_that_accelerators_want(name, tmp_path):
     found = read(tmp_path)["programs"]
     assert [each["program"] for each in found] == ["round", "evaluation"]
     for each in found:
-        assert each["temporary_bytes"] <= each["private_state_bytes"] / 10
+        # A compiler sets some memory aside whatever the number of clients.
+        assert each["temporary_bytes"] <= max(each["private_state_bytes"] / 10, 8e6)
         assert each["private_state_copies"] == 0
         assert each["collectives"] <= 3
         if each["device"].startswith("TPU"):

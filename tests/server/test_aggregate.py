@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.update import flat
@@ -29,8 +30,10 @@ def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone=
     return server, features, initial(server, features, jax.random.key(1))
 
 
-def test_mean_gradient_equals_per_client_backpropagation():
+@pytest.mark.parametrize("again", [False, True])
+def test_mean_gradient_equals_per_client_backpropagation(again):
     server, features, state = server_and_features()
+    server = server._replace(again=again)
     rng = np.random.default_rng(2)
     heads = jnp.asarray(rng.standard_normal((5, 3, DIM)), jnp.float32)
     items = [rng.permutation(N_ITEMS)[: 2 + u] for u in range(5)]

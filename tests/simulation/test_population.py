@@ -128,6 +128,7 @@ def test_chunks_shrink_with_the_width():
     assert [tuple(b) for b in buckets] == [(0, 4, 10), (4, 100, 2)]
     assert Chunking(10).clients(1000) == 2
     assert Chunking(10**9).clients(1) == 512
+    assert Chunking(10**9, most=40).clients(1) == 40
     assert Chunking(10, fixed=7).clients(1000) == 7
 
 
