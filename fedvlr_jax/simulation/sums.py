@@ -29,8 +29,9 @@ def added(totals: CohortSum, uploads: Upload, arrival: Int[Array, " clients"]) -
     return CohortSum(
         gradient=_gradient(totals.gradient, uploads.gradient, arrival, arrives),
         shared=shared,
-        weight=totals.weight + uploads.weight @ arrives,
-        loss=totals.loss + uploads.loss @ arrives,
+        # No products, so that counts stay exact at any precision of those.
+        weight=totals.weight + (uploads.weight[:, None] * arrives).sum(axis=0),
+        loss=totals.loss + (uploads.loss[:, None] * arrives).sum(axis=0),
     )
 
 
