@@ -26,8 +26,8 @@ NO_ITEM = NO_CLIENT = -1
 # A bucket costs seconds of compilation. A place costs microseconds of a round, and a fiftieth of
 # that in an evaluation: so many pay for a bucket within about a hundred rounds.
 TRAINING_PLACES, EVALUATION_PLACES = 10_000, 500_000
-# Clients in a chunk. By the estimates of a TPU's compiler larger ones cost more: their states no
-# longer fit into the core's own memory (docs/scaling.md).
+# Clients in a chunk. Of larger ones a TPU's own memory does not hold all states: twice as many are
+# a tenth faster by its compiler's estimates and need four times the memory (docs/scaling.md).
 MOST_CLIENTS = 512
 
 

@@ -55,7 +55,7 @@ from fedvlr_jax.simulation.traced import pool_size, rates_of
 # for the cache of a CPU core, large enough to fill an accelerator.
 _CHUNK_FLOATS = {"cpu": 250_000}
 _CHUNK_FLOATS_ACCELERATOR = 200_000_000
-_TILE = 8  # rows that a TPU keeps together
+_TILE = 128  # clients that a TPU computes with at a time, where arrays lie client by client
 # Up to so many numbers of features are on every device. Each then makes all views, which an
 # accelerator does in less time than it waits for the others' parts of them and of the gradient.
 _COPIED_NUMBERS = {"cpu": 0}
