@@ -25,6 +25,7 @@ PROGRAMS = (
     "benchmarks.throughput",
     "benchmarks.scaling",
     "benchmarks.roofline",
+    "benchmarks.accelerators",
 )
 _HEAD = """\
 # Flags
