@@ -6,6 +6,7 @@ import struct
 import time
 
 import numpy as np
+import PIL
 import pytest
 from PIL import ExifTags, Image
 
@@ -137,7 +138,9 @@ def test_an_orientation_that_is_broken_is_none(tmp_path, name, exif):
     with quiet_decoders():
         assert PictureFolder(tmp_path).open(name).size == (64, 32)
     assert time.process_time() - begun < 2
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+    # Pillow below 13 reads all tags when it opens a JPEG, here 5000 of 60 kB at most.
+    most = 100_000 if int(PIL.__version__.split(".")[0]) >= 13 else 400_000  # kilobytes
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < most
 
 
 def test_sixteen_bits_become_eight_by_scaling(folder):

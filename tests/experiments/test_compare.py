@@ -84,5 +84,6 @@ def test_a_setting_with_terminal_escapes_is_shown_and_not_obeyed(tmp_path, capsy
     code, said, _ = compared(capsys, monkeypatch, tmp_path / "a", tmp_path / "b", f"--out={out}")
     assert code == 0
     assert "--views: a\\x1b[2J<script> in A" in said
-    assert "\x1b" not in said + out.read_text()
+    assert "\x1b" not in said
+    assert "\x1b[2J" not in out.read_text()  # some releases of plotly.js hold the character itself
     assert "a\\x1b[2J&lt;script&gt;" in out.read_text()
