@@ -1,7 +1,6 @@
 """Round and evaluation compiled for a target: what the compiler says, what a device here takes."""
 
 import importlib.metadata
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import jax
 from jax.stages import Compiled
 
 from benchmarks import hlo, targets, workload
+from benchmarks.stepping import median_seconds
 from fedvlr_jax import data, numerics
 from fedvlr_jax.simulation import mesh, programs
 from fedvlr_jax.simulation.simulation import Simulation, build
@@ -51,7 +51,7 @@ def of_target(target: targets.Target, settings: dict[str, Any], seconds: float) 
         )
     if here:
         for program, call in zip(found, _calls(simulation, compiled), strict=True):
-            program["seconds"] = _median(call, seconds)
+            program["seconds"] = median_seconds(call, seconds, _MOST_CALLS)
     return found
 
 
@@ -105,17 +105,6 @@ def _calls(simulation: Simulation, compiled: dict[str, Compiled]) -> list[Callab
         jax.block_until_ready(compiled["evaluation"](state, population, features, population.valid))
 
     return [train, evaluate]
-
-
-def _median(call: Callable[[], None], seconds: float) -> float:
-    """Median wall seconds of a call, of calls for about `seconds` after one that is not timed."""
-    call()
-    spent: list[float] = []
-    while not spent or (len(spent) < _MOST_CALLS and sum(spent) < seconds):
-        begun = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - begun)
-    return statistics.median(spent)
 
 
 def _versions() -> dict[str, str]:

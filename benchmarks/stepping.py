@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fedvlr_jax.simulation import memory
 
@@ -92,6 +93,23 @@ def measure(contender: Contender, clients: int, seconds: float) -> Measurement:
     while not rounds or (len(rounds) < _MOST_ROUNDS and sum(rounds) < seconds):
         rounds.append(_timed_round(contender, done + len(rounds), timed)[0])
     return Measurement(clients, timed, rounds, compile_seconds, contender.peak_bytes())
+
+
+def median_seconds(call: Callable[[], Any], seconds: float, most: int) -> float:
+    """Median wall seconds of a call, of calls for about `seconds` after one that is not timed.
+
+    Args:
+        call: returns when everything is done.
+        seconds: for all calls; there is one at least.
+        most: calls that are timed.
+    """
+    call()
+    spent: list[float] = []
+    while not spent or (len(spent) < most and sum(spent) < seconds):
+        begun = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent)
 
 
 def _timed_round(contender: Contender, number: int, clients: int) -> tuple[float, float]:

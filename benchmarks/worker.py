@@ -3,9 +3,7 @@
 import dataclasses
 import importlib
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,14 +43,9 @@ def scaling(job: Job) -> dict[str, Any]:
         cohort = world.simulation.cohort_size
         found = stepping.measure(contender, cohort, job.seconds)
         trainer = contender.trainer.runs[0]
-        trainer.ranks("valid")
-        spent: list[float] = []
-        while not spent or (len(spent) < _EVALUATIONS and sum(spent) < job.seconds):
-            begun = time.perf_counter()
-            trainer.ranks("valid")
-            spent.append(time.perf_counter() - begun)
+        ranked = stepping.median_seconds(lambda: trainer.ranks("valid"), job.seconds, _EVALUATIONS)
         return dataclasses.asdict(found) | {
-            "eval_seconds": statistics.median(spent),
+            "eval_seconds": ranked,
             "peak_bytes": memory.peak_bytes(),
             "client_state_bytes": trainer.private_bytes,
         }

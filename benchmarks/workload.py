@@ -63,10 +63,10 @@ class World:
         """A new copy of the state before the first round, of server and clients."""
         return self.simulation.initial_state(self.config.schedule.seed)
 
-    def initial_private(self) -> ClientState:
-        """A new copy of the clients' states before the first round, stacked."""
+    def private(self, state: FederationState) -> ClientState:
+        """The clients' states in a state, stacked."""
         model = self.simulation.federation.training.model
-        return jax.jit(functools.partial(stacked, model))(self.initial_state().private)
+        return jax.jit(functools.partial(stacked, model))(state.private)
 
 
 def world(config: Config) -> World:

@@ -24,8 +24,9 @@ class AllAtOnce(Contender):
 
     def __init__(self, world: World) -> None:
         self._learner = client.learner(world)
-        self._server, self._state = server.create(world, world.initial_state().server.params)
-        self._private = world.initial_private()
+        start = world.initial_state()
+        self._server, self._state = server.create(world, start.server.params)
+        self._private = world.private(start)
         self._histories = jnp.asarray(world.histories)
         self._source = Negatives(world)
 

@@ -133,7 +133,7 @@ def run(world: World, measure: Callable[[Contender], Result]) -> Result:
     results: list[Result] = []
     app = ServerApp()
     with tempfile.TemporaryDirectory() as folder:
-        private = torch_client.arrays(world.initial_private())
+        private = torch_client.arrays(world.private(world.initial_state()))
         stored = dict(zip(Private._fields, private, strict=True))
         for name, rows in (stored | {"histories": world.histories.astype(np.int64)}).items():
             np.save(Path(folder) / f"{name}.npy", rows)

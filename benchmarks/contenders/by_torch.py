@@ -27,11 +27,12 @@ class ByTorch(Contender):
     serial = True
 
     def __init__(self, world: World) -> None:
-        self._server, self._state = server.create(world, world.initial_state().server.params)
+        start = world.initial_state()
+        self._server, self._state = server.create(world, start.server.params)
         self._views = jax.jit(self._server.views)
         self._step = jax.jit(self._server.step)
         self._rates = client.learner(world).rates
-        stacked = torch_client.arrays(world.initial_private())
+        stacked = torch_client.arrays(world.private(start))
         self._private = Private(*(torch.from_numpy(leaf) for leaf in stacked))
         self._histories = torch.from_numpy(world.histories.astype(np.int64))
         self._source = Negatives(world)

@@ -27,8 +27,9 @@ class OneByOne(Contender):
 
     def __init__(self, world: World) -> None:
         self._learner = client.learner(world)
-        self._server, self._state = server.create(world, world.initial_state().server.params)
-        stacked = jax.tree.map(np.asarray, world.initial_private())
+        start = world.initial_state()
+        self._server, self._state = server.create(world, start.server.params)
+        stacked = jax.tree.map(np.asarray, world.private(start))
         self._private = [
             jax.device_put(jax.tree.map(lambda x, u=u: x[u], stacked))
             for u in range(world.n_clients)

@@ -9,7 +9,7 @@ from fedvlr_jax.simulation.mesh import make_mesh
 def test_counts_follow_what_xla_counts():
     # The plain client of the benchmarks, one epoch, compiled by itself.
     world = workload.world(workload.config(4, devices=1, items=60, history_length=6, dim=16))
-    start = world.initial_private()
+    start = world.private(world.initial_state())
     learner = client.learner(world)
     views = jax.ShapeDtypeStruct((6 * 5, 3, 16), "float32")
     private = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), start)
