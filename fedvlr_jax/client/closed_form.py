@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.negatives import counted
+from fedvlr_jax.client.router import pool
 from fedvlr_jax.client.update import (
     ClientRates,
     Drawn,
@@ -110,13 +111,12 @@ def _begin(
     here = places(training, sent, data)
     if training.dense:
         scored = _dense(training, sent, data, key)
-        total = scored.held @ flat(sent.views)
+        pooled = scored.held @ flat(sent.views) / jnp.maximum(here.real.sum(), 1)
     else:
         scored = _sparse(training, sent, data, key)
-        total = jnp.where(here.real[:, None], scored.positives, 0).sum(axis=0)
+        pooled = pool(rows(sent, data.history), here.real)
     if not training.model.routed:
         return _Work(state.head, None, scored)
-    pooled = total / jnp.maximum(here.real.sum(), 1)
     hidden = state.router["params"]["hidden"]
     pre = pooled @ hidden["kernel"] + hidden["bias"]
     out = state.router["params"]["out"]
@@ -141,15 +141,14 @@ def _blocks(
 ) -> list[_Block]:
     """What epoch `number` scores."""
     here, scored = places(training, sent, data), work.scored
+    drawn = scored.drawn.of(number)
     if isinstance(scored, _Sparse):
-        drawn = scored.drawn.of(number)
         negatives = flat(rows(sent, drawn.items))
         real = here.real.astype(jnp.float32)
         return [
             _Block(data.history, scored.positives, real, real),
             _Block(drawn.items, negatives, drawn.weights, None),
         ]
-    drawn = scored.drawn.of(number)
     negative = drawn.weights
     if not training.expected or data.pool is not None:  # of some items, one as often as another
         negative = drawn.weights.max() * counted(drawn.items, len(scored.held))

@@ -1,11 +1,12 @@
 """Uniform negatives over items that are not in one client's history, without rejection."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, Num, UInt32
 
 _BOUND, _STEPS = 2**24, 64
 _UNROLLED = 64
@@ -73,29 +74,36 @@ def outside(
     gaps = history - jnp.arange(len(history))
     # Padding must count neither as history nor as a gap; n_items is above every k.
     gaps = jnp.where(history < n_items, gaps, n_items)
-
-    def add(found: Int[Array, "*shape"], gap: Int[Array, ""]) -> tuple[Int[Array, "*shape"], None]:
-        return found + (gap <= k), None
-
-    return jax.lax.scan(add, k, gaps, unroll=min(len(gaps), _UNROLLED))[0]
+    return _plus_each(k, lambda gap: gap <= k, gaps)
 
 
 def counted(items: Int[Array, " n"], n_items: int) -> Float[Array, " items"]:
     """How often each item is among `items`; ids outside the catalogue are dropped.
 
-    Item after item, by comparing it with all ids: TPUs scatter one number at a time, and one sum
-    over an axis of comparisons takes many times as long.
+    By comparing each with all ids: TPUs scatter one number at a time.
     """
     ids = jnp.arange(n_items)
-
-    def add(
-        found: Float[Array, " items"], item: Int[Array, ""]
-    ) -> tuple[Float[Array, " items"], None]:
-        return found + (ids == item), None
-
-    found, _ = jax.lax.scan(add, jnp.zeros(n_items), items, unroll=min(len(items), _UNROLLED))
+    found = _plus_each(jnp.zeros(n_items), lambda item: ids == item, items)
     # Without a barrier XLA works it out anew for each of its readers.
     return jax.lax.optimization_barrier(found)
+
+
+def _plus_each(
+    start: Num[Array, "*shape"],
+    compared: Callable[[Int[Array, ""]], Bool[Array, "*shape"]],
+    values: Int[Array, " values"],
+) -> Num[Array, "*shape"]:
+    """`start` and what `compared` makes of every value, added up.
+
+    Value after value: one sum over an axis of comparisons takes many times as long on CPU and TPU.
+    """
+
+    def add(
+        found: Num[Array, "*shape"], value: Int[Array, ""]
+    ) -> tuple[Num[Array, "*shape"], None]:
+        return found + compared(value), None
+
+    return jax.lax.scan(add, start, values, unroll=min(len(values), _UNROLLED))[0]
 
 
 def _below(key: Array, shape: tuple[int, ...], number: Int[Array, ""]) -> Int[Array, "..."]:

@@ -144,14 +144,14 @@ def whole_round(
     )
 
 
-def _joined(parts: Rows | Terms | None, last: Rows | Terms | None) -> Rows | Terms | None:
+def _joined(parts: Rows | Terms | None, last: Rows | Terms) -> Rows | Terms:
     """The last part of a gradient and the epochs', which are stacked: the last one's places first.
 
     Terms of all items need no new places. The others get the places of all parts, with
     coefficients of 0 where a term is of another part.
     """
-    if parts is None or last is None:
-        return last if parts is None else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+    if parts is None:
+        return last
     if isinstance(last, Rows):
         items, values = parts
         return Rows(

@@ -215,7 +215,7 @@ def _over_clients(
     ) -> Results:
         def body(rows: Array, data: ClientData, results: Results) -> Results:
             data = with_pools(data, key, evaluation.n_items, evaluation.model.pool)
-            states = private.read(evaluation.model, rows, data)
+            states = private.read(evaluation.model, rows)
             extras = extra.at[rows].get(mode="clip")
             over_clients = jax.vmap(one, in_axes=(None, None, 0, 0, 0))
             found = over_clients(shared, key, states, data, extras)
@@ -228,7 +228,7 @@ def _over_clients(
     return jax.shard_map(
         on_device,
         mesh=evaluation.mesh,
-        in_specs=(EVERYWHERE, EVERYWHERE, private.spec(), *[BY_CLIENT] * 4),
+        in_specs=(EVERYWHERE, EVERYWHERE, *[BY_CLIENT] * 5),
         out_specs=BY_CLIENT,
         check_vma=False,
     )(key, shared, private, population, chosen, extra, empty)

@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.backbones.base import Head
 from fedvlr_jax.client.flat import flatten, unflatten, with_heads
-from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.model import ClientModel, ClientState
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.mesh import BY_CLIENT
 
 
 class Private(NamedTuple):
@@ -24,16 +22,7 @@ class Private(NamedTuple):
 
     states: Float[Array, "rows numbers"]
 
-    def spec(self) -> PartitionSpec:
-        """How its rows lie on the devices."""
-        return BY_CLIENT
-
-    def read(
-        self,
-        model: ClientModel,
-        rows: Int[Array, " chunk"],
-        data: ClientData,  # noqa: ARG002
-    ) -> ClientState:
+    def read(self, model: ClientModel, rows: Int[Array, " chunk"]) -> ClientState:
         """The stacked states of the clients in `rows`; of some client past the last row."""
         return stacked(model, self.states.at[rows].get(mode="clip"))
 

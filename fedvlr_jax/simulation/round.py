@@ -111,16 +111,17 @@ class Counts(NamedTuple):
         of_length = there[:, None] & (length[:, None] == lengths)
         late = (there & (arrival > 0)).sum(dtype=jnp.int32)[None]
         more = jnp.concatenate([late, of_length.sum(axis=0, dtype=jnp.int32)])
-        return self.carried(self.numbers.at[1].add(more))
+        return self._replace(numbers=self.numbers.at[1].add(more)).carried()
 
     def with_states(self, after: ClientState) -> "Counts":
         """After a chunk's private states."""
         return self._replace(bad=self.bad + ~all_finite(after))
 
-    def carried(self, numbers: Float[Array, "2 numbers"]) -> "Counts":
+    def carried(self) -> "Counts":
         """With what is left below `_BASE`."""
-        over = jnp.floor(numbers[1] / _BASE)
-        return self._replace(numbers=jnp.stack([numbers[0] + over, numbers[1] - _BASE * over]))
+        high, low = self.numbers
+        over = jnp.floor(low / _BASE)
+        return self._replace(numbers=jnp.stack([high + over, low - _BASE * over]))
 
     @property
     def came(self) -> Came:
@@ -139,7 +140,7 @@ class Sums(NamedTuple):
     def plus(self, other: "Sums") -> "Sums":
         """Of both together."""
         totals, counts = jax.tree.map(jnp.add, self, other)
-        return Sums(totals, counts.carried(counts.numbers))
+        return Sums(totals, counts.carried())
 
     def of(self, arrival: int) -> CohortSum:
         """The sum of those in time (0) or late (1)."""
@@ -217,7 +218,7 @@ def train_cohort(
             here = arrival.at[rows].get(mode="clip")
             counts = counts.with_chunk(rows < len(arrival), data, here, federation.n_items)
             data = with_pools(data, key, federation.n_items, training.model.pool)
-            before = private.read(training.model, rows, data)
+            before = private.read(training.model, rows)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
             if training.clipped:  # needs the whole upload: its parts are held until the end
                 after, uploads = jax.vmap(clipped_round)(before, data, client_keys)
@@ -257,8 +258,8 @@ def train_cohort(
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
-        in_specs=(EVERYWHERE, private.spec(), BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
-        out_specs=(private.spec(), EVERYWHERE),
+        in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        out_specs=(BY_CLIENT, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, key)
 

@@ -204,7 +204,7 @@ def build(
         buckets=make_buckets(
             _widths(config, lengths, method.cohort / data.n_clients, TRAINING_PLACES),
             Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed, most),
-            *_training_floats(config, server, training, features, data.n_items),
+            *_training_floats(config, server, training, features),
         ),
         mesh=mesh,
         runs=runs,
@@ -331,10 +331,9 @@ def _training_floats(
     server: aggregate.Server,
     training: LocalTraining,
     features: Features,
-    n_items: int,
 ) -> tuple[int, int]:
     """Floats that a client in training needs per history place, and beside those."""
-    method, model = config.method, training.model
+    method, model, n_items = config.method, training.model, server.fusion.n_items
     row, samples = model.n_views * model.dim, 1 + method.negatives
     if training.expected and not training.dense:
         samples = 1 + (model.pool or n_items)  # at every place, which is more than there are
@@ -352,7 +351,7 @@ def _training_floats(
         init = functools.partial(aggregate.init, server)
         shared = jax.eval_shape(init, features, jax.random.key(0)).params
         numbers = sum(leaf.size for leaf in jax.tree.leaves(shared))
-        per_client += 2 * (numbers - server.fusion.n_items * model.dim)
+        per_client += 2 * (numbers - n_items * model.dim)
         per_place += method.local_epochs * samples * model.dim
     return per_place, per_client
 

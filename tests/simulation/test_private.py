@@ -7,7 +7,7 @@ import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.flat import flatten
-from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.model import ClientModel, ClientState
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.private import Private, all_finite, beginnings, stacked
 from fedvlr_jax.simulation.round import federated_round
@@ -51,8 +51,7 @@ def test_rows_past_the_last_client_are_never_written():
     found = stacked(model(), holder.states)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
-    data = ClientData(jnp.arange(3), jnp.zeros((3, 0), jnp.int32))
-    again = holder.read(model(), jnp.array([3, 1, 4]), data)
+    again = holder.read(model(), jnp.array([3, 1, 4]))
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b[jnp.array([3, 1, 3])])
 
