@@ -13,7 +13,7 @@ from rich.text import Text
 from experiments import interrupts
 from fedvlr_jax.config import Config
 from fedvlr_jax.foreign import printable
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.sweep.store import FAILED, Row
 
 _MOST_ENDED = 8  # runs that have ended, and are still shown

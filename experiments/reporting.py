@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments import interrupts
 from fedvlr_jax.foreign import printable
-from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.sweep.store import FAILED, Row
 from fedvlr_jax.version import __version__
 

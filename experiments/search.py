@@ -13,7 +13,7 @@ from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import accelerators, share
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.search import execute, picture, space, tables
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ranked

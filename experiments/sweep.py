@@ -20,7 +20,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.pages import sections
 from fedvlr_jax.processes import accelerators, share
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, NOT_NEGATIVE, SEEDS
 from fedvlr_jax.sweep import declare, estimate, execute, page, tables
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row

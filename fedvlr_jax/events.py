@@ -10,7 +10,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from fedvlr_jax.files import where_supported
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 
 FOLDER = "events"
 

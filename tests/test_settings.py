@@ -16,7 +16,7 @@ from fedvlr_jax import data, settings
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.sweep import compare, declare
 
 WHOLE = [
@@ -199,7 +199,9 @@ def test_what_is_no_configuration_is_told(value):
 def test_what_is_no_reporter_or_data_set_is_told(value, tmp_path):
     train, config = inspect.unwrap(fedvlr_jax.train), Config.of(clients=20, items=60)
     with naming_flags(False):
-        with pytest.raises(UserError, match=r"^reporter=.*: expected a fedvlr_jax.report.Reporter"):
+        with pytest.raises(
+            UserError, match=r"^reporter=.*: expected a fedvlr_jax.reporter.Reporter"
+        ):
             train(config, tmp_path / "run", reporter=value)
         with pytest.raises(UserError, match=r"^dataset=.*: expected a data set that fedvlr_jax.da"):
             train(config, tmp_path / "run", dataset=value)

@@ -11,7 +11,7 @@ from fedvlr_jax.client.flat import flatten
 from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Catalogue, Dataset, from_pairs
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.private import stacked
 from fedvlr_jax.simulation.simulation import Simulation, build
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
 from fedvlr_jax.prepare.config import PrepareConfig
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.server import clip
 from fedvlr_jax.server.encode import Encoder, Timing
 from fedvlr_jax.server.rows import RowStore

@@ -18,7 +18,7 @@ from fedvlr_jax.prepare.config import PrepareConfig
 from fedvlr_jax.prepare.encoding import Encoding
 from fedvlr_jax.prepare.folder import claimed
 from fedvlr_jax.prepare.tables import write_tables
-from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.settings import FOLDER, argument
 
 _READERS: dict[str, Callable[[Path], Raw]] = {

@@ -16,7 +16,7 @@ from fedvlr_jax.data.raw.types import Raw
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare.config import PrepareConfig
 from fedvlr_jax.prepare.encoding import NO_TITLE
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.version import __version__
 
 _TOLD = 5  # unusable pictures that are named in a note

@@ -16,7 +16,7 @@ from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, check_population
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.processes import cores
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.store import Store
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial

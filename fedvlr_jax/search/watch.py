@@ -7,7 +7,7 @@ from typing import Any
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 
 _VALID = "valid/"
 

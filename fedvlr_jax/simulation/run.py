@@ -21,7 +21,7 @@ from fedvlr_jax.config import LAYOUT, Config, check_made, check_population
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
-from fedvlr_jax.report import Muted, Reporter, Silent
+from fedvlr_jax.reporter import Muted, Reporter, Silent
 from fedvlr_jax.settings import FOLDER, argument
 from fedvlr_jax.simulation import environment, fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
@@ -80,7 +80,7 @@ def train(
     check_made(config)
     if reporter is not None and (isinstance(reporter, type) or not isinstance(reporter, Reporter)):
         raise UserError(
-            f"--reporter={reprlib.repr(reporter)}: expected a fedvlr_jax.report.Reporter"
+            f"--reporter={reprlib.repr(reporter)}: expected a fedvlr_jax.reporter.Reporter"
         )
     if dataset is not None and not isinstance(dataset, Dataset):
         raise UserError(

@@ -11,7 +11,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError
-from fedvlr_jax.report import Reporter, Silent
+from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.simulation.run import Result, check, train
 
 Rates = tuple[float, float]  # of the server and of the client's head

@@ -12,7 +12,7 @@ from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.foreign import short
 from fedvlr_jax.processes import cores
-from fedvlr_jax.report import Reporter
+from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.simulation import environment, fit
 from fedvlr_jax.simulation.run import Result, train_together
 from fedvlr_jax.simulation.simulation import build

@@ -13,7 +13,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from fedvlr_jax.prepare import folder as folder_module
 from fedvlr_jax.prepare.encoding import NO_TITLE
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server import clip
 from fedvlr_jax.server.encode import Encoder
 from tests.data import hostile

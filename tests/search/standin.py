@@ -4,7 +4,7 @@ import json
 import math
 
 from fedvlr_jax.record import evaluations
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.run import Result
 
 ROUNDS = 4

@@ -7,7 +7,7 @@ import pytest
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.search import execute, space, store, tables
 from fedvlr_jax.search.space import Range, Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED

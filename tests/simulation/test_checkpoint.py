@@ -15,7 +15,7 @@ import pytest
 
 import fedvlr_jax
 from fedvlr_jax.errors import Stopped, UnwritableError, UserError
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation import checkpoint
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from tests import worlds

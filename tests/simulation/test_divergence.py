@@ -10,7 +10,7 @@ import pytest
 
 from fedvlr_jax.data.types import Catalogue
 from fedvlr_jax.errors import DivergedError
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.evaluate import NOT_FINITE
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.run import train_together

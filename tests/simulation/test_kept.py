@@ -11,7 +11,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from fedvlr_jax import backbones, compilation, names, record
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import kept, programs, run
 from fedvlr_jax.simulation.off_device import programs as in_waves

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.errors import DivergedError, Stopped
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.run import train, train_together
 from fedvlr_jax.simulation.simulation import build

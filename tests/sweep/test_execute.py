@@ -7,7 +7,7 @@ import pytest
 
 from fedvlr_jax import data
 from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
-from fedvlr_jax.report import Silent
+from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.sweep import declare, execute
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
