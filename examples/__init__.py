@@ -1,0 +1,1 @@
+"""Programs to read: each needs nothing of this project's packages."""
