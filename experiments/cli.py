@@ -302,7 +302,7 @@ def _told(sentence: str) -> int:
 
 
 def _help(values: flags.FlagValues, usage: str) -> str:
-    lines = [textwrap.dedent(usage).strip(), "", "Flags:"]
+    lines = [textwrap.dedent(usage).strip(), *(["", "Flags:"] if len(values) else [])]
     for name in values:
         flag = values[name]
         default = "" if flag.default in (None, "") else f" (default {flag.default})"

@@ -33,6 +33,8 @@ _HEAD = """\
 <!-- Made by python -m docs.tools.flags; do not edit. -->
 
 Every flag of every program, made from their definitions; `--help` of a program prints its own.
+After `pip install .` in a checkout, `fedvlr train` is short for `python -m experiments.train`, and
+likewise for every program of `experiments`; `fedvlr --help` lists them.
 A flag is given once, as `--rounds=20` or `--rounds 20`; only `--sweep` and `--search` may stand
 more than once. One that is yes or no is given as `--dry_run` or `--nodry_run`. In Python a setting
 has the name of its flag: `fedvlr_jax.Config.of(rounds=20)`. A path is written in UTF-8, and `~` at

@@ -18,8 +18,11 @@ def commands(path):
     """(module, arguments) of every command in the blocks of shell lines of a page."""
     blocks = re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [re.search(r"python -m ((?:experiments|benchmarks)\.\w+)(.*)", line) for line in lines]
-    return [(m[1], shlex.split(m[2], comments=True)) for m in found if m]
+    lines = [re.sub(r"^fedvlr ", "python -m experiments.", line) for line in lines]
+    found = [
+        re.search(r"python -m ((?:experiments|benchmarks)\.[\w-]+)(.*)", line) for line in lines
+    ]
+    return [(m[1].replace("-", "_"), shlex.split(m[2], comments=True)) for m in found if m]
 
 
 def parsed(module, arguments):
