@@ -16,7 +16,7 @@ _OF_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-_FILES_OF_ROOT = ("CITATION.cff", "examples/one_file.py")
+_FILES_OF_ROOT = ("CITATION.cff", "examples/one_file.py", "fedvlr_jax/protocol.py")
 _NOTEBOOK = "first_steps.ipynb"
 # What the theme's offline plugin has a page fetch, and the site's own.
 _FETCHED, _OWN = "https://unpkg.com/iframe-worker/shim", "assets/frame_worker.js"

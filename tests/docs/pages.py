@@ -33,6 +33,12 @@ def blocks(path, *languages):
     ]
 
 
+def shape(line):
+    """A line of output without what differs from machine to machine."""
+    line = re.sub(r"<- its \w+ item|█", "", line)
+    return " ".join(re.sub(r"\d[\d,.]*(e[+-]\d+)?", "0", line).split())
+
+
 def name(path):
     """A page below the root, for the names of tests."""
     return str(path.relative_to(ROOT))

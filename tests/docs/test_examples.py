@@ -8,15 +8,16 @@ import pytest
 
 from fedvlr_jax import config
 from fedvlr_jax.errors import naming_flags
-from tests.docs.pages import DOCS, PAGES, ROOT, blocks, name
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks, name, shape
 
 # Blocks that end in a result, on data that every reader has and as small as they work.
 SMALLER = {
     "data/KU": "synthetic",
     "rounds=100": "rounds=2, clients=30, items=40, dim=8, buckets=1",
     "clients=500, items=200": "clients=40, items=30",
+    "clients=1000, items=500, rounds=30": "clients=30, items=40, rounds=2, dim=8, buckets=1",
 }
-TRAINING = ("README.md", "docs/prepare.md")
+TRAINING = {"README.md": 2, "docs/prepare.md": 1}  # how many there are
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "fedvlr_jax").rglob("*.py"))
@@ -51,15 +52,24 @@ def test_blocks_of_python(path):
             compile(block.text, f"{name(path)}, line {block.line}", "exec")
 
 
-@pytest.mark.parametrize("page", TRAINING)
-def test_blocks_that_train(page, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("page", "number"), [(page, k) for page, number in TRAINING.items() for k in range(number)]
+)
+def test_blocks_that_train(page, number, tmp_path, monkeypatch, capsys):
+    """What they print is in form what the page shows below them, if it shows something."""
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks(ROOT / page, "python")
-    code = block.text
+    every = blocks(ROOT / page)
+    places = [k for k, block in enumerate(every) if block.language == "python"]
+    assert len(places) == TRAINING[page]
+    code = every[places[number]].text
     for large, small in SMALLER.items():
         code = code.replace(large, small)
     exec(compile(code, page, "exec"), {})
-    assert re.search(r"\d", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"\d", said)
+    for below in every[places[number] + 1 :][:1]:
+        if below.language == "text":
+            assert [*map(shape, said.splitlines())] == [*map(shape, below.text.splitlines())]
 
 
 def test_every_setting_and_page_is_told_of():

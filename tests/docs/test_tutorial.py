@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import DOCS, blocks, in_shell
+from tests.docs.pages import DOCS, blocks, in_shell, shape
 
 PAGE = DOCS / "tutorial.md"
 
@@ -18,12 +18,6 @@ def script(parts):
         elif block.language == "python":
             lines.append(f"python - <<'PYTHON'\n{block.text}PYTHON\n")
     return "\n".join(lines)
-
-
-def shape(line):
-    """A line of output without what differs from machine to machine."""
-    line = re.sub(r"<- its \w+ item|█", "", line)
-    return " ".join(re.sub(r"\d[\d,.]*(e[+-]\d+)?", "0", line).split())
 
 
 def promised(parts):
