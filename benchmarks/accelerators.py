@@ -61,16 +61,20 @@ def define_flags(into: flags.FlagValues) -> None:
         (
             "targets",
             _TARGETS,
-            "What to compile for, comma-separated: h100:COUNT, v4:AxBxC, v5e:AxB, v5p:AxBxC, "
-            "v6e:AxB, or this machine's cpu:COUNT, gpu:COUNT, tpu:COUNT.",
+            "Devices to compile for, separated by commas: h100:COUNT, v4:AxBxC, v5e:AxB, "
+            "v5p:AxBxC, v6e:AxB, or those of this machine: cpu:COUNT, gpu:COUNT, tpu:COUNT.",
         ),
-        ("clients", "100000", "Clients, all in the cohort, one or more numbers."),
-        ("items", str(workload.STANDARD["items"]), "Items, one or more numbers."),
+        (
+            "clients",
+            "100000",
+            "Numbers of clients, all of them in the cohort, separated by commas.",
+        ),
+        ("items", str(workload.STANDARD["items"]), "Numbers of items, separated by commas."),
         (
             "chunk",
             "",
-            "Clients that train on a device at a time, one or more numbers; empty for as many as "
-            "a run takes by itself.",
+            "Numbers of clients that one device trains at the same time, separated by commas. The "
+            "default is the number that a run chooses by itself.",
         ),
     ):
         flags.DEFINE_string(name, standard, text, flag_values=into)

@@ -36,7 +36,7 @@ def define_timing(into: flags.FlagValues, out: str) -> None:
         into,
         "seconds",
         10.0,
-        "Wall seconds of timed rounds at every point.",
+        "Seconds (wall clock) for which rounds are timed at every point.",
         NOT_NEGATIVE,
         float,
     )
@@ -44,7 +44,7 @@ def define_timing(into: flags.FlagValues, out: str) -> None:
         into,
         "limit",
         900.0,
-        "Wall seconds after which a point is given up.",
+        "Seconds (wall clock) after which a point is given up.",
         _LIMIT,
         float,
     )

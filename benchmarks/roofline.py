@@ -106,7 +106,9 @@ def _best(mesh: Mesh, work: Callable[[jax.Array], jax.Array], x: jax.Array) -> f
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    cli.define_number(into, "clients", 10_000, "Clients, all in the cohort.", AT_LEAST_ONE)
+    cli.define_number(
+        into, "clients", 10_000, "Number of clients, all of them in the cohort.", AT_LEAST_ONE
+    )
     shared.define_timing(into, "runs/benchmarks/roofline")
 
 

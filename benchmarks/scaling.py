@@ -73,12 +73,17 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "axes",
         ",".join(_BY_NAME),
-        f"What grows, comma-separated, from {', '.join(_BY_NAME)}.",
+        f"Axes to measure along, separated by commas, from {', '.join(_BY_NAME)}.",
         flag_values=into,
     )
     for axis in AXES:
         standard = ",".join(map(str, axis.sizes))
-        flags.DEFINE_string(axis.name, standard, f"Sizes: {axis.unit}.", flag_values=into)
+        flags.DEFINE_string(
+            axis.name,
+            standard,
+            f"Sizes to measure, separated by commas: {axis.unit}.",
+            flag_values=into,
+        )
     shared.define_timing(into, "runs/benchmarks/scaling")
 
 

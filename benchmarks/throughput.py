@@ -32,12 +32,12 @@ _TOLERANCE = 1e-4  # of the losses, relative
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
     flags.DEFINE_string(
-        "clients", "100,1000,10000", "Numbers of clients, comma-separated.", flag_values=into
+        "clients", "100,1000,10000", "Numbers of clients, separated by commas.", flag_values=into
     )
     flags.DEFINE_string(
         "contenders",
         ",".join(names.BY_NAME),
-        f"Who is raced, comma-separated, from {', '.join(names.BY_NAME)}.",
+        f"Contenders of the race, separated by commas, from {', '.join(names.BY_NAME)}.",
         flag_values=into,
     )
     shared.define_timing(into, "runs/benchmarks/throughput")

@@ -86,7 +86,7 @@ def define_path(
 def define_quiet(into: flags.FlagValues) -> None:
     """Define --quiet."""
     flags.DEFINE_boolean(
-        "quiet", False, "Print nothing but the result, and what went wrong.", flag_values=into
+        "quiet", False, "Print only the result and what went wrong.", flag_values=into
     )
 
 
@@ -96,9 +96,8 @@ def define_compilation_cache(into: flags.FlagValues) -> None:
         into,
         COMPILATION_CACHE,
         None,
-        "Folder in which compiled programs are kept for the next start, or off; by default this "
-        "user's own (~/.cache/fedvlr_jax/compiled), or the one that JAX_COMPILATION_CACHE_DIR "
-        "names.",
+        "Folder that keeps compiled programs for the next start, or off. The default is this "
+        "user's ~/.cache/fedvlr_jax/compiled, or the folder that JAX_COMPILATION_CACHE_DIR names.",
         (lambda v: v != "", "a folder or 'off'"),
     )
 

@@ -18,15 +18,15 @@ from fedvlr_jax.sweep.compare import Comparison
 USAGE = """
     usage: python -m experiments.compare RUN_A RUN_B [--out=FILE]
 
-    Compares two folders of experiments.sweep, or of experiments.train: what differs in settings,
-    and what that changed, combination by combination, with 95 % intervals; prints it and writes it
-    as one HTML page.
+    Compares two folders that experiments.sweep or experiments.train has written: which settings
+    differ, and what that changed in each combination, with 95 % intervals. Prints the comparison
+    and writes it as one HTML page.
 """
 
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define --out."""
-    cli.define_path(into, "out", "runs/compare.html", "The page.", FILE)
+    cli.define_path(into, "out", "runs/compare.html", "HTML file to write.", FILE)
 
 
 FLAGS = flags.FlagValues()

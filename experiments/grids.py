@@ -11,10 +11,16 @@ SET_HERE = ("server_lr", "client_lr", "seed")
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define --server_rates, --client_rates and --seeds."""
-    for name, rates in (("server_rates", Grid().server), ("client_rates", Grid().client)):
-        text = ",".join(f"{rate:g}" for rate in rates)
-        flags.DEFINE_string(name, text, "Learning rates tried, comma-separated.", flag_values=into)
-    cli.define_number(into, "seeds", 3, "Seeds per combination, counted from 0.", SEEDS)
+    for name, rates, whose in (
+        ("server_rates", Grid().server, "the server"),
+        ("client_rates", Grid().client, "clients' heads"),
+    ):
+        text = f"Learning rates of {whose} to try, separated by commas."
+        default = ",".join(f"{rate:g}" for rate in rates)
+        flags.DEFINE_string(name, default, text, flag_values=into)
+    cli.define_number(
+        into, "seeds", 3, "Number of seeds for every combination, counted from 0.", SEEDS
+    )
 
 
 def grid(values: flags.FlagValues) -> Grid:

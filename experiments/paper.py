@@ -44,25 +44,28 @@ def define_flags(into: flags.FlagValues) -> None:
         into.set_default(name, value)
     for name, known in (("backbones", names.BACKBONES), ("variants", names.VARIANTS)):
         flags.DEFINE_string(
-            name, ",".join(known), f"{name.capitalize()}, comma-separated.", flag_values=into
+            name,
+            ",".join(known),
+            f"{name.capitalize()} to compare, separated by commas.",
+            flag_values=into,
         )
     grids.define_flags(into)
     flags.DEFINE_string(
         "noises",
         "0.0001,0.001,0.01",
-        "Standard deviations of the noise on gradients that is tried, comma-separated; '' = none.",
+        "Standard deviations of the noise on gradients to try, separated by commas; '' means none.",
         flag_values=into,
     )
     cli.define_number(
         into,
         "newcomers",
         0.2,
-        "Share of users who join after training, in runs of their own; 0 = none.",
+        "Share of users who join only after training, in additional runs. 0 means none.",
         _NEWCOMERS,
         float,
     )
     flags.DEFINE_boolean(
-        "ablations", True, "Whether modalities are removed in runs of their own.", flag_values=into
+        "ablations", True, "Remove each modality, in additional runs.", flag_values=into
     )
     cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/paper", "Folder of the study.")

@@ -17,10 +17,10 @@ USAGE = """
     usage: python -m experiments.preference_recovery [--concentrations=0.1,0.3,...] [--seeds=N]
                                                      [--clients=N] [--items=N] [--out=DIR] ...
 
-    Generates populations whose clients prefer image, text or ID by a Dirichlet distribution of
-    each concentration, trains fedvlr and mlp with the same search for learning rates, and writes
-    tables/recovery (does a client rely on what it was made to prefer, and what does that gain?)
-    and figures/recovery.png. Run the same command again to go on after an interruption.
+    Generates a population for each concentration: its clients prefer image, text or ID by a
+    Dirichlet distribution. Trains fedvlr and mlp with the same search for learning rates. Writes
+    tables/recovery (do clients rely on the modality that they prefer, and what does fedvlr gain by
+    it?) and figures/recovery.png. Run the same command again to go on after an interruption.
 """
 
 _VARIANTS = ("fedvlr", "mlp")
@@ -38,7 +38,8 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "concentrations",
         "0.1,0.3,1,3,10,30,100",
-        "Dirichlet concentrations, comma-separated; small = every client cares about one modality.",
+        "Dirichlet concentrations of the clients' preferences to try, separated by commas. "
+        "With a small one, every client cares about one modality only.",
         flag_values=into,
     )
     cli.define_compilation_cache(into)

@@ -24,13 +24,24 @@ _BAR = 40  # characters
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
     cli.define_path(into, "run", None, "Folder of a finished run.")
-    cli.define_number(into, "user", None, "The user's id in the data set (userID).", AT_LEAST_ZERO)
-    flags.DEFINE_string(
-        "original_user", None, "The user's id in the raw data (users.csv).", flag_values=into
+    cli.define_number(
+        into, "user", None, "The user's id in the data set (column userID).", AT_LEAST_ZERO
     )
-    cli.define_number(into, "top", 10, "Items to recommend, 50 at most.", at_least(1, 50))
-    cli.define_path(into, "data", None, "Folder of the data set, if it has moved since.")
-    cli.define_path(into, "out", None, "HTML file to write; default user-ID.html in the run.", FILE)
+    flags.DEFINE_string(
+        "original_user",
+        None,
+        "The user's id in the raw data (as in users.csv), instead of --user.",
+        flag_values=into,
+    )
+    cli.define_number(into, "top", 10, "Number of items to recommend, 50 at most.", at_least(1, 50))
+    cli.define_path(into, "data", None, "Folder of the data set, if it has moved since the run.")
+    cli.define_path(
+        into,
+        "out",
+        None,
+        "HTML file to write. The default is user-ID.html in the run's folder.",
+        FILE,
+    )
 
 
 FLAGS = flags.FlagValues()

@@ -39,33 +39,33 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "search",
         [],
-        "A setting and what is tried of it, like server_lr=log:1e-4:1e-1, dropout=lin:0:0.5 or "
-        "dim=32,64,128; give it once for every setting.",
+        "A setting and the values to try, like server_lr=log:1e-4:1e-1, dropout=lin:0:0.5 "
+        "or dim=32,64,128. Give the flag once for every setting.",
         flag_values=into,
     )
     cli.define_number(
         into,
         "trials",
         40,
-        "Trials of the search, with those that are pruned or fail.",
+        "Number of trials, including those that are pruned or fail.",
         AT_LEAST_ONE,
     )
     cli.define_number(
         into,
         "seeds",
         None,
-        "Seeds that every trial trains with, counted from 0; its score is their mean. By default "
-        "one, --seed.",
+        "Number of seeds that every trial trains with, counted from 0. The score of a "
+        "trial is the mean over them. The default is one seed, --seed.",
         SEEDS,
     )
     cli.define_number(
         into,
         "prune_from",
         None,
-        "Round before which no trial is pruned; by default a quarter of --rounds.",
+        "Number of rounds before a trial may be pruned. The default is a quarter of --rounds.",
         AT_LEAST_ZERO,
     )
-    cli.define_number(into, "search_seed", 0, "Seed of what is tried.", SEED)
+    cli.define_number(into, "search_seed", 0, "Seed of the choice of the values to try.", SEED)
     cli.define_quiet(into)
     cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/search", "Folder of the search.")

@@ -31,7 +31,7 @@ USAGE = """
 
     Trains a federation for every combination of values, and writes report.html (open it in a
     browser), results.csv (a row per run), scaling.png and every run's own folder into --out. VALUES
-    are a list (clients=100,1000), or points between two numbers, log:1e-4:1e-1:4 or lin:0:0.5:6.
+    are a list (clients=100,1000), or points between two numbers (log:1e-4:1e-1:4, lin:0:0.5:6).
     Every other flag holds for all runs. Run the same command again to go on after an interruption,
     or at the same time to share the work.
 """
@@ -51,46 +51,53 @@ def define_flags(into: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "clients",
         None,
-        f"Numbers of clients, short for --sweep=clients=...; default {_DEFAULT_CLIENTS} where "
-        "nothing else is swept and data are synthetic.",
+        "Numbers of clients, separated by commas. It is short for --sweep=clients=...; the "
+        f"default is {_DEFAULT_CLIENTS} if nothing else is swept and data are generated.",
         flag_values=into,
     )
     flags.DEFINE_multi_string(
         "sweep",
         [],
-        "A setting and its values, like server_lr=log:1e-4:1e-1:4 or variant=fedvlr,mlp; give it "
-        "once for every setting.",
+        "A setting and its values, like server_lr=log:1e-4:1e-1:4 or variant=fedvlr,mlp. "
+        "Give the flag once for every setting.",
         flag_values=into,
     )
     cli.define_number(
-        into, "seeds", None, "Seeds per combination, counted from 0; default 1.", SEEDS
+        into,
+        "seeds",
+        None,
+        "Number of seeds for every combination, counted from 0; default 1.",
+        SEEDS,
     )
     cli.define_path(
-        into, "config", None, "YAML file with settings and `sweep`; flags come first.", FILE
+        into, "config", None, "YAML file with settings and `sweep`. Flags override it.", FILE
     )
     cli.define_number(
         into,
         "together",
         0,
-        "Runs trained in one program at most; 0 = one on a CPU, or as many as an accelerator's "
-        "memory allows.",
+        "Largest number of runs that one program trains at the same time. 0 means one on a "
+        "CPU, and as many as the memory holds on an accelerator.",
         AT_LEAST_ZERO,
     )
     flags.DEFINE_boolean(
-        "dry_run", False, "Print the runs and what they will take.", flag_values=into
+        "dry_run",
+        False,
+        "Print the runs and an estimate of their memory and time, and train nothing.",
+        flag_values=into,
     )
     cli.define_number(
         into,
         "max_memory",
         0.0,
-        "Refuse the sweep if a run would take more memory than this, in GB; 0 = do not look.",
+        "Refuse the sweep if a run would take more memory than this, in GB. 0 means no check.",
         NOT_NEGATIVE,
         float,
     )
     cli.define_quiet(into)
     cli.define_compilation_cache(into)
     flags.DEFINE_boolean(
-        "retry_failed", False, "Try runs once more that have failed.", flag_values=into
+        "retry_failed", False, "Train the runs that have failed once more.", flag_values=into
     )
     cli.define_path(into, "out", "runs/sweep", "Folder of the sweep.")
 

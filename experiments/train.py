@@ -14,15 +14,15 @@ from fedvlr_jax.simulation.results import remarks
 from fedvlr_jax.simulation.run import default_out
 
 USAGE = """
-    usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|id] [--out=DIR] ...
+    usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|vbpr|id] [--out=DIR] ...
 
     Trains a federation of recommenders and writes config.json, metrics.jsonl, summary.json,
     rankings.npz, per_user.npz, checkpoints/ and events/ (for TensorBoard) into --out. Run the same
     command again to go on after an interruption; Ctrl-C stops after the round. Give a larger
     --rounds to go on after the end.
 
-    Several processes, on one host or many, train together: the same command in each, with
-    --coordinator, --num_processes and --process_id, or srun and nothing else (docs/scaling.md).
+    Several processes, on one host or many, can train together. Give each the same command with
+    --coordinator, --num_processes and --process_id; srun needs none of these (docs/scaling.md).
 """
 
 
@@ -33,22 +33,28 @@ def define_flags(into: flags.FlagValues) -> None:
         into,
         "out",
         None,
-        "Folder of the run; by default one below runs/ that is named after the settings.",
+        "Folder of the run. The default is a folder below runs/ that is named after the settings.",
     )
     cli.define_quiet(into)
     cli.define_compilation_cache(into)
     flags.DEFINE_string(
         "coordinator",
         None,
-        "HOST:PORT at which process 0 listens, where several processes train together. Write an "
-        "IPv6 address in brackets. Where processes do not share a home folder, set FEDVLR_SECRET "
-        "to the same secret in all.",
+        "HOST:PORT at which process 0 listens when several processes train together. An "
+        "IPv6 address stands in brackets. If the processes do not share a home folder, set "
+        "FEDVLR_SECRET to the same secret in all of them.",
         flag_values=into,
     )
     cli.define_number(
-        into, "num_processes", None, "How many processes train together.", AT_LEAST_ONE
+        into, "num_processes", None, "Number of processes that train together.", AT_LEAST_ONE
     )
-    cli.define_number(into, "process_id", None, "Which of them this is, from 0 on.", AT_LEAST_ZERO)
+    cli.define_number(
+        into,
+        "process_id",
+        None,
+        "Number of this process among them, counted from 0.",
+        AT_LEAST_ZERO,
+    )
 
 
 FLAGS = flags.FlagValues()

@@ -31,75 +31,93 @@ _RENDERED_DEFAULTS = {"clients": 2000, "items": 800, "preference_concentration":
 class PrepareConfig:
     """What to read, how to filter it, and what to encode it with."""
 
-    source: str | None = choice(None, "Format of the raw data; rendered generates a shop.", SOURCES)
+    source: str | None = choice(
+        None, "Format of the raw data. With rendered nothing is read: a shop is generated.", SOURCES
+    )
     raw: str | None = path_setting(
-        None, "Folder of the raw files, plain or .gz; for csv also the table itself."
+        None,
+        "Folder of the raw files, which may be compressed (.gz). With --source=csv it may "
+        "be the table itself.",
     )
     images: str | None = path_setting(
         None,
-        "Folder of the item pictures, named after the item (B000123.jpg), or as --image_column "
-        "says; without it there are no image features.",
+        "Folder of the items' pictures. A picture is named after its item (B000123.jpg), "
+        "or as --image_column says. Without this flag there are no image features.",
     )
     clip: str = path_setting(
         "openai/clip-vit-base-patch32",
-        "Frozen encoder: a local folder or hub id of a CLIP, or random:tiny (random weights, for "
-        "dry runs) or random:vit-b-32.",
+        "Frozen encoder: a local folder or the hub id of a CLIP. random:tiny and "
+        "random:vit-b-32 have random weights, for trying things out.",
         (lambda v: v != "", "a folder, a hub id or random:tiny"),
     )
     precision: str = choice(
         "float32",
-        "Type of the numbers that the encoder holds and computes in.",
+        "Type of the numbers that the encoder holds and computes with.",
         names.PRECISIONS,
     )
-    batch: int = setting(64, "Pictures or texts encoded at once, over all devices.", AT_LEAST_ONE)
+    batch: int = setting(
+        64,
+        "Number of pictures or texts that are encoded at the same time, over all devices.",
+        AT_LEAST_ONE,
+    )
     workers: int = setting(
-        0, "Threads that decode pictures; 0 = one per core, 16 at most.", AT_LEAST_ZERO
+        0,
+        "Number of threads that decode pictures. 0 means one for each core, 16 at most.",
+        AT_LEAST_ZERO,
     )
     min_user_interactions: int = setting(
         5,
-        "Users with fewer different items are dropped, in items; 3 at least.",
+        "Smallest number of different items of a user, 3 at least. Users with fewer are left out.",
         at_least(SMALLEST_HISTORY),
     )
     min_item_interactions: int = setting(
-        0, "Items with fewer users are dropped, in users; 0 = none.", AT_LEAST_ZERO
+        0,
+        "Smallest number of users of an item. Items with fewer are left out; 0 means that "
+        "no item is.",
+        AT_LEAST_ZERO,
     )
     columns: str | None = setting(
         None,
-        "Source csv: names of all columns, separated by commas (user,item,time), of a table "
-        "without a header; the name of a column that is not read may be empty.",
+        "Source csv: names of all columns of a table without a header, separated by commas "
+        "(user,item,time). The name of a column that is not read may be empty.",
     )
     user_column: str | None = setting(
-        None, "Source csv: column of the users' ids; default user with --columns."
+        None, "Source csv: name of the column with the users' ids; default user with --columns."
     )
     item_column: str | None = setting(
-        None, "Source csv: column of the items' ids; default item with --columns."
+        None, "Source csv: name of the column with the items' ids; default item with --columns."
     )
     time_column: str | None = setting(
         None,
-        "Source csv: column of the time, numbers or ISO 8601 dates; default time with --columns.",
+        "Source csv: name of the column with the times, which are numbers or ISO 8601 "
+        "dates; default time with --columns.",
     )
     item_table: str | None = path_setting(
         None,
-        "Source csv: file with the table of items, which has the column --item_column, too.",
+        "Source csv: file with a table of items. It has the column --item_column, too.",
         FILE,
     )
-    title_column: str | None = setting(None, "Source csv: column of the text in --item_table.")
+    title_column: str | None = setting(
+        None, "Source csv: name of the column in --item_table with the text."
+    )
     image_column: str | None = setting(
-        None, "Source csv: column in --item_table of the picture's path below --images."
+        None,
+        "Source csv: name of the column in --item_table with the picture's path below --images.",
     )
     clients: int | None = setting(
-        None, "Source rendered: clients of the shop; default 2000.", AT_LEAST_ONE
+        None, "Source rendered: number of clients of the shop; default 2000.", AT_LEAST_ONE
     )
     items: int | None = setting(
-        None, "Source rendered: items of the shop; default 800.", at_least(20)
+        None, "Source rendered: number of items of the shop; default 800.", at_least(20)
     )
     preference_concentration: float | None = setting(
         None,
-        "Source rendered: Dirichlet concentration of the clients' preference over what is seen, "
-        "what is read and a hidden factor, without unit; default 0.3.",
+        "Source rendered: concentration of the Dirichlet distribution from which every "
+        "client gets its preference over what it sees, what it reads and a hidden factor. "
+        "With a small one, every client cares about one of them only; default 0.3.",
         POSITIVE,
     )
-    seed: int = setting(0, "Seed of the rendered shop and of random encoder weights.", SEED)
+    seed: int = setting(0, "Seed of the rendered shop and of an encoder's random weights.", SEED)
 
     @classmethod
     def of(cls, **settings: Any) -> "PrepareConfig":
