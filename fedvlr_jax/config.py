@@ -11,6 +11,7 @@ from typing import Any
 
 from fedvlr_jax import names
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.registry import VIEWS
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
@@ -19,17 +20,31 @@ from fedvlr_jax.settings import (
     PROBABILITY,
     SEED,
     SHARE,
+    Check,
+    Role,
     at_least,
     checked,
     choice,
     kind_of,
     path_setting,
     setting,
+    with_role,
 )
 
+_LAYOUT = Role.LAYOUT | Role.RESUMED
 
-def _optimizer(default: str, text: str) -> Any:
-    return choice(default, text, names.OPTIMIZERS, whose="one of optax's ")
+
+def _optimizer(default: str, text: str, role: Role = Role.PROGRAM) -> Any:
+    return choice(default, text, names.OPTIMIZERS, role, "one of optax's ")
+
+
+def _rate(default: float, text: str) -> Any:
+    return setting(default, text, NOT_NEGATIVE, Role.TRACED)
+
+
+def _generated(default: int | float, text: str, check: Check) -> Any:
+    """A setting of generated data; other data bring their own."""
+    return setting(None, text, check, Role.DATA, generated=default)
 
 
 @dataclass(frozen=True)
@@ -41,38 +56,35 @@ class DataConfig:
         "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, text_features.npy), "
         "or 'synthetic' for a generated population with planted preferences.",
         (lambda v: v != "", "a folder or 'synthetic'"),
+        Role.DATA | Role.RESUMED,  # its path may be spelled otherwise, its fingerprint decides
     )
-    clients: int | None = setting(
-        None, "Number of clients (users) of the synthetic population; default 1000.", AT_LEAST_ONE
+    clients: int | None = _generated(
+        1000, "Number of clients (users) of the synthetic population; default 1000.", AT_LEAST_ONE
     )
-    items: int | None = setting(
-        None,
-        "Number of items of the synthetic catalogue; default 2000.",
-        at_least(20),
+    items: int | None = _generated(
+        2000, "Number of items of the synthetic catalogue; default 2000.", at_least(20)
     )
-    history_length: int | None = setting(
-        None,
+    history_length: int | None = _generated(
+        0,
         "Train items of every synthetic client, in items; 0 (the default) draws log-normal "
         "lengths of mean about 16, clipped to 5..250.",
         AT_LEAST_ZERO,
     )
-    preference_concentration: float | None = setting(
-        None,
+    preference_concentration: float | None = _generated(
+        0.3,
         "Dirichlet concentration of the synthetic clients' preference over image, text and ID, "
         "without unit; small = every client cares about one modality, default 0.3.",
         POSITIVE,
     )
-    data_seed: int | None = setting(
-        None, "Seed of the synthetic population, apart from --seed; default 0.", AT_LEAST_ZERO
+    data_seed: int | None = _generated(
+        0, "Seed of the synthetic population, apart from --seed; default 0.", AT_LEAST_ZERO
     )
 
 
 SYNTHETIC_DEFAULTS = {
-    "clients": 1000,
-    "items": 2000,
-    "history_length": 0,
-    "preference_concentration": 0.3,
-    "data_seed": 0,
+    leaf.name: leaf.metadata["generated"]
+    for leaf in dataclasses.fields(DataConfig)
+    if "generated" in leaf.metadata
 }
 
 
@@ -80,24 +92,31 @@ SYNTHETIC_DEFAULTS = {
 class MethodConfig:
     """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
 
-    backbone: str = choice("fedavg", "Federated recommender to enhance.", names.BACKBONES)
+    backbone: str = choice(
+        "fedavg", "Federated recommender to enhance.", names.BACKBONES, Role.SERVER
+    )
     variant: str = choice(
         "fedvlr",
         "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; vbpr: one "
         "view per modality, each with a personal head; id: ID embeddings alone.",
         names.VARIANTS,
+        Role.SERVER,
     )
     views: tuple[str, ...] | None = setting(
         None,
         f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}; by "
         "default one view per modality that there is. The paper's are sum,mlp,gate.",
+        role=Role.SERVER,
     )
     modalities: tuple[str, ...] = setting(
         names.MODALITIES,
         "What views are fused from, comma-separated, from image, text and id; a data set may have "
         "less.",
+        role=Role.SERVER,
     )
-    dim: int = setting(64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE)
+    dim: int = setting(
+        64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE, Role.SERVER
+    )
     local_epochs: int = setting(
         5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
     )
@@ -122,27 +141,24 @@ class MethodConfig:
         AT_LEAST_ZERO,
     )
     cohort: int = setting(
-        0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
+        0,
+        "Clients sampled per round without replacement; 0 = every client.",
+        AT_LEAST_ZERO,
+        Role.CLIENTS,
     )
-    server_lr: float = setting(3e-2, "Learning rate of the server's step.", NOT_NEGATIVE)
-    network_lr: float = setting(
-        3e-3,
-        "Learning rate of the server's step of the scoring network (fedncf).",
-        NOT_NEGATIVE,
+    server_lr: float = _rate(3e-2, "Learning rate of the server's step.")
+    network_lr: float = _rate(
+        3e-3, "Learning rate of the server's step of the scoring network (fedncf)."
     )
-    client_lr: float = setting(3e-2, "Learning rate of a client's head.", NOT_NEGATIVE)
-    router_lr: float = setting(3e-3, "Learning rate of a client's router.", NOT_NEGATIVE)
-    own_lr: float = setting(
-        1e-1,
-        "Learning rate of a client's own item vectors (pfedrec, fedrap), per sample.",
-        NOT_NEGATIVE,
+    client_lr: float = _rate(3e-2, "Learning rate of a client's head.")
+    router_lr: float = _rate(3e-3, "Learning rate of a client's router.")
+    own_lr: float = _rate(
+        1e-1, "Learning rate of a client's own item vectors (pfedrec, fedrap), per sample."
     )
-    shared_lr: float = setting(
-        1e-1,
-        "Learning rate of a client's copies of what is shared, in --client_mode=local.",
-        NOT_NEGATIVE,
+    shared_lr: float = _rate(
+        1e-1, "Learning rate of a client's copies of what is shared, in --client_mode=local."
     )
-    server_optimizer: str = _optimizer("adam", "Optimizer of the server.")
+    server_optimizer: str = _optimizer("adam", "Optimizer of the server.", Role.SERVER)
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of head and router; its state is new in every round."
     )
@@ -170,13 +186,17 @@ class ParticipationConfig:
     """Who takes part in a round beside being sampled, and how what they upload is protected."""
 
     dropout: float = setting(
-        0.0, "Probability that a sampled client does not take part, from 0 to below 1.", SHARE
+        0.0,
+        "Probability that a sampled client does not take part, from 0 to below 1.",
+        SHARE,
+        Role.TRACED,
     )
     late: float = setting(
         0.0,
         "Probability that what a client uploads arrives a round late and is added to that round's, "
         "from 0 to below 1.",
         SHARE,
+        Role.SWITCH,
     )
     availability_skew: float = setting(
         0.0,
@@ -185,21 +205,29 @@ class ParticipationConfig:
         NOT_NEGATIVE,
     )
     clip_norm: float = setting(
-        0.0, "L2 norm that a client's whole upload is clipped to; 0 = not clipped.", NOT_NEGATIVE
+        0.0,
+        "L2 norm that a client's whole upload is clipped to; 0 = not clipped.",
+        NOT_NEGATIVE,
+        Role.SWITCH,
     )
     noise_multiplier: float = setting(
         0.0,
         "Standard deviation of the Gaussian noise on the sum of clipped uploads, in clip norms.",
         NOT_NEGATIVE,
+        Role.TRACED,
     )
     delta: float = setting(
-        1e-5, "The delta of the privacy budget (epsilon, delta) that is reported.", PROBABILITY
+        1e-5,
+        "The delta of the privacy budget (epsilon, delta) that is reported.",
+        PROBABILITY,
+        Role.TRACED,
     )
     gradient_noise: float = setting(
         0.0,
         "Standard deviation of Gaussian noise on the mean gradient of what the server learns, "
         "without clipping and without a guarantee (the paper's noise experiment).",
         NOT_NEGATIVE,
+        Role.SWITCH,
     )
 
 
@@ -207,20 +235,22 @@ class ParticipationConfig:
 class ScheduleConfig:
     """How long a run goes on, and how it is watched."""
 
-    rounds: int = setting(100, "Federated rounds of the run.", AT_LEAST_ONE)
+    rounds: int = setting(100, "Federated rounds of the run.", AT_LEAST_ONE, Role.RESUMED)
     eval_every: int = setting(5, "Rounds between evaluations.", AT_LEAST_ONE)
     eval_clients: int = setting(
-        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", AT_LEAST_ZERO
+        0,
+        "Clients evaluated, a fixed uniform sample; 0 = every client.",
+        AT_LEAST_ZERO,
+        Role.CLIENTS,
     )
     patience: int = setting(
         0,
         "Stop after this many evaluations without a better validation warm NDCG@50; 0 = never.",
         AT_LEAST_ZERO,
+        Role.TRACED,
     )
     seed: int = setting(
-        0,
-        "Seed of initial parameters, cohorts, negatives and tie-breaking.",
-        SEED,
+        0, "Seed of initial parameters, cohorts, negatives and tie-breaking.", SEED, Role.TRACED
     )
 
 
@@ -229,13 +259,14 @@ class ExecutionConfig:
     """How the work is laid out on the machine. Results agree to rounding error whatever is set."""
 
     chunk: int = setting(
-        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO
+        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO, _LAYOUT
     )
     buckets: int = setting(
         0,
         "History-length buckets at most, each padded to its own width; 0 = as many, up to 4, as "
         "save more time than compiling them takes.",
         AT_LEAST_ZERO,
+        _LAYOUT,
     )
     scoring: str = choice(
         "auto",
@@ -243,42 +274,47 @@ class ExecutionConfig:
         "matrices; sparse: only the rows of its samples; auto: what is faster for the number of "
         "items, the histories and the platform.",
         names.SCORINGS,
+        _LAYOUT,
     )
-    devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
+    devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO, _LAYOUT)
     private_state: str = choice(
         "auto",
         "Where clients' private state is: in the devices' memory, or on the host for those that "
         "have taken part, in memory and files; auto = on the devices if it fits.",
         names.PRIVATE_STATES,
+        Role.LAYOUT,
     )
     wave: int = setting(
         0,
         "Clients on the devices at a time where private state is on the host; 0 = the cohort, or "
         "what fits of it.",
         AT_LEAST_ZERO,
+        _LAYOUT,
     )
     host_gb: float = setting(
         0.0,
         "Memory for private state on the host, in GB; the rest goes to files in the run's folder; "
         "0 = a quarter of the memory there is.",
         NOT_NEGATIVE,
+        _LAYOUT,
     )
     checkpoint_seconds: float = setting(
         10.0,
         "Seconds of work that a kill may cost where private states are small (100 MB); 0 = a "
         "checkpoint at every evaluation.",
         NOT_NEGATIVE,
+        _LAYOUT,
     )
     keep_checkpoints: str = choice(
         "all",
         "What a finished run keeps to be gone on with: its last checkpoints and the best round's, "
         "the best round's alone, or none; with fewer it trains some rounds again.",
         names.KEPT_CHECKPOINTS,
+        _LAYOUT,
     )
 
 
 LISTS = {"views": names.VIEWS, "modalities": names.MODALITIES}
-LAYOUT = tuple(leaf.name for leaf in dataclasses.fields(ExecutionConfig))
 
 
 @dataclass(frozen=True)
@@ -364,6 +400,11 @@ def leaves() -> dict[str, dataclasses.Field]:
     }
 
 
+def having(role: Role) -> tuple[str, ...]:
+    """The names of all settings that have a role."""
+    return with_role(leaves(), role)
+
+
 def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | None:
     if value is None and leaf.default is None:
         return None
@@ -416,17 +457,17 @@ def _resolved(config: Config) -> Config:
 
 def _check_method(method: MethodConfig) -> None:
     views = method.asked_views or ()
-    for view in views:
-        needed = view.removesuffix("_dominant")
-        if needed in set(names.MODALITIES) - set(method.modalities):
+    for view in (VIEWS[name] for name in views):
+        if view.needs in set(names.MODALITIES) - set(method.modalities):
             raise UserError(
-                f"--modalities={','.join(method.modalities)}: the view {view} needs {needed}"
+                f"--modalities={','.join(method.modalities)}: the view {view.name} needs "
+                f"{view.needs}"
             )
-    if method.client_mode == "local" and "graph" in views:
-        raise UserError(
-            "--views=graph: mixes rows of different items, which --client_mode=local has not all; "
-            "expected --client_mode=accumulate"
-        )
+        if view.mixes and method.client_mode == "local":
+            raise UserError(
+                f"--views={view.name}: mixes rows of different items, which --client_mode=local "
+                "has not all; expected --client_mode=accumulate"
+            )
 
 
 def _check_participation(config: Config) -> None:
@@ -459,9 +500,9 @@ def check_population(config: Config, n_clients: int) -> None:
     Raises:
         UserError: `--cohort` or `--eval_clients` exceeds `n_clients`.
     """
-    for name, value in (
-        ("cohort", config.method.cohort),
-        ("eval_clients", config.schedule.eval_clients),
-    ):
-        if value > n_clients:
-            raise UserError(f"--{name}={value}: expected at most the {n_clients} clients there are")
+    flat = config.flat()
+    for name in having(Role.CLIENTS):
+        if flat[name] > n_clients:
+            raise UserError(
+                f"--{name}={flat[name]}: expected at most the {n_clients} clients there are"
+            )

@@ -5,10 +5,11 @@ name and its place in a JSON file never differ.
 """
 
 import dataclasses
+import enum
 import math
 import os
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
@@ -45,26 +46,51 @@ AT_LEAST_ONE: Check = at_least(1)
 SEEDS: Check = at_least(1, MOST_RUNS)
 
 
-def setting(default: Any, text: str, check: Check = ANY) -> Any:
+class Role(enum.Flag):
+    """What a setting is to the package beside its value: every list of settings is made of it.
+
+    `PROGRAM` alone, where nothing else is said: programs and results depend on it.
+    """
+
+    PROGRAM = 0
+    DATA = enum.auto()  # tells which data there are
+    SERVER = enum.auto()  # decides which parameters the server has
+    CLIENTS = enum.auto()  # counts clients, at most all that there are
+    TRACED = enum.auto()  # a compiled program is told it when it runs
+    SWITCH = enum.auto()  # so, too, but whether it is above 0 is compiled
+    LAYOUT = enum.auto()  # changes no result
+    RESUMED = enum.auto()  # may be another when something unfinished is gone on with
+
+
+def setting(
+    default: Any, text: str, check: Check = ANY, role: Role = Role.PROGRAM, **more: Any
+) -> Any:
     """A dataclass field that is a setting; `text` says what it is and its unit."""
-    return dataclasses.field(default=default, metadata={"help": text, "check": check})
+    metadata = {"help": text, "check": check, "role": role, **more}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def path_setting(default: Any, text: str, check: Check = FOLDER) -> Any:
+def path_setting(default: Any, text: str, check: Check = FOLDER, role: Role = Role.PROGRAM) -> Any:
     """A setting that is a path; the text "~" at its beginning is the user's home."""
-    return dataclasses.field(
-        default=default, metadata={"help": text, "check": check, "is_path": True}
-    )
+    return setting(default, text, check, role, is_path=True)
 
 
-def choice(default: Any, text: str, known: tuple[str, ...], whose: str = "one of ") -> Any:
+def choice(
+    default: Any,
+    text: str,
+    known: tuple[str, ...],
+    role: Role = Role.PROGRAM,
+    whose: str = "one of ",
+) -> Any:
     """A setting that takes one of the names in `known`."""
     expected = f"{whose}{', '.join(known)}"
-    return setting(
-        default,
-        f"{text} {expected[0].upper()}{expected[1:]}.",
-        (lambda v: v in known, expected),
-    )
+    text = f"{text} {expected[0].upper()}{expected[1:]}."
+    return setting(default, text, (lambda v: v in known, expected), role)
+
+
+def with_role(leaves: Mapping[str, dataclasses.Field], role: Role) -> tuple[str, ...]:
+    """The names of those settings that have a role, in order."""
+    return tuple(name for name, leaf in leaves.items() if role in leaf.metadata["role"])
 
 
 def setting_type(leaf: dataclasses.Field) -> type:

@@ -5,7 +5,10 @@ its maps from the features' width to d included. V, C, D denote image features, 
 ID embeddings; v, c, e what a learned linear map and layer normalization make of them.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.names import MODALITIES
+from fedvlr_jax.registry import VIEWS
 
 _EMBEDDING_SCALE = 0.1  # standard deviation of initial ID embeddings; the layer norms absorb it
 _ATTENTION_HEADS = 4
@@ -137,16 +141,42 @@ class Graph(_Operator):
         return (rows + rows[features.neighbours].sum(axis=1)) / (1 + features.neighbours.shape[1])
 
 
-_MIXED: dict[str, Any] = {
-    "sum": Sum,
-    "mlp": Mlp,
-    "gate": Gate,
-    "attention": Attention,
-    "balanced": Mixture,
-    "image_dominant": lambda dim, name: Mixture(dim, towards="image", name=name),
-    "text_dominant": lambda dim, name: Mixture(dim, towards="text", name=name),
-    "graph": Graph,
-}
+@dataclass(frozen=True)
+class View:
+    """A fusion operator as `--views` names it.
+
+    Attributes:
+        name: its flag value.
+        module: (dim, name=...) -> a module like `_Operator`.
+        reads: the modalities that it is made of, those of them that there are.
+        needs: a modality without which it is nothing, "" where any will do.
+        mixes: whether it mixes rows of different items; then it finds each item's nearest ones in
+            `Features.neighbours`.
+    """
+
+    name: str
+    module: Callable[..., nn.Module]
+    reads: tuple[str, ...] = MODALITIES
+    needs: str = ""
+    mixes: bool = False
+
+
+VIEWS.add(
+    View("sum", Sum),
+    View("mlp", Mlp),
+    View("gate", Gate),
+    View("attention", Attention),
+    View("image_dominant", functools.partial(Mixture, towards="image"), needs="image"),
+    View("text_dominant", functools.partial(Mixture, towards="text"), needs="text"),
+    View("balanced", Mixture),
+    View("graph", Graph, mixes=True),
+    *(View(modality, Sum, reads=(modality,), needs=modality) for modality in MODALITIES),
+)
+
+
+def named(*names: str) -> tuple[View, ...]:
+    """The fusion operators with these flag values."""
+    return tuple(VIEWS[name] for name in names)
 
 
 class Fusion(nn.Module):
@@ -155,7 +185,7 @@ class Fusion(nn.Module):
     `used` are the modalities that views may read. D is there even where none reads it.
     """
 
-    views: tuple[str, ...]
+    views: tuple[View, ...]
     n_items: int
     dim: int
     used: tuple[str, ...] = MODALITIES
@@ -164,7 +194,7 @@ class Fusion(nn.Module):
     def __call__(self, features: Features, without: str = "") -> Float[Array, "items views dim"]:
         """F_1..F_G of every item, stacked on the second axis (a row holds all its views).
 
-        Only `graph` mixes rows, so where the features' rows are split over devices, so is the work.
+        Most mix no rows, so where the features' rows are split over devices, so is the work.
 
         Args:
             features: of the items.
@@ -173,10 +203,10 @@ class Fusion(nn.Module):
         embedding = self.param(
             EMBEDDING, nn.initializers.normal(_EMBEDDING_SCALE), (self.n_items, self.dim)
         )
-        # Each operator has maps of its own; a view named like a modality is that one alone.
-        mapped: dict[str, Mapped] = {view: {} for view in self.views}
+        # Each operator has maps of its own.
+        mapped: dict[str, Mapped] = {view.name: {} for view in self.views}
         for modality, rows in self._inputs(features, embedding).items():
-            readers = [view for view in self.views if view in _MIXED or view == modality]
+            readers = [view.name for view in self.views if modality in view.reads]
             own = _Maps(len(readers), self.dim, name=modality)(rows)
             if modality == without:
                 own = [
@@ -185,7 +215,7 @@ class Fusion(nn.Module):
             for view, part in zip(readers, own, strict=True):
                 mapped[view][modality] = part
         fused = [
-            _MIXED.get(view, Sum)(self.dim, name=f"view_{view}")(mapped[view], features)
+            view.module(self.dim, name=f"view_{view.name}")(mapped[view.name], features)
             for view in self.views
         ]
         return jnp.stack(fused, axis=1)[: self.n_items]
@@ -198,8 +228,13 @@ class Fusion(nn.Module):
             for name in MODALITIES
             if there[name] is not None
             and name in self.used
-            and any(view in _MIXED or view == name for view in self.views)
+            and any(name in view.reads for view in self.views)
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The flag values of the views."""
+        return tuple(view.name for view in self.views)
 
     def _inputs(
         self, features: Features, embedding: Float[Array, "items dim"]

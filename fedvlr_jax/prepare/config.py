@@ -13,6 +13,7 @@ from fedvlr_jax.settings import (
     FILE,
     POSITIVE,
     SEED,
+    Role,
     at_least,
     checked,
     choice,
@@ -59,11 +60,13 @@ class PrepareConfig:
         64,
         "Number of pictures or texts that are encoded at the same time, over all devices.",
         AT_LEAST_ONE,
+        Role.LAYOUT,  # rows of another batch shape may be rounded otherwise
     )
     workers: int = setting(
         0,
         "Number of threads that decode pictures. 0 means one for each core, 16 at most.",
         AT_LEAST_ZERO,
+        Role.LAYOUT | Role.RESUMED,
     )
     min_user_interactions: int = setting(
         5,

@@ -18,12 +18,14 @@ from fedvlr_jax.files import (
     write_json,
 )
 from fedvlr_jax.foreign import short
+from fedvlr_jax.prepare.config import leaves
+from fedvlr_jax.settings import Role, with_role
 
 _DONE = "dataset.json"
 _COUNTS = ("users", "items", "train")  # that are told of a finished data set
 _BEGUN = f"{UNFINISHED}settings.json"
-_MAY_DIFFER = ("batch", "workers")  # how fast, not what
-_MAY_DIFFER_UNFINISHED = ("workers",)  # rows of another batch shape may be rounded otherwise
+_MAY_DIFFER = with_role(leaves(), Role.LAYOUT)
+_MAY_DIFFER_UNFINISHED = with_role(leaves(), Role.RESUMED)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import optuna
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, check_population
+from fedvlr_jax.config import Config, check_population, having
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.processes import cores
@@ -21,12 +21,11 @@ from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.store import Store
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial
 from fedvlr_jax.search.watch import PrunedError, Watched, best_of
+from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation.run import train
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
 _RUNS_FOLDER = "runs"
-_OF_DATA = {"data", *SYNTHETIC_DEFAULTS}
-_OF_POPULATION = _OF_DATA | {"cohort", "eval_clients"}
 
 
 @runtime_checkable
@@ -99,10 +98,11 @@ def _fingerprint(search: Search, first: Config, kept: Kept) -> str | None:
     Raises:
         UserError: they cannot be read, or have too few clients. A search would do nothing but fail.
     """
-    if _OF_DATA & set(search.space):
+    searched = set(search.space)
+    if searched & set(having(Role.DATA)):
         return None
     dataset = kept.load(first)
-    if not _OF_POPULATION & set(search.space):
+    if not searched & set(having(Role.CLIENTS)):
         check_population(first, dataset.interactions.n_clients)
     return dataset.fingerprint()
 

@@ -16,12 +16,13 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from fedvlr_jax import files
-from fedvlr_jax.config import LAYOUT
+from fedvlr_jax.config import having
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.foreign import short
 from fedvlr_jax.search.sampler import Sampler
 from fedvlr_jax.search.space import Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial
+from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import environment
 from fedvlr_jax.sweep.claims import Claims, without_locks
 from fedvlr_jax.sweep.store import DATABASE as SWEEPS
@@ -239,7 +240,7 @@ def identity(search: Search, fingerprint: str | None) -> dict[str, Any]:
         fingerprint: of its data, None where trials differ in them.
     """
     config = search.first()
-    without = {"seed", *LAYOUT, *search.space}
+    without = {"seed", *having(Role.LAYOUT), *search.space}
     if fingerprint is not None:  # the path may be spelled differently
         without.add("data")
     return {

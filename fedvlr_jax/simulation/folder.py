@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvlr_jax import record
-from fedvlr_jax.config import LAYOUT
+from fedvlr_jax.config import having
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import (
     LOCK,
@@ -22,6 +22,7 @@ from fedvlr_jax.files import (
 )
 from fedvlr_jax.foreign import short
 from fedvlr_jax.processes import together
+from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import environment
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 
@@ -29,10 +30,7 @@ _CONFIG, _SUMMARY = record.CONFIG, record.SUMMARY
 _FILES = (_CONFIG, _SUMMARY, record.EVALUATIONS, record.RANKINGS, record.PER_USER)
 _FOLDERS = ("checkpoints", "private", "events")
 _JAX = "jax"
-# `rounds` may grow; the path of the data may be spelled differently, its fingerprint decides; how
-# the work is laid out changes no result. Where private state is decides what a checkpoint holds.
-# What it was run with in JAX is compared by itself.
-_MAY_DIFFER = {"rounds", "data", _JAX, *LAYOUT} - {"private_state"}
+_MAY_DIFFER = {_JAX, *having(Role.RESUMED)}  # what it was run with in JAX is compared by itself
 _told: set[int] = set()  # numbers of file systems of which this process has told what they lack
 
 

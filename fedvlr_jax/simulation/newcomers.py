@@ -17,12 +17,13 @@ from jaxtyping import Array, Bool, Int
 
 from fedvlr_jax import numerics, record
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.config import Config, ParticipationConfig
+from fedvlr_jax.config import Config, ParticipationConfig, having
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.processes import together
 from fedvlr_jax.server import aggregate
+from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import evaluate, fit, keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
 from fedvlr_jax.simulation.evaluate import Evaluation
@@ -38,8 +39,6 @@ from fedvlr_jax.simulation.round import (
 )
 from fedvlr_jax.simulation.simulation import Simulation, abstract, build
 
-# What decides which parameters a server has.
-_OF_THE_SERVER = ("backbone", "variant", "views", "modalities", "dim", "server_optimizer")
 _SPLITS = ("valid", "test")
 
 
@@ -151,7 +150,7 @@ def _check(config: Config, run: Path, members: Dataset) -> None:
     stored, wanted = record.settings(run), config.flat()
     if stored.get("data_fingerprint") != members.fingerprint():
         raise UserError(f"{run}: a run on other data, expected one that was trained on the members")
-    for name in _OF_THE_SERVER:
+    for name in having(Role.SERVER):
         if stored.get(name) != wanted[name]:
             raise UserError(
                 f"--{name}={wanted[name]}: the run in {run} has {stored.get(name)}, expected the "

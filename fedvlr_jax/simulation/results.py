@@ -56,7 +56,7 @@ def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
         rank=ranks[users],
         history_length=data.lengths[users],
         warm=warm[users],
-        views=np.array(course.simulation.federation.server.fusion.views),
+        views=np.array(course.simulation.federation.server.fusion.names),
         view_weights=weights,
         reliance=found.reliance,
     )
@@ -64,7 +64,7 @@ def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
     summary["composition"] = {
         view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
         for view, shares in zip(
-            course.simulation.federation.server.fusion.views, found.composition, strict=True
+            course.simulation.federation.server.fusion.names, found.composition, strict=True
         )
     }
     summary["reliance"] = dataclasses.asdict(routers.summarize(MODALITIES, found.reliance))

@@ -17,12 +17,12 @@ import numpy as np
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics
-from fedvlr_jax.config import LAYOUT, Config, check_made, check_population
+from fedvlr_jax.config import Config, check_made, check_population, having
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.reporter import Muted, Reporter, Silent
-from fedvlr_jax.settings import FOLDER, argument
+from fedvlr_jax.settings import FOLDER, Role, argument
 from fedvlr_jax.simulation import environment, fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
 from fedvlr_jax.simulation.course import Course
@@ -45,7 +45,8 @@ def default_out(config: Config) -> Path:
 
     The digest is of all settings but the rounds and those that change no result.
     """
-    flat = {k: v for k, v in config.flat().items() if k not in ("rounds", *LAYOUT)}
+    without = ("rounds", *having(Role.LAYOUT))
+    flat = {k: v for k, v in config.flat().items() if k not in without}
     if config.data.data != "synthetic":
         flat["data"] = str(Path(config.data.data).resolve())
     digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]

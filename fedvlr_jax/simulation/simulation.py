@@ -19,8 +19,7 @@ from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
-from fedvlr_jax.fusion.operators import Features, Fusion
-from fedvlr_jax.names import MODALITIES
+from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
@@ -171,7 +170,7 @@ def build(
     fixed, most = min(config.execution.chunk, rows), min(MOST_CLIENTS, -(-rows // _TILE) * _TILE)
     numbers = model.private_numbers()
     server = aggregate.create(
-        Fusion(views, data.n_items, method.dim, method.modalities),
+        Fusion(named(*views), data.n_items, method.dim, method.modalities),
         method.server_optimizer,
         model.backbone,
         model.width,
@@ -179,7 +178,7 @@ def build(
         part.gradient_noise > 0,
         again=platform != "cpu",
     )
-    features = _features(mesh, views, catalogue)
+    features = _features(mesh, server.fusion, catalogue)
     training = LocalTraining(
         model,
         method.local_epochs,
@@ -273,12 +272,13 @@ def _views(method: MethodConfig, data: str, catalogue: Catalogue) -> tuple[str, 
     missing = [name for name in ("image", "text") if getattr(catalogue, name) is None]
     if method.asked_views is None:
         return tuple(name for name in method.modalities if name not in missing)
-    for view in method.asked_views:
-        needed = view.removesuffix("_dominant")
-        if needed in missing:
-            raise UserError(f"--views={view}: the data set {data} has no {needed} features")
-        if view == "graph" and len(missing) == 2:
-            raise UserError(f"--views=graph: there are no features of the data set {data}")
+    for view in named(*method.asked_views):
+        if view.needs in missing:
+            raise UserError(
+                f"--views={view.name}: the data set {data} has no {view.needs} features"
+            )
+        if view.mixes and len(missing) == 2:
+            raise UserError(f"--views={view.name}: there are no features of the data set {data}")
     return method.asked_views
 
 
@@ -356,14 +356,14 @@ def _training_floats(
     return per_place, per_client
 
 
-def _features(mesh: Mesh, views: tuple[str, ...], catalogue: Catalogue) -> Features:
+def _features(mesh: Mesh, fusion: Fusion, catalogue: Catalogue) -> Features:
     """The features that some view reads, split over the devices by items; see `_COPIED_NUMBERS`."""
     read = {
         name: (rows, np.float32)
         for name, rows in (("image", catalogue.image), ("text", catalogue.text))
-        if rows is not None and not set(views) <= set(MODALITIES) - {name}
+        if rows is not None and any(name in view.reads for view in fusion.views)
     }
-    if "graph" in views:
+    if any(view.mixes for view in fusion.views):
         read["neighbours"] = (nearest(catalogue.image, catalogue.text), np.int32)
     platform = mesh.devices.flat[0].platform
     numbers = sum(rows.size for rows, _ in read.values())

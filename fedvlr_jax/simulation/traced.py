@@ -1,6 +1,7 @@
 """What a compiled program is told only when it runs: runs that differ in it alone can share one."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -8,10 +9,10 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.update import ClientRates
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.server import aggregate
+from fedvlr_jax.settings import Role, with_role
 from fedvlr_jax.simulation.round import Rates
 
 _POOL = 256  # items of a pool of negatives, where clients keep vectors of them
-_TRACED_RATES = ("server_lr", "network_lr", "client_lr", "router_lr", "own_lr", "shared_lr")
 
 
 @np.errstate(over="ignore")  # an infinite rate makes a run diverge, which is told
@@ -43,23 +44,23 @@ def program_of(config: Config) -> Config:
     generated population by its clients' preferences; whether uploads are late, clipped or noisy may
     not, nor what has another shape with other histories.
     """
-    part, data = config.participation, config.data
+    groups = {
+        group.name: _alike(getattr(config, group.name)) for group in dataclasses.fields(Config)
+    }
+    groups["schedule"] = dataclasses.replace(groups["schedule"], rounds=1)
+    data = config.data
     if data.preference_concentration is not None and not pool_size(config.method):
-        data = dataclasses.replace(data, preference_concentration=1.0)
+        groups["data"] = dataclasses.replace(data, preference_concentration=1.0)
+    return Config(**groups)
+
+
+def _alike(group: Any) -> Any:
+    """A group of settings with all that is traced at its default, or above 0 at the same number."""
+    leaves = {leaf.name: leaf for leaf in dataclasses.fields(group)}
+    same = {name: leaves[name].default for name in with_role(leaves, Role.TRACED)}
+    switches = with_role(leaves, Role.SWITCH)
     return dataclasses.replace(
-        config,
-        data=data,
-        method=dataclasses.replace(config.method, **dict.fromkeys(_TRACED_RATES, 1.0)),
-        participation=dataclasses.replace(
-            part,
-            dropout=0.0,
-            late=0.5 * (part.late > 0),
-            clip_norm=float(part.clip_norm > 0),
-            noise_multiplier=0.0,
-            delta=0.5,
-            gradient_noise=float(part.gradient_noise > 0),
-        ),
-        schedule=dataclasses.replace(config.schedule, rounds=1, patience=0, seed=0),
+        group, **same, **{name: 0.5 * (getattr(group, name) > 0) for name in switches}
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fedvlr_jax.registry import VIEWS
 from fedvlr_jax.study.search import Combination, Found, Study
 
 Parts = list[tuple[str, Found]]  # what was changed, and what came of it; not what diverged
@@ -22,7 +23,7 @@ def removals(study: Study, combination: Combination) -> dict[str, dict[str, Any]
         left = tuple(m for m in method.modalities if m != removed)
         views = method.views
         if views is not None:
-            views = tuple(v for v in views if v.removesuffix("_dominant") != removed)
+            views = tuple(v for v in views if VIEWS[v].needs != removed)
         if left and views != ():
             changes[removed] = {"modalities": left, "views": views}
     return changes

@@ -12,10 +12,10 @@ from scipy import stats
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis import significance
-from fedvlr_jax.config import LAYOUT, leaves
+from fedvlr_jax.config import having, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.pages.charts import Axis, Chart, Line, of_lines
-from fedvlr_jax.settings import FOLDER, UnfitError, fitted
+from fedvlr_jax.settings import FOLDER, Role, UnfitError, fitted
 from fedvlr_jax.sweep import seeds
 
 SCORE = "warm NDCG@50, %"
@@ -86,7 +86,8 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
     Raises:
         UserError: no combination is in both.
     """
-    names = [name for name in leaves() if name not in ("seed", *LAYOUT)]
+    without = ("seed", *having(Role.LAYOUT))
+    names = [name for name in leaves() if name not in without]
     values = [{n: {r.settings.get(n) for r in runs} for n in names} for runs in (first, second)]
     apart = [
         n for n in names if all(len(v[n]) == 1 for v in values) and values[0][n] != values[1][n]

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fedvlr_jax.config import LAYOUT, Config
+from fedvlr_jax.config import Config, having
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.foreign import short
 from fedvlr_jax.processes import cores
 from fedvlr_jax.reporter import Reporter
+from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import environment, fit
 from fedvlr_jax.simulation.run import Result, train_together
 from fedvlr_jax.simulation.simulation import build
@@ -179,6 +180,7 @@ def _done(
 
 def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) -> None:
     """Refuse a folder in which a run of this name had other settings."""
+    layout = having(Role.LAYOUT)
     for name, config in runs.items():
         if name not in rows:
             continue
@@ -187,7 +189,7 @@ def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) 
         had, wanted = rows[name].settings, json.loads(json.dumps(config.flat()))
         for setting, value in wanted.items():
             grown = setting == "rounds" and value >= had["rounds"]
-            if had.get(setting) != value and not grown and setting not in LAYOUT:
+            if had.get(setting) != value and not grown and setting not in layout:
                 was = short(had.get(setting))
                 raise UserError(
                     f"--out={out}: holds another sweep, whose run {name} has --{setting}={was}, "

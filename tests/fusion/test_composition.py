@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.fusion.composition import composition
-from fedvlr_jax.fusion.operators import Features, Fusion
+from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.names import MODALITIES
 
 N_ITEMS, DIM = 30, 8
@@ -17,7 +17,7 @@ def made_of():
     given = Features(
         *(jnp.asarray(rng.standard_normal((N_ITEMS, width)), jnp.float32) for width in (7, 5))
     )
-    fusion = Fusion(VIEWS, N_ITEMS, DIM)
+    fusion = Fusion(named(*VIEWS), N_ITEMS, DIM)
     params = fusion.init(jax.random.key(0), given)
     removed = jnp.stack([fusion.apply(params, given, name) for name in MODALITIES])
     found = np.asarray(composition(fusion.apply(params, given), removed))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedvlr_jax.fusion.operators import Features, Fusion
+from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.names import VIEWS
 from tests import oracle
 
@@ -21,7 +21,7 @@ def test_operators_follow_their_formulas(present):
     missing = {"image", "text"} - set(present)
     names = tuple(v for v in VIEWS if v.removesuffix("_dominant") not in missing)
     inputs = features(*present)
-    fusion = Fusion(names, N_ITEMS, DIM)
+    fusion = Fusion(named(*names), N_ITEMS, DIM)
     near = np.random.default_rng(1).integers(0, N_ITEMS, (N_ITEMS, 3))
     given = Features(inputs.get("image"), inputs.get("text"), jnp.asarray(near))
     params = jax.jit(fusion.init)(jax.random.key(0), given)
@@ -35,7 +35,7 @@ def test_operators_follow_their_formulas(present):
 
 
 def test_operators_share_nothing_but_the_embeddings():
-    fusion = Fusion(("sum", "mlp", "gate"), N_ITEMS, DIM)
+    fusion = Fusion(named("sum", "mlp", "gate"), N_ITEMS, DIM)
     given = Features(*features("image", "text").values())
     params = fusion.init(jax.random.key(0), given)["params"]
     changed = jax.tree.map(lambda x: x, params)
@@ -50,7 +50,7 @@ def test_operators_share_nothing_but_the_embeddings():
 
 
 def test_a_modality_view_reads_its_modality_only():
-    fusion = Fusion(("image", "text", "id"), N_ITEMS, DIM)
+    fusion = Fusion(named("image", "text", "id"), N_ITEMS, DIM)
     given = Features(*features("image", "text").values())
     params = fusion.init(jax.random.key(0), given)
     before = fusion.apply(params, given)
@@ -62,7 +62,7 @@ def test_a_modality_view_reads_its_modality_only():
 def test_rows_after_the_last_item_change_nothing():
     given = Features(*features("image", "text").values())
     longer = Features(*(jnp.pad(rows, ((0, 3), (0, 0))) for rows in given[:2]))
-    fusion = Fusion(("sum", "mlp", "gate", "id"), N_ITEMS, DIM)
+    fusion = Fusion(named("sum", "mlp", "gate", "id"), N_ITEMS, DIM)
     params = jax.jit(fusion.init)(jax.random.key(0), given)
     again = jax.jit(fusion.init)(jax.random.key(0), longer)
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
@@ -83,7 +83,7 @@ def test_rows_after_the_last_item_change_nothing():
 
 def test_modalities_that_are_not_used_are_not_read():
     given = Features(*features("image", "text").values())
-    fusion = Fusion(("sum", "mlp"), N_ITEMS, DIM, used=("text",))
+    fusion = Fusion(named("sum", "mlp"), N_ITEMS, DIM, used=("text",))
     assert fusion.modalities(given) == ("text",)
     params = fusion.init(jax.random.key(0), given)
     before = fusion.apply(params, given)
@@ -95,7 +95,7 @@ def test_modalities_that_are_not_used_are_not_read():
 
 def test_a_modality_taken_out_is_the_same_for_all_items():
     given = Features(*features("image", "text").values())
-    fusion = Fusion(("sum", "image", "id"), N_ITEMS, DIM)
+    fusion = Fusion(named("sum", "image", "id"), N_ITEMS, DIM)
     params = fusion.init(jax.random.key(0), given)
     views, without = fusion.apply(params, given), fusion.apply(params, given, "image")
     np.testing.assert_array_equal(views[:, 2], without[:, 2])

@@ -8,7 +8,7 @@ import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.update import flat
-from fedvlr_jax.fusion.operators import Features, Fusion
+from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.server import aggregate
 
@@ -25,7 +25,9 @@ def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone=
     features = Features(
         *(jnp.asarray(rng.standard_normal((N_ITEMS, w)), jnp.float32) for w in (6, 5))
     )
-    server = aggregate.create(Fusion(views, N_ITEMS, DIM), optimizer, backbones.get(backbone), DIM)
+    server = aggregate.create(
+        Fusion(named(*views), N_ITEMS, DIM), optimizer, backbones.get(backbone), DIM
+    )
     initial = jax.jit(aggregate.init, static_argnums=0)
     return server, features, initial(server, features, jax.random.key(1))
 

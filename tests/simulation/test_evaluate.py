@@ -75,7 +75,7 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
     valid, test, top, weights, relies = evaluated(simulation, state)
     np.testing.assert_allclose(relies.sum(axis=1), 1, atol=1e-5)
     assert ((relies > 0).sum(axis=1) == (1 if variant == "id" else 3)).all()
-    views = simulation.federation.server.fusion.views
+    views = simulation.federation.server.fusion.names
     method = oracle.Method(views, backbone, variant)
     inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
     shared = state.server.params._asdict()

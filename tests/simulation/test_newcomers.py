@@ -58,7 +58,7 @@ def test_joining_is_training_alone_under_fixed_views(settings):
         expected = client_state(simulation, initial, client, history, pool)
         for number in range(4, 4 + ROUNDS):
             method = oracle.Method(
-                federation.server.fusion.views,
+                federation.server.fusion.names,
                 settings.get("backbone", "fedavg"),
                 settings.get("variant", "fedvlr"),
                 settings.get("client_mode", "accumulate"),

@@ -188,7 +188,7 @@ def test_round_equals_the_loop_over_clients(devices, settings, lengths):
         states(state.private),
         {"image": data.catalogue.image, "text": data.catalogue.text},
         oracle.Method(
-            federation.server.fusion.views,
+            federation.server.fusion.names,
             settings.get("backbone", "fedavg"),
             settings.get("variant", "fedvlr"),
             settings.get("client_mode", "accumulate"),
