@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 
+from fedvlr_jax import plugins
 from fedvlr_jax.files import LOG
 from fedvlr_jax.foreign import printable, short
 from fedvlr_jax.version import __version__
@@ -26,18 +27,19 @@ def told(error: BaseException, out: str | None) -> str:
         out: what the program writes to; the file is in this folder where there is such a folder,
             else among the system's temporary files.
     """
-    text = _traceback(error)
+    text, place = _traceback(error), plugins.place_of(error)
+    whose = "this is a bug of fedvlr_jax; please report it with"
+    if place is not None:
+        whose = f"raised by a plugin ({printable(place)}); see"
+    begin = f"error: {_words(error)}: {whose}"
     try:
         log = _added(text, out)
     except OSError as reason:
         return (
-            f"error: {_words(error)}: this is a bug of fedvlr_jax; please report it with this "
-            f"traceback, which cannot be kept in a file ({reason.strerror}):\n{printable(text)}"
+            f"{begin} this traceback, which cannot be kept in a file ({reason.strerror}):\n"
+            f"{printable(text)}"
         )
-    return (
-        f"error: {_words(error)}: this is a bug of fedvlr_jax; please report it with the file "
-        f"{printable(str(log))}, which has the traceback"
-    )
+    return f"{begin} the file {printable(str(log))}, which has the traceback"
 
 
 def _words(error: BaseException) -> str:

@@ -17,11 +17,11 @@ from absl import flags
 
 from experiments import bugs, interrupts
 from fedvlr_jax import compilation
-from fedvlr_jax.config import LISTS
+from fedvlr_jax.config import LISTS, load_plugins
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start
-from fedvlr_jax.settings import FOLDER, Check, UnfitError, fitted, parsed, setting_type
+from fedvlr_jax.settings import FOLDER, Check, UnfitError, check_of, fitted, parsed, setting_type
 
 _WIDTH = 96
 COMPILATION_CACHE = "compilation_cache"
@@ -61,7 +61,7 @@ def define_settings(
                 default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
                 flags.DEFINE_string(name, default, text, flag_values=into)
             else:
-                define_number(into, name, leaf.default, text, leaf.metadata["check"], kind)
+                define_number(into, name, leaf.default, text, check_of(leaf), kind)
 
 
 def define_number(
@@ -217,6 +217,8 @@ def _attempt(
             )
         if len(rest) < len(arguments):
             raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
+        if "plugins" in values and values.plugins is not None:
+            load_plugins(values.plugins)
         _keep_programs(values)
         main(values, *rest)
         start.part()

@@ -1,11 +1,12 @@
 """Comma-separated lists in flags."""
 
 import math
+from collections.abc import Collection
 
 from fedvlr_jax.errors import UserError
 
 
-def names(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
+def names(flag: str, text: str, known: Collection[str]) -> list[str]:
     """The names in a comma-separated list.
 
     Raises:

@@ -15,6 +15,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.pages import sections, shell
 from fedvlr_jax.processes import cores
+from fedvlr_jax.registry import BACKBONES
 from fedvlr_jax.settings import Check
 from fedvlr_jax.study import ablation, cold_start, contents, tables
 from fedvlr_jax.study.central import kept_references
@@ -79,7 +80,7 @@ def main(values: flags.FlagValues) -> None:
     """Study every combination, renew the tables after each, and end with the report."""
     combinations = [
         Combination(backbone, variant)
-        for backbone in lists.names("backbones", values.backbones, names.BACKBONES)
+        for backbone in lists.names("backbones", values.backbones, BACKBONES)
         for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
     grid, seeds = grids.grid(values), range(values.seeds)

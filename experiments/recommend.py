@@ -35,6 +35,12 @@ def define_flags(into: flags.FlagValues) -> None:
     )
     cli.define_number(into, "top", 10, "Number of items to recommend, 50 at most.", at_least(1, 50))
     cli.define_path(into, "data", None, "Folder of the data set, if it has moved since the run.")
+    flags.DEFINE_string(
+        "plugins",
+        None,
+        "Python modules that have the run's plugins, if they have moved since the run.",
+        flag_values=into,
+    )
     cli.define_path(
         into,
         "out",
@@ -54,7 +60,9 @@ def main(values: flags.FlagValues) -> None:
         raise UserError("--run: missing, expected the folder of a finished run")
     if values.out is not None:
         shell.check_place(values.out)
-    shown = recommend(values.run, values.user, values.original_user, values.top, values.data)
+    shown = recommend(
+        values.run, values.user, values.original_user, values.top, values.data, values.plugins
+    )
     out = values.out or values.run / f"user-{shown.user}.html"
     shell.write(out, card(shown))
     pictures = (

@@ -5,9 +5,26 @@ result = fedvlr_jax.train(fedvlr_jax.Config.of(clients=1000, rounds=20), out="ru
 print(result.summary["test"]["warm/ndcg@50"])
 """
 
+from fedvlr_jax.aggregation import Aggregation
+from fedvlr_jax.backbones import Backbone
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import Stopped, UserError
+from fedvlr_jax.fusion.operators import View
+from fedvlr_jax.plugins import register_aggregation, register_backbone, register_view
 from fedvlr_jax.simulation.run import Result, train
 from fedvlr_jax.version import __version__
 
-__all__ = ["Config", "Result", "Stopped", "UserError", "__version__", "train"]
+__all__ = [
+    "Aggregation",
+    "Backbone",
+    "Config",
+    "Result",
+    "Stopped",
+    "UserError",
+    "View",
+    "__version__",
+    "register_aggregation",
+    "register_backbone",
+    "register_view",
+    "train",
+]

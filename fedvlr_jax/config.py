@@ -6,12 +6,13 @@ module trusts what it is given.
 
 import dataclasses
 import reprlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from fedvlr_jax import names
+from fedvlr_jax import names, plugins
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.registry import VIEWS
+from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS, Registry
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
@@ -26,6 +27,7 @@ from fedvlr_jax.settings import (
     checked,
     choice,
     kind_of,
+    names_of,
     path_setting,
     setting,
     with_role,
@@ -36,6 +38,13 @@ _LAYOUT = Role.LAYOUT | Role.RESUMED
 
 def _optimizer(default: str, text: str, role: Role = Role.PROGRAM) -> Any:
     return choice(default, text, names.OPTIMIZERS, role, "one of optax's ")
+
+
+def _named(
+    default: str, text: str, own: tuple[str, ...], registry: Registry, role: Role = Role.PROGRAM
+) -> Any:
+    """A setting that takes a name of the package's `own`, or of what plugins have registered."""
+    return setting(default, f"{text} One of {', '.join(own)}, or a plugin's.", registry.check, role)
 
 
 def _rate(default: float, text: str) -> Any:
@@ -92,8 +101,16 @@ SYNTHETIC_DEFAULTS = {
 class MethodConfig:
     """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
 
-    backbone: str = choice(
-        "fedavg", "Federated recommender to enhance.", names.BACKBONES, Role.SERVER
+    plugins: tuple[str, ...] | None = names_of(
+        None,
+        "Python modules of your own that register backbones, views or aggregations, "
+        "comma-separated. A module is named as Python imports it, also from the current folder, or "
+        "by the path of its .py file.",
+        (),
+        _LAYOUT,  # where code is found; what is used of it, other settings say
+    )
+    backbone: str = _named(
+        "fedavg", "Federated recommender to enhance.", names.BACKBONES, BACKBONES, Role.SERVER
     )
     variant: str = choice(
         "fedvlr",
@@ -102,17 +119,19 @@ class MethodConfig:
         names.VARIANTS,
         Role.SERVER,
     )
-    views: tuple[str, ...] | None = setting(
+    views: tuple[str, ...] | None = names_of(
         None,
-        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}; by "
-        "default one view per modality that there is. The paper's are sum,mlp,gate.",
-        role=Role.SERVER,
+        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}, or a "
+        "plugin's; by default one view per modality that there is. The paper's are sum,mlp,gate.",
+        VIEWS,
+        Role.SERVER,
     )
-    modalities: tuple[str, ...] = setting(
+    modalities: tuple[str, ...] = names_of(
         names.MODALITIES,
         "What views are fused from, comma-separated, from image, text and id; a data set may have "
         "less.",
-        role=Role.SERVER,
+        names.MODALITIES,
+        Role.SERVER,
     )
     dim: int = setting(
         64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE, Role.SERVER
@@ -133,6 +152,13 @@ class MethodConfig:
         "accumulate: clients hand over gradients of what is shared (the paper's algorithm 1); "
         "local: they move copies of it and hand over how far (classic FedAvg).",
         names.CLIENT_MODES,
+    )
+    aggregation: str = _named(
+        "mean",
+        "How the gradients of a cohort's clients are combined. mean: the mean, in which a client "
+        "has the weight that the backbone gives it.",
+        names.AGGREGATIONS,
+        AGGREGATIONS,
     )
     negative_pool: int = setting(
         0,
@@ -314,9 +340,6 @@ class ExecutionConfig:
     )
 
 
-LISTS = {"views": names.VIEWS, "modalities": names.MODALITIES}
-
-
 @dataclass(frozen=True)
 class Config:
     """A whole run. Build one with `Config.of(variant="mlp", rounds=20)`."""
@@ -350,6 +373,8 @@ class Config:
             ...
             fedvlr_jax.errors.UserError: rounds=0: expected a whole number from 1 to 2147483647
         """
+        if settings.get("plugins") is not None:
+            load_plugins(settings["plugins"])
         unknown = sorted(set(settings) - set(leaves()))
         if unknown:
             raise UserError(
@@ -400,6 +425,20 @@ def leaves() -> dict[str, dataclasses.Field]:
     }
 
 
+LISTS: dict[str, Collection[str]] = {
+    leaf.name: leaf.metadata["known"] for leaf in leaves().values() if "known" in leaf.metadata
+}
+
+
+def load_plugins(value: Any) -> None:
+    """Import the plugins that a value of `plugins` names, see `Config.of`.
+
+    Raises:
+        UserError: it is no list of modules that can be imported.
+    """
+    plugins.load(_checked_names(leaves()["plugins"], value))
+
+
 def having(role: Role) -> tuple[str, ...]:
     """The names of all settings that have a role."""
     return with_role(leaves(), role)
@@ -409,7 +448,7 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
     if value is None and leaf.default is None:
         return None
     flag, known = leaf.name, LISTS[leaf.name]
-    expected = f"expected names from {', '.join(known)}"
+    expected = f"expected names from {', '.join(known)}" if known else "expected names of modules"
     # An array or a column of names is a list, too; a set has no order.
     listed = getattr(value, "tolist", lambda: value)()
     found = [x.strip() for x in listed.split(",")] if isinstance(listed, str) else listed
@@ -420,7 +459,7 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
     if not len(found):
         raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}, found none")
     for name in found:
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str) or (name not in known if known else not name):
             shown = name if isinstance(name, str) else reprlib.repr(name)
             raise UserError(f"--{flag}={shown}: {expected}")
     if len(set(found)) != len(found):

@@ -14,6 +14,7 @@ VIEWS = (
     "graph",
     *MODALITIES,
 )
+AGGREGATIONS = ("mean",)
 CLIENT_MODES = ("accumulate", "local")
 NEGATIVE_SAMPLINGS = ("uniform", "expected")
 SCORINGS = ("auto", "dense", "sparse")

@@ -9,7 +9,7 @@ import enum
 import math
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
@@ -25,6 +25,7 @@ _KINDS = {str: "a text", Path: "a path", int: "a whole number", float: "a number
 _TEXTS = (str, Path)
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
 Check = tuple[Callable[[Any], bool], str]  # whether a value is valid, and what was expected
+CheckOrMaker = Check | Callable[[], Check]
 
 POSITIVE: Check = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 NOT_NEGATIVE: Check = (lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
@@ -63,7 +64,11 @@ class Role(enum.Flag):
 
 
 def setting(
-    default: Any, text: str, check: Check = ANY, role: Role = Role.PROGRAM, **more: Any
+    default: Any,
+    text: str,
+    check: CheckOrMaker = ANY,
+    role: Role = Role.PROGRAM,
+    **more: Any,
 ) -> Any:
     """A dataclass field that is a setting; `text` says what it is and its unit."""
     metadata = {"help": text, "check": check, "role": role, **more}
@@ -86,6 +91,19 @@ def choice(
     expected = f"{whose}{', '.join(known)}"
     text = f"{text} {expected[0].upper()}{expected[1:]}."
     return setting(default, text, (lambda v: v in known, expected), role)
+
+
+def names_of(
+    default: tuple[str, ...] | None, text: str, known: Collection[str], role: Role = Role.PROGRAM
+) -> Any:
+    """A setting that is a list of names, of those in `known` or, if it is empty, of any."""
+    return setting(default, text, role=role, known=known)
+
+
+def check_of(leaf: dataclasses.Field) -> Check:
+    """What a value of a setting is checked by now; plugins may have added to what it takes."""
+    check = leaf.metadata["check"]
+    return check() if callable(check) else check
 
 
 def with_role(leaves: Mapping[str, dataclasses.Field], role: Role) -> tuple[str, ...]:
@@ -185,7 +203,7 @@ def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """
     if value is None and leaf.default is None:
         return None
-    found = argument(leaf.name, setting_type(leaf), leaf.metadata["check"], value)
+    found = argument(leaf.name, setting_type(leaf), check_of(leaf), value)
     return os.path.expanduser(found) if leaf.metadata.get("is_path") else found
 
 

@@ -66,6 +66,7 @@ def recommend(
     original_user: Any = None,
     top: Any = 10,
     data: Any = None,
+    plugins: Any = None,
 ) -> Recommendation:
     """Read what a finished run recommends to a user.
 
@@ -75,6 +76,7 @@ def recommend(
         original_user: id in the raw data, a text or number, where users.csv knows it.
         top: number of items, at most as many as the run has ranked.
         data: path of the data set's folder, if it has moved since.
+        plugins: modules of the run's plugins, as in `Config.of`, if they have moved since.
 
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
@@ -84,6 +86,8 @@ def recommend(
     top = argument("top", int, AT_LEAST_ONE, top)
     data = None if data is None else argument("data", Path, FOLDER, data)
     settings, ranked, per_user = _results(run)
+    if plugins is not None:
+        settings["plugins"] = plugins
     config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
     if data is not None:
         if "synthetic" in (config.data.data, str(data)):

@@ -7,12 +7,13 @@ from fedvlr_jax.backbones.fedncf import FEDNCF
 from fedvlr_jax.backbones.fedrap import FEDRAP
 from fedvlr_jax.backbones.linear import equally
 from fedvlr_jax.backbones.pfedrec import PFEDREC
+from fedvlr_jax.registry import BACKBONES
 
 __all__ = ["Backbone", "equally", "get"]
 
-_BY_NAME = {backbone.name: backbone for backbone in (FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)}
+BACKBONES.add(FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)
 
 
 def get(name: str) -> Backbone:
-    """The backbone with flag value `name`, one of `fedvlr_jax.names.BACKBONES`."""
-    return _BY_NAME[name]
+    """The backbone with flag value `name`: of `fedvlr_jax.names.BACKBONES`, or a plugin's."""
+    return BACKBONES[name]

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from fedvlr_jax.client.whole import added_by_item
 from fedvlr_jax.protocol import Rows, Terms, Upload
 
 
@@ -33,7 +34,7 @@ def clipped(upload: Upload, norm: Float[Array, ""]) -> Upload:
 def _square_of_rows(gradient: Rows) -> Float[Array, ""]:
     """The squared norm of the gradient as a table of items: an item may stand in several places."""
     values = gradient.values.reshape(len(gradient.items), -1)
-    return jnp.sum(jnp.square(_added_by_item(gradient.items, values)))
+    return jnp.sum(jnp.square(added_by_item(gradient.items, values)[1]))
 
 
 def _square_of_terms(gradient: Terms) -> Float[Array, ""]:
@@ -41,15 +42,5 @@ def _square_of_terms(gradient: Terms) -> Float[Array, ""]:
     coefficients = gradient.coefficients
     directions = gradient.directions.reshape(len(coefficients), -1)
     if gradient.items is not None:
-        coefficients = _added_by_item(gradient.items, coefficients.T).T
+        coefficients = added_by_item(gradient.items, coefficients.T)[1].T
     return jnp.sum((coefficients @ coefficients.T) * (directions @ directions.T))
-
-
-def _added_by_item(
-    items: Int[Array, " places"], rows: Float[Array, "places width"]
-) -> Float[Array, "places width"]:
-    """The rows of each item added up, in one of as many places; the others are zero."""
-    order = jnp.argsort(items)
-    items = items[order]
-    first = jnp.concatenate([jnp.zeros(1, bool), items[1:] != items[:-1]])
-    return jax.ops.segment_sum(rows[order], jnp.cumsum(first), num_segments=len(items))

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fedvlr_jax.aggregation import MEAN, Aggregation
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.negatives import counted, sample_negatives, sample_slots
 from fedvlr_jax.fusion.operators import Fusion
@@ -53,6 +54,7 @@ class LocalTraining:
         clipped: whether uploads are clipped.
         expected: whether negatives are taken in expectation instead of drawn.
         dense: whether a linear head scores all items at once, instead of its samples' rows alone.
+        aggregation: what may change a client's upload.
     """
 
     model: ClientModel
@@ -64,6 +66,12 @@ class LocalTraining:
     clipped: bool = False
     expected: bool = False
     dense: bool = False
+    aggregation: Aggregation = MEAN
+
+    @property
+    def held(self) -> bool:
+        """Whether a client's upload is held until all of it is there, as what changes it needs."""
+        return self.clipped or self.aggregation.of_client is not None
 
 
 class LocalUpdate(NamedTuple):

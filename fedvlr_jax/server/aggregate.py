@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax.aggregation import MEAN, Aggregation
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
 from fedvlr_jax.names import MODALITIES
@@ -48,7 +49,7 @@ class Server(NamedTuple):
     `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
     is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
     `again` whether what the operators compute on the way to the views is computed again for their
-    gradient, and not kept while the clients train.
+    gradient, and not kept while the clients train; `aggregation` may change the mean gradient.
     """
 
     fusion: Fusion
@@ -58,6 +59,7 @@ class Server(NamedTuple):
     mode: str
     noisy: bool = False
     again: bool = False
+    aggregation: Aggregation = MEAN
 
 
 class Noise(NamedTuple):
@@ -76,15 +78,15 @@ def create(
     mode: str = "accumulate",
     noisy: bool = False,
     again: bool = False,
+    aggregation: Aggregation = MEAN,
 ) -> Server:
     """A server with `fusion` as its model and an optax optimizer by name.
 
     The rate is applied to the optimizer's output, so that it can change without a compilation.
     Equal arguments give the same object, so that compiled programs are found again.
     """
-    return Server(
-        fusion, getattr(optax, optimizer)(learning_rate=1.0), backbone, width, mode, noisy, again
-    )
+    transformation = getattr(optax, optimizer)(learning_rate=1.0)
+    return Server(fusion, transformation, backbone, width, mode, noisy, again, aggregation)
 
 
 def init(server: Server, features: Features, key: Array) -> ServerState:
@@ -181,6 +183,7 @@ def step(
     mean = mean_gradient(found)
     if server.noisy:
         mean = with_noise(mean, *noise)
+    mean = server.aggregation.applied(server.aggregation.of_mean, mean)
     if server.backbone.server_penalty is not None:
         slope = jax.grad(lambda p: server.backbone.server_penalty(p["params"][EMBEDDING], number))
         penalized = jax.tree.map(jnp.add, mean.fusion, slope(state.params.fusion))

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from fedvlr_jax import numerics
+from fedvlr_jax import numerics, plugins
 from fedvlr_jax.foreign import short
 
-VERSION, PLATFORM, DEVICE = "version", "platform", "device_kind"
+VERSION, PLATFORM, DEVICE, PLUGINS = "version", "platform", "device_kind", "plugins"
 # Settings of JAX that change draws or how numbers are held. A version of JAX may lack one.
 _SETTINGS = (
     "jax_default_prng_impl",
@@ -22,12 +22,13 @@ _UNKNOWN = "unknown"
 
 @numerics.as_written()
 def in_force() -> dict[str, Any]:
-    """JAX's version, its platform (cpu, gpu, tpu) and device, and settings that decide bits."""
+    """JAX's version, platform (cpu, gpu, tpu) and device, settings that decide bits; plugins."""
     return {
         VERSION: jax.__version__,
         PLATFORM: jax.default_backend(),
         DEVICE: jax.devices()[0].device_kind,
         **{name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)},
+        **({PLUGINS: digest} if (digest := plugins.digest()) else {}),
     }
 
 
@@ -55,7 +56,10 @@ def notes(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         (VERSION, "jax", _minor),
         (PLATFORM, "platform", str),
         (DEVICE, "device", str),
+        (PLUGINS, "plugins", str),
     ):
+        if name not in now:  # plugins that are not needed any more
+            continue
         # Versions that did not record devices; and another platform has other devices.
         if name == DEVICE and (DEVICE not in began or any("platform" in note for note in found)):
             continue
@@ -72,7 +76,8 @@ def joined(began: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What is written of a run that goes on: its versions, platforms and devices in order."""
     both = {
         name: ", ".join(dict.fromkeys([*_listed(began.get(name)), now[name]]))
-        for name in (VERSION, PLATFORM, DEVICE)
+        for name in (VERSION, PLATFORM, DEVICE, PLUGINS)
+        if name in now
     }
     return {**now, **both}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvlr_jax import record
-from fedvlr_jax.config import having
+from fedvlr_jax.config import Config, having
 from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import (
     LOCK,
@@ -160,6 +160,7 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    stored = Config().flat() | stored  # a run may be older than a setting
     for name in wanted:
         if name not in _MAY_DIFFER and stored.get(name) != wanted[name]:
             what = "the data behind it has" if name == "data_fingerprint" else f"--{name} was"

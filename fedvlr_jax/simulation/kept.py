@@ -28,6 +28,7 @@ from fedvlr_jax.processes import together
 
 _PACKAGE = Path(__file__).parents[1]
 # What is made of these is known by its name: their source is this package's, or has a version.
+# Programs with anything of a plugin's in them are not kept: what it imports, nobody can tell.
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
 _KNOWN = {_PACKAGE.name, "builtins", *_VERSIONED}
 _CACHES = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache")
@@ -157,6 +158,7 @@ def _described(x: Any) -> str:
             held = tuple(cell.cell_contents for cell in x.__closure__ or ())
             code = hashlib.sha256(x.__code__.co_code).hexdigest()
             held += (x.__defaults__, x.__kwdefaults__)
+            _check_known(x.__globals__["__name__"])  # where its code is, whatever its name says
             return f"{_name(x)} {x.__code__.co_firstlineno} {code} {_described(held)}"
     if dataclasses.is_dataclass(x):
         fields = [field.name for field in dataclasses.fields(x) if field.compare]
@@ -172,6 +174,10 @@ def _name(x: Any) -> str:
     Raises:
         _UnknownError: it is somebody else's.
     """
-    if x.__module__.partition(".")[0] not in _KNOWN:
-        raise _UnknownError(x.__module__)
+    _check_known(x.__module__)
     return f"{x.__module__}.{x.__qualname__}"
+
+
+def _check_known(module: str) -> None:
+    if module.partition(".")[0] not in _KNOWN:
+        raise _UnknownError(module)

@@ -162,7 +162,7 @@ def _alone(config: Config) -> Config:
     """The configuration of clients of which all take part, all are evaluated and none uploads."""
     return dataclasses.replace(
         config,
-        method=dataclasses.replace(config.method, cohort=0),
+        method=dataclasses.replace(config.method, cohort=0, aggregation="mean"),
         participation=ParticipationConfig(),
         schedule=dataclasses.replace(config.schedule, eval_clients=0),
     )

@@ -17,6 +17,7 @@ from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.privacy import clipped
 from fedvlr_jax.client.update import ClientRates, LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
+from fedvlr_jax.client.whole import changed
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
@@ -207,11 +208,13 @@ def train_cohort(
         if federation.late:
             arrival = is_late(key, sent.round, population.client, rates.late).astype(jnp.int32)
 
-        def clipped_round(
+        def held_round(
             before: ClientState, data: ClientData, key: Array
         ) -> tuple[ClientState, Upload]:
             after, upload = whole_round(local, training, sent, before, data, rates.client, key)
-            return after, clipped(upload, rates.client.clip)
+            if training.aggregation.of_client is not None:
+                upload = changed(training.aggregation, upload, federation.n_items)
+            return after, clipped(upload, rates.client.clip) if training.clipped else upload
 
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, totals, counts = carry
@@ -220,8 +223,8 @@ def train_cohort(
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
-            if training.clipped:  # needs the whole upload: its parts are held until the end
-                after, uploads = jax.vmap(clipped_round)(before, data, client_keys)
+            if training.held:
+                after, uploads = jax.vmap(held_round)(before, data, client_keys)
                 totals = added(totals, uploads, here)
                 return private.write(rows, after), totals, counts.with_states(after)
 

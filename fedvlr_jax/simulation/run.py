@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedvlr_jax import data as data_sets
-from fedvlr_jax import numerics
+from fedvlr_jax import numerics, plugins
 from fedvlr_jax.config import Config, check_made, check_population, having
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, Stopped, UserError
@@ -123,6 +123,7 @@ def train_together(
     cores.begin()
     reporters = [reporter if together.is_first() else Muted(reporter) for reporter in reporters]
     together.check_same("settings", json.dumps([[c.flat() for c in configs], *map(str, outs)]))
+    together.check_same("plugins", plugins.digest())
     datasets = datasets or data_sets.Kept().load_all(configs)
     pairs = list(zip(configs, datasets, strict=True))
     for config, dataset in pairs:

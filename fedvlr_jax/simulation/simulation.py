@@ -20,6 +20,7 @@ from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion, named
+from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys, round
 from fedvlr_jax.simulation.evaluate import Evaluation
@@ -177,6 +178,7 @@ def build(
         method.client_mode,
         part.gradient_noise > 0,
         again=platform != "cpu",
+        aggregation=AGGREGATIONS[method.aggregation],
     )
     features = _features(mesh, server.fusion, catalogue)
     training = LocalTraining(
@@ -188,6 +190,7 @@ def build(
         method.client_mode,
         part.clip_norm > 0,
         method.negative_sampling == "expected",
+        aggregation=server.aggregation,
     )
     if closed_form.applies(training):
         dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
@@ -277,6 +280,8 @@ def _views(method: MethodConfig, data: str, catalogue: Catalogue) -> tuple[str, 
             raise UserError(
                 f"--views={view.name}: the data set {data} has no {view.needs} features"
             )
+        if not set(view.reads) & set(method.modalities) - set(missing):
+            raise UserError(f"--views={view.name}: there is nothing of {', '.join(view.reads)}")
         if view.mixes and len(missing) == 2:
             raise UserError(f"--views={view.name}: there are no features of the data set {data}")
     return method.asked_views
@@ -339,11 +344,12 @@ def _training_floats(
         samples = 1 + (model.pool or n_items)  # at every place, which is more than there are
     per_place, per_client = samples * row, model.private_numbers()
     if training.dense:
-        return row, per_client + _DENSE_ROWS * n_items
+        tables = 2 if training.aggregation.of_client else 0  # of the whole upload
+        return row, per_client + (_DENSE_ROWS + tables * row) * n_items
     if model.backbone.linear is None or model.backbone.own_rows is not None:
         # Item vectors, and as much again for what a network makes of them.
         per_place += 4 * samples * model.width
-    if config.participation.clip_norm:
+    if training.held:
         # The whole upload, as it comes and sorted by item.
         per_place += 2 * method.local_epochs * samples * row
     if method.client_mode == "local":

@@ -12,7 +12,7 @@ from scipy import stats
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis import significance
-from fedvlr_jax.config import having, leaves
+from fedvlr_jax.config import Config, having, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.pages.charts import Axis, Chart, Line, of_lines
 from fedvlr_jax.settings import FOLDER, Role, UnfitError, fitted
@@ -65,7 +65,7 @@ def held(folder: str | Path) -> list[Held]:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
-        Held(record.settings(place), record.summary(place, _NEEDED), place)
+        Held(Config().flat() | record.settings(place), record.summary(place, _NEEDED), place)
         for place in places
         if (place / "summary.json").is_file() and (place / "config.json").is_file()
     ]

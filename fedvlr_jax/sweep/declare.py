@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from fedvlr_jax import files
-from fedvlr_jax.config import LISTS, Config, leaves
+from fedvlr_jax.config import LISTS, Config, leaves, load_plugins
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import (
     FILE,
@@ -25,6 +25,7 @@ from fedvlr_jax.settings import (
     Check,
     UnfitError,
     argument,
+    check_of,
     kind_of,
     parsed,
     setting_type,
@@ -104,7 +105,9 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
     found: Axes = {}
     rest: dict[str, Any] = {}
     places: dict[str, str] = {}
-    for name, node in _entries(where, _tree(where, path), "holds no settings"):
+    entries = _entries(where, _tree(where, path), "holds no settings")
+    # Plugins come first: they add to what others may be.
+    for name, node in sorted(entries, key=lambda entry: entry[0] != "plugins"):
         here = places[name] = _line(where, node)
         if name == "sweep":
             swept = [] if _text(node) is None else _entries(where, node, _NO_SWEEP)
@@ -116,6 +119,8 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
         else:
             SWEEP.check_known(here, name, shown=str)
             settings[name] = _value(f"{here}: {name}", name, node)
+        if name == "plugins" and settings[name] is not None:
+            load_plugins(settings[name])
     for name in found:
         if name in settings:
             raise UserError(f"{places[name]}: {name} is set and swept, expected one of the two")
@@ -291,7 +296,7 @@ def _value(where: str, name: str, node: yaml.Node) -> Any:
     leaf = leaves()[name]
     if _text(node) is None and leaf.default is None:
         return None
-    return _parsed(where, setting_type(leaf), leaf.metadata["check"], node)
+    return _parsed(where, setting_type(leaf), check_of(leaf), node)
 
 
 def _parsed(where: str, kind: type, check: Check, node: yaml.Node) -> Any:

@@ -186,7 +186,8 @@ def _check_same(runs: Mapping[str, Config], rows: Mapping[str, Row], out: Path) 
             continue
         if type(rows[name].settings.get("rounds")) is not int:
             raise UserError(f"--out={out}: run {name} has no rounds, expected a sweep's folder")
-        had, wanted = rows[name].settings, json.loads(json.dumps(config.flat()))
+        had = Config().flat() | rows[name].settings  # a run may be older than a setting
+        wanted = json.loads(json.dumps(config.flat()))
         for setting, value in wanted.items():
             grown = setting == "rounds" and value >= had["rounds"]
             if had.get(setting) != value and not grown and setting not in layout:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fedvlr_jax.config import LISTS, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import kind_of, number, setting_type
+from fedvlr_jax.settings import check_of, kind_of, number, setting_type
 
 _EXAMPLES = {str: "data/KU,synthetic", int: "100,1000", float: "0.01,0.1"}
 _SCALES = ("lin", "log")
@@ -40,8 +40,9 @@ class Notation:
         """A line that would do for a known setting."""
         leaf = leaves()[name]
         if name in LISTS:
-            return self.where(f"{name}={','.join(LISTS[name][:2])}|{LISTS[name][0]}")
-        _, expected = leaf.metadata["check"]
+            first, second, *_ = *LISTS[name], "my_module", "other"
+            return self.where(f"{name}={first},{second}|{first}")
+        _, expected = check_of(leaf)
         if expected.startswith("one of "):
             known = expected.removeprefix("one of ").split(", ")
             return self.where(f"{name}={','.join(known[:2])}")

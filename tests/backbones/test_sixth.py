@@ -15,14 +15,16 @@ from fedvlr_jax.client.model import ClientData, ClientModel
 from fedvlr_jax.client.update import LocalTraining, whole_round
 from fedvlr_jax.client.ways import choose
 from tests.client.alone import new_state, rates, sent, table
+from tests.undone import undone
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 def documented():
     code = re.search(r"```python\n(.*?FedMF.*?)```", DOCS.read_text(), re.DOTALL)[1]
-    names = {}
-    exec(compile(code, str(DOCS), "exec"), names)
+    names = {"__name__": "documented"}
+    with undone():
+        exec(compile(code, str(DOCS), "exec"), names)
     return names["FEDMF"]
 
 

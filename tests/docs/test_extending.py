@@ -1,6 +1,7 @@
-"""docs/extending.md: its operator and its source by themselves; all of it in a copy of the project.
+"""docs/extending.md: its plugins from the command line, its operator, aggregation and source alone.
 
-Its backbone by itself is in tests/backbones/test_sixth.py.
+Its backbone by itself is in tests/backbones/test_sixth.py, and all of the page in a copy of the
+project here.
 """
 
 import re
@@ -11,17 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fedvlr_jax
+from experiments import train
+from fedvlr_jax import record
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion import operators
 from fedvlr_jax.fusion.operators import Features, Fusion
+from fedvlr_jax.registry import AGGREGATIONS
+from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation.private import Private
+from fedvlr_jax.simulation.round import train_cohort
+from tests import worlds
 from tests.docs.pages import DOCS, ROOT, blocks, in_shell
+from tests.experiments import programs
+from tests.simulation.test_round import moved
+from tests.undone import undone
 
 PAGE = DOCS / "extending.md"
-FILES = (
-    "fedvlr_jax/backbones/fedmf.py",
-    "fedvlr_jax/fusion/lowrank.py",
-    "fedvlr_jax/data/raw/mind.py",
-)
+PLUGINS = ("fedmf.py", "lowrank.py", "clipped.py")
+FILES = (*PLUGINS, "fedvlr_jax/data/raw/mind.py")
 
 
 def code(path):
@@ -33,7 +42,8 @@ def code(path):
 
 def executed(path):
     names = {"__name__": "documented"}
-    exec(compile(code(path), str(PAGE), "exec"), names)
+    with undone():
+        exec(compile(code(path), str(PAGE), "exec"), names)
     return names
 
 
@@ -68,7 +78,7 @@ def samples(folder):
 
 @pytest.mark.parametrize("present", [("image", "text"), ("text",), ()])
 def test_the_documented_operator_follows_its_formula(present):
-    operator = executed("fedvlr_jax/fusion/lowrank.py")["LowRank"]
+    operator = executed("lowrank.py")["LowRank"]
     view = operators.View("lowrank", operator)
     rng = np.random.default_rng(0)
     rows = {name: jnp.asarray(rng.standard_normal((9, 7)), jnp.float32) for name in present}
@@ -84,6 +94,79 @@ def test_the_documented_operator_follows_its_formula(present):
         x = layer_norm(x) @ params["view_lowrank"][f"map_{name}"]["kernel"]
         product = product * x.reshape(9, 4, 6)
     np.testing.assert_allclose(fused[:, 0], layer_norm(product.sum(axis=1)), atol=1e-5)
+
+
+def test_the_documented_plugins_train_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path in PLUGINS:
+        (tmp_path / f"page_{path}").write_text(code(path))
+    small = ("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--rounds=1", "--quiet")
+    own = ("--backbone=fedmf", "--views=lowrank,id", "--aggregation=clipped", "--out=run")
+    named = "--plugins=page_fedmf,./page_lowrank.py,page_clipped"
+    with undone():
+        exit_code, _, complaint = programs.in_process(train, capsys, named, *own, *small)
+    assert (exit_code, complaint) == (0, "")
+    assert record.per_user(tmp_path / "run", ("views",))["views"].tolist() == ["lowrank", "id"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"scoring": "sparse"}, {"scoring": "dense"}, {"backbone": "fedncf"}, {"client_mode": "local"}],
+    ids=str,
+)
+def test_the_documented_aggregation_clips_every_client(settings, monkeypatch):
+    """Against clients that upload alone, one after the other, clipped and averaged here."""
+    names = executed("clipped.py")
+    aggregation = fedvlr_jax.Aggregation("clipped", names["clip"])
+    monkeypatch.setitem(AGGREGATIONS._found, "clipped", aggregation)
+    settings = {"views": "image,id", **settings}
+    plain, clipped = (
+        worlds.simulation(**settings, aggregation=name, devices=3) for name in ("mean", "clipped")
+    )
+    state = moved(plain)
+    everybody = plain.population.client >= 0
+    alone = totals(plain, state)
+    ones = [alone(plain.population.client == client) for client in range(plain.n_clients)]
+    weights = [float(one.weight) for one in ones]
+    largest, cut = names["LARGEST"], 0
+
+    def mean(*gradients):
+        nonlocal cut
+        each = [np.asarray(g) / w for g, w in zip(gradients, weights, strict=True)]
+        cut += sum((np.abs(g) > largest).mean() for g in each)
+        return np.average([g.clip(-largest, largest) for g in each], axis=0, weights=weights)
+
+    found = totals(clipped, state)(everybody)
+    assert float(found.weight) == sum(weights)
+    for part in ("gradient", "shared"):
+        expected = jax.tree.map(mean, *(getattr(one, part) for one in ones))
+        got = jax.tree.map(lambda x: np.asarray(x) / sum(weights), getattr(found, part))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), got, expected)
+    assert cut > 0.1, "clipping nothing would prove nothing"
+
+
+def totals(simulation, state):
+    """A function: who takes part -> the sum of their uploads."""
+    federation, features = simulation.federation, simulation.features
+    population = simulation.population
+    sent = jax.jit(lambda s: aggregate.broadcast(federation.server, s.server, features, s.round))(
+        state
+    )
+
+    @jax.jit
+    def summed(taking_part):
+        _, sums = train_cohort(
+            federation,
+            sent,
+            Private(state.private),
+            population,
+            taking_part,
+            simulation.rates,
+            state.key,
+        )
+        return sums.of(0)
+
+    return summed
 
 
 def layer_norm(x):
@@ -138,6 +221,6 @@ def test_an_extended_project_trains(tmp_path):
     extend(tmp_path)
     script = "\n".join(block.text for block in blocks(PAGE, "sh"))
     in_shell(script, tmp_path, pythonpath=tmp_path)
-    for run in ("fedmf", "lowrank", "mind"):
+    for run in ("fedmf", "lowrank", "clipped", "mind"):
         assert (tmp_path / "runs" / run / "summary.json").is_file()
     assert "Golfer 3 wins" in (tmp_path / "data" / "mind" / "items.csv").read_text()

@@ -1,0 +1,113 @@
+"""Python modules of a user's own that add backbones, views and aggregations to what flags take.
+
+`--plugins` names them, in every program and every process, so that each one imports them.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from fedvlr_jax import files
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.foreign import words_of
+from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
+
+_loaded: dict[str, str] = {}  # digests of the plugins of this process, by the modules' names
+_importing: list[str] = ["this program"]  # the last one is whose code registers something
+
+
+def register_backbone(backbone: Any) -> None:
+    """Let `--backbone` take a `Backbone` by its name.
+
+    Raises:
+        UserError: it is something else, or its name is taken.
+    """
+    BACKBONES.add(backbone, module=_importing[-1])
+
+
+def register_view(view: Any) -> None:
+    """Let `--views` take a `View` by its name.
+
+    Raises:
+        UserError: it is something else, or its name is taken.
+    """
+    VIEWS.add(view, module=_importing[-1])
+
+
+def register_aggregation(aggregation: Any) -> None:
+    """Let `--aggregation` take an `Aggregation` by its name.
+
+    Raises:
+        UserError: it is something else, or its name is taken.
+    """
+    AGGREGATIONS.add(aggregation, module=_importing[-1])
+
+
+def load(names: Iterable[str]) -> None:
+    """Import plugins, each once.
+
+    Args:
+        names: of modules that Python finds, also in the current folder, or paths to .py files.
+
+    Raises:
+        UserError: there is none, or it raises, with file and line.
+    """
+    for name in names:
+        file = Path(os.path.expanduser(name)).resolve() if name.endswith(".py") else None
+        if file is not None and not file.is_file():
+            raise UserError(f"--plugins={name}: there is no such file")
+        module = _imported(name, name if file is None else file.stem, file)
+        source = getattr(module, "__file__", None)
+        if file is not None and (source is None or Path(source).resolve() != file):
+            raise UserError(
+                f"--plugins={name}: Python has another module {file.stem} ({source}), expected a "
+                "file of another name"
+            )
+        if module.__name__ not in _loaded:
+            _loaded[module.__name__] = files.sha256(Path(source)) if source else ""
+
+
+def digest() -> str:
+    """The plugins of this process with what stands in their files; "" without any."""
+    return "+".join(f"{name} {content[:12]}" for name, content in sorted(_loaded.items()))
+
+
+def place_of(error: BaseException, modules: Collection[str] = _loaded) -> str | None:
+    """File and line of the last of a plugin's lines that an exception has come by, if any."""
+    roots = {name.partition(".")[0] for name in modules}
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in roots:
+            place = f"{frame.f_code.co_filename}, line {line}"
+    return place
+
+
+def _imported(name: str, module: str, file: Path | None) -> Any:
+    if module not in sys.modules:
+        folder = str(Path.cwd() if file is None else file.parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # behind all others, so that it hides none of their modules
+        importlib.invalidate_caches()
+    _importing.append(module)
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        for registry in (BACKBONES, VIEWS, AGGREGATIONS):
+            registry.remove(module)
+        place = place_of(error, [module])
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        if place is None:
+            raise UserError(
+                f"--plugins={name}: there is no such module ({words_of(error)}), expected one that "
+                "Python finds, also in the current folder, or a path to a .py file"
+            ) from None
+        words = getattr(error, "msg", None) or words_of(error)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"--plugins={name}: {place}: {kind}{words}") from None
+    finally:
+        _importing.pop()
