@@ -10,9 +10,13 @@ from fedvlr_jax.backbones import Backbone
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.fusion.operators import View
-from fedvlr_jax.plugins import register_aggregation, register_backbone, register_view
+from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
 from fedvlr_jax.simulation.run import Result, train
 from fedvlr_jax.version import __version__
+
+register_aggregation = AGGREGATIONS.register
+register_backbone = BACKBONES.register
+register_view = VIEWS.register
 
 __all__ = [
     "Aggregation",

@@ -64,4 +64,4 @@ class Aggregation:
 
 
 MEAN = Aggregation("mean")
-AGGREGATIONS.add(MEAN)
+AGGREGATIONS.own(MEAN)

@@ -5,6 +5,7 @@ module trusts what it is given.
 """
 
 import dataclasses
+import functools
 import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ from fedvlr_jax.settings import (
     checked,
     choice,
     kind_of,
-    names_of,
     path_setting,
     setting,
     with_role,
 )
 
 _LAYOUT = Role.LAYOUT | Role.RESUMED
+_server, _counted, _traced, _switch, _layout = (
+    functools.partial(setting, role=role)
+    for role in (Role.SERVER, Role.CLIENTS, Role.TRACED, Role.SWITCH, _LAYOUT)
+)
 
 
 def _optimizer(default: str, text: str, role: Role = Role.PROGRAM) -> Any:
@@ -48,7 +52,7 @@ def _named(
 
 
 def _rate(default: float, text: str) -> Any:
-    return setting(default, text, NOT_NEGATIVE, Role.TRACED)
+    return _traced(default, text, NOT_NEGATIVE)
 
 
 def _generated(default: int | float, text: str, check: Check) -> Any:
@@ -101,13 +105,12 @@ SYNTHETIC_DEFAULTS = {
 class MethodConfig:
     """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
 
-    plugins: tuple[str, ...] | None = names_of(
+    plugins: tuple[str, ...] | None = _layout(
         None,
         "Python modules of your own that register backbones, views or aggregations, "
         "comma-separated. A module is named as Python imports it, also from the current folder, or "
         "by the path of its .py file.",
-        (),
-        _LAYOUT,  # where code is found; what is used of it, other settings say
+        known=(),
     )
     backbone: str = _named(
         "fedavg", "Federated recommender to enhance.", names.BACKBONES, BACKBONES, Role.SERVER
@@ -119,23 +122,19 @@ class MethodConfig:
         names.VARIANTS,
         Role.SERVER,
     )
-    views: tuple[str, ...] | None = names_of(
+    views: tuple[str, ...] | None = _server(
         None,
         f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}, or a "
         "plugin's; by default one view per modality that there is. The paper's are sum,mlp,gate.",
-        VIEWS,
-        Role.SERVER,
+        known=VIEWS,
     )
-    modalities: tuple[str, ...] = names_of(
+    modalities: tuple[str, ...] = _server(
         names.MODALITIES,
         "What views are fused from, comma-separated, from image, text and id; a data set may have "
         "less.",
-        names.MODALITIES,
-        Role.SERVER,
+        known=names.MODALITIES,
     )
-    dim: int = setting(
-        64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE, Role.SERVER
-    )
+    dim: int = _server(64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE)
     local_epochs: int = setting(
         5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
     )
@@ -166,11 +165,8 @@ class MethodConfig:
         "not, or 256 for pfedrec and fedrap, whose clients keep vectors of them.",
         AT_LEAST_ZERO,
     )
-    cohort: int = setting(
-        0,
-        "Clients sampled per round without replacement; 0 = every client.",
-        AT_LEAST_ZERO,
-        Role.CLIENTS,
+    cohort: int = _counted(
+        0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
     )
     server_lr: float = _rate(3e-2, "Learning rate of the server's step.")
     network_lr: float = _rate(
@@ -211,18 +207,14 @@ class MethodConfig:
 class ParticipationConfig:
     """Who takes part in a round beside being sampled, and how what they upload is protected."""
 
-    dropout: float = setting(
-        0.0,
-        "Probability that a sampled client does not take part, from 0 to below 1.",
-        SHARE,
-        Role.TRACED,
+    dropout: float = _traced(
+        0.0, "Probability that a sampled client does not take part, from 0 to below 1.", SHARE
     )
-    late: float = setting(
+    late: float = _switch(
         0.0,
         "Probability that what a client uploads arrives a round late and is added to that round's, "
         "from 0 to below 1.",
         SHARE,
-        Role.SWITCH,
     )
     availability_skew: float = setting(
         0.0,
@@ -230,30 +222,22 @@ class ParticipationConfig:
         "of their availability; 0 = all alike.",
         NOT_NEGATIVE,
     )
-    clip_norm: float = setting(
-        0.0,
-        "L2 norm that a client's whole upload is clipped to; 0 = not clipped.",
-        NOT_NEGATIVE,
-        Role.SWITCH,
+    clip_norm: float = _switch(
+        0.0, "L2 norm that a client's whole upload is clipped to; 0 = not clipped.", NOT_NEGATIVE
     )
-    noise_multiplier: float = setting(
+    noise_multiplier: float = _traced(
         0.0,
         "Standard deviation of the Gaussian noise on the sum of clipped uploads, in clip norms.",
         NOT_NEGATIVE,
-        Role.TRACED,
     )
-    delta: float = setting(
-        1e-5,
-        "The delta of the privacy budget (epsilon, delta) that is reported.",
-        PROBABILITY,
-        Role.TRACED,
+    delta: float = _traced(
+        1e-5, "The delta of the privacy budget (epsilon, delta) that is reported.", PROBABILITY
     )
-    gradient_noise: float = setting(
+    gradient_noise: float = _switch(
         0.0,
         "Standard deviation of Gaussian noise on the mean gradient of what the server learns, "
         "without clipping and without a guarantee (the paper's noise experiment).",
         NOT_NEGATIVE,
-        Role.SWITCH,
     )
 
 
@@ -263,36 +247,29 @@ class ScheduleConfig:
 
     rounds: int = setting(100, "Federated rounds of the run.", AT_LEAST_ONE, Role.RESUMED)
     eval_every: int = setting(5, "Rounds between evaluations.", AT_LEAST_ONE)
-    eval_clients: int = setting(
-        0,
-        "Clients evaluated, a fixed uniform sample; 0 = every client.",
-        AT_LEAST_ZERO,
-        Role.CLIENTS,
+    eval_clients: int = _counted(
+        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", AT_LEAST_ZERO
     )
-    patience: int = setting(
+    patience: int = _traced(
         0,
         "Stop after this many evaluations without a better validation warm NDCG@50; 0 = never.",
         AT_LEAST_ZERO,
-        Role.TRACED,
     )
-    seed: int = setting(
-        0, "Seed of initial parameters, cohorts, negatives and tie-breaking.", SEED, Role.TRACED
-    )
+    seed: int = _traced(0, "Seed of initial parameters, cohorts, negatives and tie-breaking.", SEED)
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
     """How the work is laid out on the machine. Results agree to rounding error whatever is set."""
 
-    chunk: int = setting(
-        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO, _LAYOUT
+    chunk: int = _layout(
+        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO
     )
-    buckets: int = setting(
+    buckets: int = _layout(
         0,
         "History-length buckets at most, each padded to its own width; 0 = as many, up to 4, as "
         "save more time than compiling them takes.",
         AT_LEAST_ZERO,
-        _LAYOUT,
     )
     scoring: str = choice(
         "auto",
@@ -302,7 +279,7 @@ class ExecutionConfig:
         names.SCORINGS,
         _LAYOUT,
     )
-    devices: int = setting(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO, _LAYOUT)
+    devices: int = _layout(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
     private_state: str = choice(
         "auto",
         "Where clients' private state is: in the devices' memory, or on the host for those that "
@@ -310,26 +287,23 @@ class ExecutionConfig:
         names.PRIVATE_STATES,
         Role.LAYOUT,
     )
-    wave: int = setting(
+    wave: int = _layout(
         0,
         "Clients on the devices at a time where private state is on the host; 0 = the cohort, or "
         "what fits of it.",
         AT_LEAST_ZERO,
-        _LAYOUT,
     )
-    host_gb: float = setting(
+    host_gb: float = _layout(
         0.0,
         "Memory for private state on the host, in GB; the rest goes to files in the run's folder; "
         "0 = a quarter of the memory there is.",
         NOT_NEGATIVE,
-        _LAYOUT,
     )
-    checkpoint_seconds: float = setting(
+    checkpoint_seconds: float = _layout(
         10.0,
         "Seconds of work that a kill may cost where private states are small (100 MB); 0 = a "
         "checkpoint at every evaluation.",
         NOT_NEGATIVE,
-        _LAYOUT,
     )
     keep_checkpoints: str = choice(
         "all",

@@ -14,37 +14,9 @@ from typing import Any
 from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import words_of
-from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
+from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS, importing
 
 _loaded: dict[str, str] = {}  # digests of the plugins of this process, by the modules' names
-_importing: list[str] = ["this program"]  # the last one is whose code registers something
-
-
-def register_backbone(backbone: Any) -> None:
-    """Let `--backbone` take a `Backbone` by its name.
-
-    Raises:
-        UserError: it is something else, or its name is taken.
-    """
-    BACKBONES.add(backbone, module=_importing[-1])
-
-
-def register_view(view: Any) -> None:
-    """Let `--views` take a `View` by its name.
-
-    Raises:
-        UserError: it is something else, or its name is taken.
-    """
-    VIEWS.add(view, module=_importing[-1])
-
-
-def register_aggregation(aggregation: Any) -> None:
-    """Let `--aggregation` take an `Aggregation` by its name.
-
-    Raises:
-        UserError: it is something else, or its name is taken.
-    """
-    AGGREGATIONS.add(aggregation, module=_importing[-1])
 
 
 def load(names: Iterable[str]) -> None:
@@ -92,7 +64,7 @@ def _imported(name: str, module: str, file: Path | None) -> Any:
         if folder not in sys.path:
             sys.path.append(folder)  # behind all others, so that it hides none of their modules
         importlib.invalidate_caches()
-    _importing.append(module)
+    importing.append(module)
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -110,4 +82,4 @@ def _imported(name: str, module: str, file: Path | None) -> Any:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         raise UserError(f"--plugins={name}: {place}: {kind}{words}") from None
     finally:
-        _importing.pop()
+        importing.pop()

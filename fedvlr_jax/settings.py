@@ -9,7 +9,7 @@ import enum
 import math
 import os
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
@@ -70,7 +70,10 @@ def setting(
     role: Role = Role.PROGRAM,
     **more: Any,
 ) -> Any:
-    """A dataclass field that is a setting; `text` says what it is and its unit."""
+    """A dataclass field that is a setting; `text` says what it is and its unit.
+
+    One that is a list has the names that may be in it as `known`, none where any may.
+    """
     metadata = {"help": text, "check": check, "role": role, **more}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -91,13 +94,6 @@ def choice(
     expected = f"{whose}{', '.join(known)}"
     text = f"{text} {expected[0].upper()}{expected[1:]}."
     return setting(default, text, (lambda v: v in known, expected), role)
-
-
-def names_of(
-    default: tuple[str, ...] | None, text: str, known: Collection[str], role: Role = Role.PROGRAM
-) -> Any:
-    """A setting that is a list of names, of those in `known` or, if it is empty, of any."""
-    return setting(default, text, role=role, known=known)
 
 
 def check_of(leaf: dataclasses.Field) -> Check:

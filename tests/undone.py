@@ -11,8 +11,8 @@ from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
 def undone():
     """Forget afterwards what is registered and imported meanwhile."""
     kept = [sys.path, plugins._loaded]
-    kept += [d for r in (AGGREGATIONS, BACKBONES, VIEWS) for d in (r._found, r._modules)]
-    before = [x.copy() for x in kept]
+    kept += [d for r in (AGGREGATIONS, BACKBONES, VIEWS) for d in (r, r._owners)]
+    before = [type(x).copy(x) for x in kept]
     modules = set(sys.modules)
     try:
         yield

@@ -11,7 +11,7 @@ from fedvlr_jax.registry import BACKBONES
 
 __all__ = ["Backbone", "equally", "get"]
 
-BACKBONES.add(FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)
+BACKBONES.own(FEDAVG, FCF, FEDNCF, PFEDREC, FEDRAP)
 
 
 def get(name: str) -> Backbone:

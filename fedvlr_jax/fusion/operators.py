@@ -161,7 +161,7 @@ class View:
     mixes: bool = False
 
 
-VIEWS.add(
+VIEWS.own(
     View("sum", Sum),
     View("mlp", Mlp),
     View("gate", Gate),

@@ -118,7 +118,7 @@ def test_the_documented_aggregation_clips_every_client(settings, monkeypatch):
     """Against clients that upload alone, one after the other, clipped and averaged here."""
     names = executed("clipped.py")
     aggregation = fedvlr_jax.Aggregation("clipped", names["clip"])
-    monkeypatch.setitem(AGGREGATIONS._found, "clipped", aggregation)
+    monkeypatch.setitem(AGGREGATIONS, "clipped", aggregation)
     settings = {"views": "image,id", **settings}
     plain, clipped = (
         worlds.simulation(**settings, aggregation=name, devices=3) for name in ("mean", "clipped")
