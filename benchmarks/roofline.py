@@ -17,8 +17,9 @@ from benchmarks.contenders.names import REFERENCE
 from benchmarks.jobs import Failure, Job
 from benchmarks.stepping import Measurement
 from experiments import cli
-from fedvlr_jax import Config, drawing, files
+from fedvlr_jax import Config, files
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import drawing
 from fedvlr_jax.settings import AT_LEAST_ONE
 from fedvlr_jax.simulation.mesh import make_mesh, split
 
@@ -167,7 +168,10 @@ def summary(results: dict[str, Any]) -> list[Any]:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw operations a second against operations a byte, for cache and for memory."""
-    figure, (axis,) = report.panels(1)
+    figure = drawing.empty(8.0, 4.8)
+    axis = figure.subplots()
+    axis.set(xscale="log", yscale="log")
+    axis.grid(alpha=0.3, which="both", linewidth=0.5)
     peak = results["peaks"]
     intensity = np.logspace(-1, 3, 200)
     for number, (name, text) in enumerate((("cache", "cache"), ("memory", "memory"))):

@@ -13,9 +13,11 @@ from benchmarks import jobs, machine, report, workload
 from benchmarks.contenders.names import REFERENCE
 from benchmarks.jobs import Failure, Job
 from experiments import cli
-from fedvlr_jax import drawing, files
+from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.names import VIEWS
+from fedvlr_jax.report import chart, drawing
+from fedvlr_jax.report.chart import Chart, Panel, Series
 
 USAGE = """
     usage: python -m benchmarks.scaling [--axes=clients,items,...] [--clients=100,1000,...]
@@ -185,17 +187,18 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
     drawn = [axis for axis in AXES if any(p["axis"] == axis.name for p in good)]
     if not drawn:
         return
-    figure, panels = report.panels(len(drawn))
-    for axis, panel in zip(drawn, panels, strict=True):
+    panels = []
+    for axis in drawn:
         mine = [p for p in good if p["axis"] == axis.name]
         sizes = [p["size"] for p in mine]
-        panel.plot(sizes, [round_seconds(p) for p in mine], label="round", **drawing.style(0))
-        panel.plot(sizes, [p["eval_seconds"] for p in mine], label="evaluation", **drawing.style(2))
-        panel.set_xlabel(axis.unit)
-        report.whole_ticks(panel, sizes)
-    panels[0].set_ylabel("wall seconds")
-    panels[0].legend(frameon=False)
-    drawing.save(figure, path)
+        spent = {"round": map(round_seconds, mine), "evaluation": (p["eval_seconds"] for p in mine)}
+        lines = [
+            Series(name, sizes, list(seconds), style=2 * k)
+            for k, (name, seconds) in enumerate(spent.items())
+        ]
+        x = chart.Axis(axis.unit, log=True, marks=sizes)
+        panels.append(Panel(x, chart.Axis("wall seconds", log=True), lines))
+    drawing.write(Chart("Round and evaluation time along every axis.", panels), path)
 
 
 if __name__ == "__main__":

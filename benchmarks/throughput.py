@@ -13,8 +13,10 @@ from benchmarks.contenders.names import REFERENCE, Entry
 from benchmarks.jobs import Failure, Job
 from benchmarks.stepping import Measurement
 from experiments import cli
-from fedvlr_jax import drawing, files
+from fedvlr_jax import files
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import drawing
+from fedvlr_jax.report.chart import Axis, Chart, Panel, Series
 
 USAGE = """
     usage: python -m benchmarks.throughput [--clients=100,1000,10000] [--contenders=fedvlr_jax,vmap]
@@ -190,25 +192,20 @@ def _cells(point: dict[str, Any], reference: float | None) -> list[str]:
 
 def plot(points: list[dict[str, Any]], path: Path) -> None:
     """Draw client updates a second against the number of clients, a line for every contender."""
-    figure, (axis,) = report.panels(1)
-    for number, name in enumerate(names.BY_NAME):
+    drawn = []
+    for style, name in enumerate(names.BY_NAME):
         mine = [p for p in points if p["contender"] == name and _whole(p)]
         if mine:
-            x = [p["clients"] for p in mine]
+            low, high = (
+                [p["clients_timed"] / of(p["round_seconds"]) for p in mine] for of in (max, min)
+            )
             y = [p["updates_per_second"] for p in mine]
-            ends = [
-                [
-                    abs(p["clients_timed"] / of(p["round_seconds"]) - rate)
-                    for p, rate in zip(mine, y, strict=True)
-                ]
-                for of in (max, min)
-            ]
-            axis.errorbar(x, y, ends, label=name, capsize=3, **drawing.style(number))
-    report.whole_ticks(axis, sorted({p["clients"] for p in points}))
-    axis.set_xlabel("clients, all of them in the cohort")
-    axis.set_ylabel("client updates per second (median; slowest to fastest round)")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    drawing.save(figure, path)
+            drawn.append(Series(name, [p["clients"] for p in mine], y, (low, high), style))
+    marks = sorted({p["clients"] for p in points})
+    x = Axis("clients, all of them in the cohort", log=True, marks=marks)
+    y = Axis("client updates per second\n(median; slowest to fastest round)", log=True)
+    told = "Client updates a second over the number of clients, a line for every contender."
+    drawing.write(Chart(told, [Panel(x, y, drawn)], size=(8.0, 4.8)), path)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
 """The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
 
-import shlex
-import sys
 from pathlib import Path
 
 import pandas as pd
 from absl import flags
 
 from experiments import cli, grids, lists
-from experiments.reporting import Quiet, versions
+from experiments.reporting import Quiet, facts
 from fedvlr_jax import data, files, names
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
-from fedvlr_jax.pages import sections, shell
 from fedvlr_jax.processes import cores
 from fedvlr_jax.registry import BACKBONES
+from fedvlr_jax.report import paper_page, paper_tables, sections, shell, tabulate
 from fedvlr_jax.settings import Check
-from fedvlr_jax.study import ablation, cold_start, contents, tables
+from fedvlr_jax.study import ablation, cold_start
 from fedvlr_jax.study.central import kept_references
 from fedvlr_jax.study.search import Combination, Found, Study
 
@@ -103,7 +101,7 @@ def main(values: flags.FlagValues) -> None:
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
     made = _Made(out)
-    made.add("data", tables.data_table(dataset))
+    made.add("data", paper_tables.data_table(dataset))
     central = kept_references(dataset, out, cli.tell)
     found: list[Found] = []
     for combination in combinations:
@@ -112,7 +110,7 @@ def main(values: flags.FlagValues) -> None:
         except DivergedError as reason:
             cli.tell(f"{reason}; it is left out")
             continue
-        made.add("accuracy", tables.accuracy_table(found, central))
+        made.add("accuracy", paper_tables.accuracy_table(found, central))
     if not found:
         raise DivergedError(
             "every combination diverges at all learning rates, expected smaller rates"
@@ -120,22 +118,28 @@ def main(values: flags.FlagValues) -> None:
     _compare(made, found, dataset)
     personal = [f for f in found if f.combination.variant == _PERSONAL]
     if personal:
-        made.add("reliance", tables.reliance_table(personal))
+        made.add("reliance", paper_tables.reliance_table(personal))
     if personal and values.ablations:
         removed = [part for f in personal for part in ablation.without_modalities(study, f)]
-        made.add("removal", tables.changes_table("removed", removed))
+        made.add("removal", paper_tables.changes_table("removed", removed))
     if personal and noises:
         noisy = [part for f in personal for part in ablation.with_noise(study, f, noises)]
-        made.add("noise", tables.changes_table("noise", noisy))
+        made.add("noise", paper_tables.changes_table("noise", noisy))
     if values.newcomers:
         compared = [f for f in found if f.combination.variant in (_PERSONAL, _GENERIC)]
         joined = cold_start.newcomers_table(study, compared or found, values.newcomers)
         made.add("newcomers", joined)
-    contents.draw(made.tables, out / "figures")
+    charts = paper_page.charts(made.tables, values.seeds)
+    paper_page.draw(charts, out / "figures")
     page = sections.page(
         f"FedVLR on {dataset.name}",
-        _facts(values, configured, dataset),
-        contents.sections(made.tables, out / "figures"),
+        facts(
+            "paper",
+            data_set=f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
+            seeds=f"0 to {values.seeds - 1}",
+            precision_of_products=configured.method.precision,
+        ),
+        paper_page.sections(made.tables, charts, values.seeds),
     )
     shell.write(out / "report.html", page)
     print((out / "tables" / "accuracy.md").read_text() + f"written to {out}: report.html")
@@ -169,28 +173,17 @@ class _Made:
         """Keep a table and write it, if there is anything in it."""
         if len(table):
             self.tables[name] = table
-            tables.write(table, self._folder, name)
+            tabulate.write(table, self._folder, name)
 
 
 def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:
     """All tables that need no runs of their own."""
-    made.add("significance", tables.significance_table(found, _PERSONAL, _GENERIC))
+    made.add("significance", paper_tables.significance_table(found, _PERSONAL, _GENERIC))
     made.add("history_length", cold_start.by_history_length(found))
     made.add("item_popularity", cold_start.by_item_popularity(found, dataset.interactions))
-    made.add("parameters", tables.parameter_table(found, dataset.name))
-    made.add("communication", tables.communication_table(found))
-    made.add("curves", tables.curves_table(found))
-
-
-def _facts(values: flags.FlagValues, config: Config, dataset: Dataset) -> dict[str, str]:
-    """What a reader needs to make the report again."""
-    return {
-        "command": shlex.join(["python", "-m", "experiments.paper", *sys.argv[1:]]),
-        "data set": f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
-        "seeds": f"0 to {values.seeds - 1}",
-        "precision of products": config.method.precision,
-        "versions": versions(),
-    }
+    made.add("parameters", paper_tables.parameter_table(found, dataset.name))
+    made.add("communication", paper_tables.communication_table(found))
+    made.add("curves", paper_tables.curves_table(found))
 
 
 if __name__ == "__main__":

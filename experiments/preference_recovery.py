@@ -9,8 +9,8 @@ from fedvlr_jax import data, files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.processes import cores
-from fedvlr_jax.study import figures, tables
-from fedvlr_jax.study.recovery import recovery_table
+from fedvlr_jax.report import drawing, paper_page, paper_tables, tabulate
+from fedvlr_jax.report.recovery_table import recovery_table
 from fedvlr_jax.study.search import Combination, Study
 
 USAGE = """
@@ -83,12 +83,12 @@ def main(values: flags.FlagValues) -> None:
             continue
         added = {"concentration": concentration}
         parts.append(recovery_table(study.dataset.planted, *found).assign(**added))
-        accuracy.append(tables.accuracy_table(found, []).assign(**added))
+        accuracy.append(paper_tables.accuracy_table(found, []).assign(**added))
         table = pd.concat(parts)
         table.insert(0, "concentration", table.pop("concentration"))
-        tables.write(table, out / "tables", "recovery")
-        tables.write(pd.concat(accuracy), out / "tables", "accuracy")
-        figures.recovery(table, out / "figures" / "recovery.png")
+        tabulate.write(table, out / "tables", "recovery")
+        tabulate.write(pd.concat(accuracy), out / "tables", "accuracy")
+        drawing.write(paper_page.recovery(table, len(seeds)), out / "figures" / "recovery.png")
     if not parts:
         raise DivergedError("every run diverges at all learning rates, expected smaller rates")
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")

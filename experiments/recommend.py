@@ -3,11 +3,11 @@
 from absl import flags
 
 from experiments import cli
-from fedvlr_jax.analysis.card import card, outcome, planted
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown, recommend
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import printable
-from fedvlr_jax.pages import shell
+from fedvlr_jax.report import shell
+from fedvlr_jax.report.user_page import card, outcome, planted
 from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, at_least
 
 USAGE = """

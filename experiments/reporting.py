@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -161,7 +162,16 @@ class Progress(Quiet):
             print(line, flush=True)
 
 
-def versions() -> str:
+def facts(program: str, **told: str) -> dict[str, str]:
+    """What a reader of a page needs to make it again; `told` has _ for spaces in names."""
+    return {
+        "command": shlex.join(["python", "-m", f"experiments.{program}", *sys.argv[1:]]),
+        **{name.replace("_", " "): value for name, value in told.items()},
+        "made with": _versions(),
+    }
+
+
+def _versions() -> str:
     """What made the numbers: this package, jax, Python, and the devices."""
     return (
         f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "

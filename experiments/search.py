@@ -1,22 +1,26 @@
 """Search settings by validation: python -m experiments.search --search=server_lr=log:1e-4:1e-1"""
 
 import dataclasses
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli, interrupts
-from experiments.reporting import Progress, Quiet
+from experiments.reporting import Progress, Quiet, facts
 from fedvlr_jax import files, record
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import accelerators, share
+from fedvlr_jax.report import drawing, search_page, sections, sweep_page, tabulate
 from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.search import execute, picture, space, tables
+from fedvlr_jax.search import execute, space
 from fedvlr_jax.search.space import Search
-from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ranked
+from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ended, ranked
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS
 
 USAGE = """
@@ -24,13 +28,15 @@ USAGE = """
                                         [--seeds=N] [--out=DIR] ...
 
     Looks for the values with the best validation score (warm NDCG@50 of the best round), and writes
-    trials.csv (a row per trial), search.png and best.yaml into --out. VALUES are all numbers
-    between two, log:1e-4:1e-1 or lin:0:0.5, or a list (dim=32,64,128). Every other flag holds for
-    all trials. Run the same command again to go on after an interruption, or at the same time to
-    share the work; give a larger --trials to go on after the end.
+    report.html (open it in a browser), trials.csv (a row per trial), search.png and best.yaml into
+    --out. VALUES are all numbers between two, log:1e-4:1e-1 or lin:0:0.5, or a list
+    (dim=32,64,128). Every other flag holds for all trials. Run the same command again to go on
+    after an interruption, or at the same time to share the work; give a larger --trials to go on
+    after the end.
 """
 
 _SHOWN = 5  # trials in the table at the end
+_SECONDS_BETWEEN_REPORTS = 60.0
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -88,12 +94,15 @@ def main(values: flags.FlagValues) -> None:
         reason = trials[-1].outcome.reason
         raise UserError(f"--out={out}: no trial is complete, the last one because of: {reason}")
     print(f"the best by validation, of {len(trials)} trials:")
-    print(tables.best_table(trials, search.space, _SHOWN))
+    print(tabulate.as_text(search_page.best_table(trials, search.space, _SHOWN)))
     folders = execute.run_folders(search, out, best.params)
     summaries = [record.summary(folder, ("test",)) for folder in folders]
-    print(f"test of trial {best.number}, warm clients, in percent: {tables.test_line(summaries)}")
-    print(f"its run is in {folders[0]}; to train it anew:\n{tables.command(search, best.params)}")
-    print(f"written to {out}: trials.csv, search.png, best.yaml, runs/")
+    print(
+        f"test of trial {best.number}, warm clients, in percent: {search_page.test_line(summaries)}"
+    )
+    again = sweep_page.command(search_page.settings(search, best.params))
+    print(f"its run is in {folders[0]}; to train it anew:\n{again}")
+    print(f"written to {out}: trials.csv, search.png, report.html, best.yaml, runs/")
 
 
 def declared(values: flags.FlagValues) -> Search:
@@ -124,6 +133,7 @@ class _Told:
 
     def __init__(self, search: Search, out: Path, number: int, quiet: bool) -> None:
         self._search, self._out, self._number, self._quiet = search, out, number, quiet
+        self._reported = -math.inf  # when, of time.monotonic
 
     def note(self, sentence: str) -> None:
         """Print it."""
@@ -158,12 +168,29 @@ class _Told:
             cli.tell(line)
 
     def known(self, trials: Sequence[Trial]) -> None:
-        """Write trials.csv, search.png and best.yaml anew."""
+        """Write trials.csv, best.yaml and search.png anew, and now and then the page."""
         searched = self._search.space
-        files.write_table(self._out / "trials.csv", tables.results(trials, searched))
-        picture.plot(trials, searched, self._out / "search.png")
+        files.write_table(self._out / "trials.csv", search_page.results(trials, searched))
         for best in ranked(trials)[:1]:
-            tables.write_best(self._search, best.params, self._out / "best.yaml")
+            search_page.write_best(self._search, best.params, self._out / "best.yaml")
+        done = ended(trials)
+        if not done:
+            return
+        drawing.write(search_page.chart(trials, searched), self._out / "search.png")
+        if (
+            len(done) >= self._number
+            or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS
+        ):
+            self._reported = time.monotonic()
+            counts = Counter(trial.outcome.state for trial in done)
+            told = facts(
+                "search",
+                trials=", ".join(f"{number} {state}" for state, number in counts.items()),
+                searched="; ".join(f"{name} {values}" for name, values in searched.items()),
+            )
+            parts = search_page.sections(self._search, trials)
+            page = sections.page(f"Search {self._out.name}", told, parts)
+            files.write_text(self._out / "report.html", page)
 
 
 if __name__ == "__main__":

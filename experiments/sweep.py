@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -13,16 +12,17 @@ from absl import flags
 from rich.console import Console
 
 from experiments import cli, interrupts, live, reporting
-from experiments.reporting import Display, versions
+from experiments.reporting import Display, facts
 from fedvlr_jax import files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
-from fedvlr_jax.pages import sections
 from fedvlr_jax.processes import accelerators, share
+from fedvlr_jax.report import baseline, drawing, sections, sweep_page, sweep_results
+from fedvlr_jax.report.baseline import Baseline
 from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, NOT_NEGATIVE, SEEDS
-from fedvlr_jax.sweep import declare, estimate, execute, page, tables
+from fedvlr_jax.sweep import declare, estimate, execute
 from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
 
 USAGE = """
@@ -80,6 +80,13 @@ def define_flags(into: flags.FlagValues) -> None:
         "CPU, and as many as the memory holds on an accelerator.",
         AT_LEAST_ZERO,
     )
+    flags.DEFINE_string(
+        "baseline",
+        None,
+        "A swept setting and one of its values, like variant=mlp: every combination of settings is "
+        "compared with the one that has this value instead, paired over users.",
+        flag_values=into,
+    )
     flags.DEFINE_boolean(
         "dry_run",
         False,
@@ -109,6 +116,10 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the sweep, and renew the table and the picture after every run."""
     runs, axes, out = declared(values)
+    compared = None
+    if values.baseline is not None:
+        evaluated = max(config.schedule.eval_clients or 0 for config in runs.values())
+        compared = baseline.read(values.baseline, axes, evaluated)
     wanted = {config.execution.devices for config in runs.values()}
     own = share.take(wanted.pop() if len(wanted) == 1 else 0, share.found(accelerators.startable()))
     if values.dry_run:
@@ -117,18 +128,19 @@ def main(values: flags.FlagValues) -> None:
     if values.max_memory:
         estimate.refuse_what_cannot_fit(runs, values.max_memory)
     with contextlib.ExitStack() as display:
-        told = _Told(runs, axes, out, _display(runs, values.quiet, display))
+        told = _Told(runs, axes, out, _display(runs, values.quiet, display), compared)
         for variable, names in own.items():
             told.note(f"this process has {variable}={names}")
         rows = execute.execute(runs, out, told, values.together, values.retry_failed)
-    table = tables.results(rows)
-    print(tables.shown(table, axes))
-    for sentence in tables.remarks(table):
+    table = sweep_results.results(rows)
+    print(sweep_results.shown(table, axes))
+    for sentence in (*sweep_results.remarks(table), *told.compared):
         print(sentence)
     failed = [name for name, row in rows.items() if row.status == FAILED]
     for name in failed:
         print(f"failed: {name}: {rows[name].content['reason']}")
-    print(f"written to {out}: report.html, results.csv, scaling.png, runs/")
+    made = "report.html, results.csv, scaling.png, " + ("baseline.csv, " if compared else "")
+    print(f"written to {out}: {made}runs/")
 
 
 def _foretell(runs: Mapping[str, Config]) -> None:
@@ -213,9 +225,16 @@ class _Told:
     """Shows where a sweep stands, and keeps its table, picture and report up to date."""
 
     def __init__(
-        self, runs: Mapping[str, Config], axes: declare.Axes, out: Path, display: Display
+        self,
+        runs: Mapping[str, Config],
+        axes: declare.Axes,
+        out: Path,
+        display: Display,
+        compared: Baseline | None,
     ) -> None:
         self._runs, self._axes, self._out, self._display = runs, axes, out, display
+        self._baseline = compared
+        self.compared: list[str] = []  # differences from the baseline, as sentences
         self._reported = -math.inf  # when, of time.monotonic
 
     def note(self, sentence: str) -> None:
@@ -235,31 +254,37 @@ class _Told:
     def known(self, rows: Mapping[str, Row]) -> None:
         """Write results.csv and scaling.png anew."""
         self._display.known(rows)
-        table = tables.results(rows)
+        table = sweep_results.results(rows)
         files.write_table(self._out / "results.csv", table)
-        tables.plot(table, self._axes, self._out / "scaling.png")
+        table = sweep_page.prepared(table, self._runs, self._axes)
+        if (table["status"] == FINISHED).any():
+            chart, _ = sweep_page.over(table, self._axes)
+            drawing.write(chart, self._out / "scaling.png")
         # The report reads every run's learning curve: seldom while there are runs to come.
         whole = len(rows) == len(self._runs)
         if whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = time.monotonic()
-            self._report(table)
+            self._report(table, whole)
 
-    def _report(self, table: pd.DataFrame) -> None:
+    def _report(self, table: pd.DataFrame, whole: bool) -> None:
         ended = table["status"].value_counts()
         precisions = dict.fromkeys(config.method.precision for config in self._runs.values())
-        facts = {
-            "command": shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]),
-            "runs": f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
+        told = facts(
+            "sweep",
+            runs=f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
             f"{len(self._runs)}",
-            "data": ", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
-            "precision of products": ", ".join(precisions),
-            "trained on": tables.machines(table),
-            "made with": versions(),
-        }
-        parts = page.sections(table, self._runs, self._axes, self._out)
-        files.write_text(
-            self._out / "report.html", sections.page(f"Sweep {self._out.name}", facts, parts)
+            data=", ".join(dict.fromkeys(config.data.data for config in self._runs.values())),
+            precision_of_products=", ".join(precisions),
+            trained_on=sweep_results.machines(table),
         )
+        parts = sweep_page.sections(table, self._runs, self._axes, self._out)
+        if whole and self._baseline is not None:
+            found = baseline.differences(table, self._axes, self._baseline, self._out / "runs")
+            files.write_table(self._out / "baseline.csv", found)
+            self.compared = baseline.told(found, self._axes, self._baseline)
+            parts.insert(1, baseline.section(found, self._axes, self._baseline))
+        page = sections.page(f"Sweep {self._out.name}", told, parts)
+        files.write_text(self._out / "report.html", page)
 
 
 if __name__ == "__main__":

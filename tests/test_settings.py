@@ -16,8 +16,9 @@ from fedvlr_jax import data, settings
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
+from fedvlr_jax.report import compare_page
 from fedvlr_jax.reporter import Silent
-from fedvlr_jax.sweep import compare, declare
+from fedvlr_jax.sweep import declare
 
 WHOLE = [
     50,
@@ -178,7 +179,7 @@ def test_zero_has_no_sign(zero):
 @pytest.mark.parametrize("value", [5, "", b"x", ["x"], "x", {"rounds": 3}, "\udcff"])
 def test_what_holds_no_runs_or_data_is_told(value):
     with pytest.raises(UserError, match="expected"):
-        inspect.unwrap(compare.held)(value)
+        inspect.unwrap(compare_page.held)(value)
     with pytest.raises(UserError, match=r"^--config=.*: expected what Config\.of"):
         inspect.unwrap(data.load)(value)
     with pytest.raises(UserError, match=r"^--config=.*: (expected a file|cannot be read)"):

@@ -8,11 +8,12 @@ import pandas as pd
 from jaxtyping import Int
 
 from fedvlr_jax.analysis import groups
+from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.data.split import split_clients
 from fedvlr_jax.data.types import Dataset, Interactions
 from fedvlr_jax.errors import DivergedError
+from fedvlr_jax.report.paper_tables import names_of, users_of
 from fedvlr_jax.simulation.newcomers import join
-from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found, Study
 
 _METRICS = ("hr@50", "ndcg@50")
@@ -40,11 +41,11 @@ def _by_group(found: Sequence[Found], edges: Sequence[int], value: _Value) -> pd
     """Groups of users by a number of theirs; users whose number is negative are left out."""
     rows = []
     for f in found:
-        parts = [_grouped(tables.users_of(run), edges, value) for run in f.runs]
+        parts = [_grouped(users_of(run), edges, value) for run in f.runs]
         for seeds in zip(*parts, strict=True):
-            row = tables.names_of(f) | {"group": seeds[0].name, "users": seeds[0].users}
+            row = names_of(f) | {"group": seeds[0].name, "users": seeds[0].users}
             for metric in _METRICS:
-                row |= tables.spread(metric, [g.metrics[metric] for g in seeds])
+                row |= spread(metric, [g.metrics[metric] for g in seeds])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -108,8 +109,8 @@ def newcomers_table(
             continue
         for number in rounds:
             lines = [told[number] for told in seeds]
-            row = tables.names_of(f) | {"epochs": lines[0]["epochs"]}
+            row = names_of(f) | {"epochs": lines[0]["epochs"]}
             for metric in _METRICS:
-                row |= tables.spread(metric, [line[f"test/warm/{metric}"] for line in lines])
+                row |= spread(metric, [line[f"test/warm/{metric}"] for line in lines])
             rows.append(row)
     return pd.DataFrame(rows)

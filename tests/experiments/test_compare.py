@@ -4,7 +4,7 @@ import pytest
 
 from experiments import cli, compare
 from tests.experiments import programs
-from tests.sweep.test_compare import sweep
+from tests.report.test_compare_page import sweep
 
 
 def compared(capsys, monkeypatch, *arguments):

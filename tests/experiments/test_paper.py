@@ -35,7 +35,8 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
         *("accuracy", "curves", "reliance", "history_length", "item_popularity")
     }
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png") == 5
+    # Accuracy, curves, two by group, and three of reliance.
+    assert page.count('class="plot"') == 7
     assert "experiments.paper" in page
     assert "precision of products" in page
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("summary.json")}
@@ -71,7 +72,8 @@ def test_a_whole_study_trains_again_with_what_changes(tmp_path, capsys):
     }
     assert set(views["image"]) == {"text", "id"}
     assert set(views["id"]) == {"image", "text"}
-    assert (out / "report.html").read_text().count("data:image/png") == 7
+    assert (out / "report.html").read_text().count('class="plot"') == 9
+    assert len(list((out / "figures").iterdir())) == 7
 
 
 def tables_of(out):

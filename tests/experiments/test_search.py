@@ -13,7 +13,7 @@ import pytest
 
 from experiments import search, sweep
 from fedvlr_jax.config import leaves
-from fedvlr_jax.search.tables import MEASURED
+from fedvlr_jax.report.search_page import MEASURED
 from tests.experiments import programs
 
 SMALL = (

@@ -11,9 +11,10 @@ import pytest
 from absl import flags
 
 from experiments import cli, sweep
-from fedvlr_jax.sweep import estimate, tables
+from fedvlr_jax.report.sweep_results import MEASURED
+from fedvlr_jax.sweep import estimate
 from tests.experiments import programs
-from tests.pages import browser
+from tests.report import browser
 
 SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds=2")
 
@@ -177,7 +178,7 @@ def test_what_cannot_fit_is_refused_before_it_starts(tmp_path, capsys):
 def table_of(out):
     """results.csv without what is measured on the machine."""
     table = pd.read_csv(out / "results.csv", dtype=str)
-    return table[[c for c in table if not c.startswith(tables.MEASURED)]]
+    return table[[c for c in table if not c.startswith(MEASURED)]]
 
 
 KILLS = 20

@@ -7,8 +7,9 @@ import pytest
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
+from fedvlr_jax.report import search_page
 from fedvlr_jax.reporter import Silent
-from fedvlr_jax.search import execute, space, store, tables
+from fedvlr_jax.search import execute, space, store
 from fedvlr_jax.search.space import Range, Search
 from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED
 from tests.search.standin import ROUNDS, KilledError, Training
@@ -54,7 +55,7 @@ def trained(monkeypatch):
 
 
 def table(trials, searched=None):
-    return tables.results(trials, (searched or search()).space)
+    return search_page.results(trials, (searched or search()).space)
 
 
 def test_a_search_finds_what_is_best(tmp_path, trained):

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from fedvlr_jax.analysis.communication import Protocol
-from fedvlr_jax.pages import sections
+from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.references.choose import Reference
+from fedvlr_jax.report import paper_page, paper_tables, sections, tabulate
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study import cold_start, contents, tables
+from fedvlr_jax.study import cold_start
 from fedvlr_jax.study.search import Combination, Found
 from tests import worlds
 
@@ -52,7 +53,7 @@ def found(tmp_path):
 def test_accuracy_is_mean_and_deviation_over_seeds_beside_the_references(found):
     scores = dict.fromkeys(NAMES, 5.0)
     references = [Reference("EASE", "penalty 10", scores, np.zeros(4, int), scores)]
-    table = tables.accuracy_table(found, references).set_index("variant")
+    table = paper_tables.accuracy_table(found, references).set_index("variant")
     assert table.loc["fedvlr", "warm/ndcg@50"] == 11
     assert table.loc["fedvlr", "warm/ndcg@50 sd"] == pytest.approx(1.0)
     assert table.loc["mlp", "server_lr"] == 1e-3
@@ -62,25 +63,25 @@ def test_accuracy_is_mean_and_deviation_over_seeds_beside_the_references(found):
 
 
 def test_significance_is_over_warm_users(found):
-    (row,) = tables.significance_table(found, "fedvlr", "mlp").to_dict("records")
+    (row,) = paper_tables.significance_table(found, "fedvlr", "mlp").to_dict("records")
     gain = [1, 1 / np.log2(3) - 1 / np.log2(6), 1 / np.log2(4) - 1 / np.log2(5)]
     assert row["difference"] == "fedvlr - mlp"
     assert row["users"] == 3
     assert row["mean"] == pytest.approx(100 * np.mean(gain))
-    assert tables.significance_table(found[:1], "fedvlr", "mlp").empty
+    assert paper_tables.significance_table(found[:1], "fedvlr", "mlp").empty
 
 
 def test_parameters_are_in_thousands_beside_the_papers(found):
-    table = tables.parameter_table(found, "KU")
+    table = paper_tables.parameter_table(found, "KU")
     assert table["private"].tolist() == [0.065, 0.065]
     assert table["client"].tolist() == [0.065 + 2.4] * 2
     assert table["server"].tolist() == [1.0, 1.0]
     assert table["client, the paper's"].tolist() == [120, 107]
-    assert tables.parameter_table(found, "other")["client, the paper's"].isna().all()
+    assert paper_tables.parameter_table(found, "other")["client, the paper's"].isna().all()
 
 
 def test_communication_is_told_for_histories_that_fit(found):
-    row = tables.communication_table(found).iloc[0]
+    row = paper_tables.communication_table(found).iloc[0]
     assert row["down"] == 100 * 3 * 8 * 4 / 1e3
     assert row["up, paper"] == (100 * 8 + 50 + 2) * 4 / 1e3
     assert 0 < row["up, 5"] < row["up, 20"] < row["down"] + 1
@@ -88,13 +89,13 @@ def test_communication_is_told_for_histories_that_fit(found):
 
 
 def test_curves_have_a_row_per_seed_and_evaluation(found):
-    table = tables.curves_table(found)
+    table = paper_tables.curves_table(found)
     assert len(table) == 2 * 3 * 2
     assert table.query("variant == 'fedvlr' and seed == 2")["warm/ndcg@50"].tolist() == [12, 12]
 
 
 def test_reliance_is_averaged_over_seeds_and_gain_is_of_warm_users(found):
-    table = tables.reliance_table(found[:1])
+    table = paper_tables.reliance_table(found[:1])
     assert table["user"].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(table["image"], 0.5 + 0.11)
     assert table["gain"].isna().tolist() == [False, False, True, False]
@@ -102,14 +103,14 @@ def test_reliance_is_averaged_over_seeds_and_gain_is_of_warm_users(found):
 
 
 def test_changes_are_named(found):
-    table = tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])])
+    table = paper_tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])])
     assert table["removed"].tolist() == ["nothing", "id"]
     assert table["warm/ndcg@50"].tolist() == [11, 8]
 
 
 def test_data_table_counts_held_out_items():
     data = worlds.dataset()
-    (row,) = tables.data_table(data).to_dict("records")
+    (row,) = paper_tables.data_table(data).to_dict("records")
     inter = data.interactions
     assert row["interactions"] == inter.lengths.sum() + 13 + (inter.test >= 0).sum()
     assert row["sparsity %"] == pytest.approx(100 * (1 - row["interactions"] / (13 * 40)))
@@ -117,8 +118,8 @@ def test_data_table_counts_held_out_items():
 
 
 def test_tables_are_written_twice(tmp_path, found):
-    table = tables.accuracy_table(found, [])
-    tables.write(table, tmp_path, "accuracy")
+    table = paper_tables.accuracy_table(found, [])
+    tabulate.write(table, tmp_path, "accuracy")
     read = pd.read_csv(tmp_path / "accuracy.csv")
     pd.testing.assert_frame_equal(read, table.astype(read.dtypes))
     lines = (tmp_path / "accuracy.md").read_text().splitlines()
@@ -157,21 +158,21 @@ def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
     nothing = dict.fromkeys(NAMES)
     central = [Reference("EASE", "penalty 1", nothing, np.full(users, -1), nothing)]
     made = {
-        "accuracy": tables.accuracy_table(found, central),
-        "significance": tables.significance_table(found, "fedvlr", "mlp"),
+        "accuracy": paper_tables.accuracy_table(found, central),
+        "significance": paper_tables.significance_table(found, "fedvlr", "mlp"),
         "history_length": cold_start.by_history_length(found),
         "item_popularity": cold_start.by_item_popularity(found, worlds.dataset().interactions),
-        "parameters": tables.parameter_table(found, "KU"),
-        "communication": tables.communication_table(found),
-        "curves": tables.curves_table(found),
-        "reliance": tables.reliance_table(found[:1]),
-        "removal": tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])]),
-        "noise": tables.changes_table("noise", [("0", found[0])]),
+        "parameters": paper_tables.parameter_table(found, "KU"),
+        "communication": paper_tables.communication_table(found),
+        "curves": paper_tables.curves_table(found),
+        "reliance": paper_tables.reliance_table(found[:1]),
+        "removal": paper_tables.changes_table("removed", [("nothing", found[0]), ("id", found[1])]),
+        "noise": paper_tables.changes_table("noise", [("0", found[0])]),
         "newcomers": pd.DataFrame(
             [
-                tables.names_of(found[0])
+                paper_tables.names_of(found[0])
                 | {"epochs": epochs}
-                | tables.spread("ndcg@50", [None] * seeds)
+                | spread("ndcg@50", [None] * seeds)
                 for epochs in (0, 5)
             ]
         ),
@@ -183,12 +184,15 @@ def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
     assert shown["significance"]["users"].tolist() == [0]
     assert shown["significance"][["mean", "low", "high", "p_value"]].isna().all(axis=None)
     for name, table in shown.items():
-        tables.write(table, tmp_path, name)
+        tabulate.write(table, tmp_path, name)
         written = (tmp_path / f"{name}.csv").read_text() + (tmp_path / f"{name}.md").read_text()
         assert "nan" not in written.lower()
         assert "none" not in written.lower()
-    contents.draw(shown, tmp_path)
-    page = sections.page("Nobody", {}, contents.sections(shown, tmp_path))
+    charts = paper_page.charts(shown, seeds)
+    paper_page.draw(charts, tmp_path)
+    page = sections.page("Nobody", {}, paper_page.sections(shown, charts, seeds))
+    page = page.split("plotly.js v")[0]
     assert ">nan<" not in page.lower()
     assert ">none<" not in page.lower()
-    assert page.count("data:image/png") == 5
+    assert len(list(tmp_path.glob("*.png"))) == len(charts) == 5
+    assert page.count('class="plot"') == sum(len(chart.panels) for chart in charts.values())

@@ -1,20 +1,19 @@
-"""Tables of a study, as data frames; `write` puts one on disk as CSV and Markdown."""
+"""Tables of the paper's comparison, as data frames."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fedvlr_jax import files, record
-from fedvlr_jax.analysis import significance
+from fedvlr_jax import record
 from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.analysis.statistics import gains, spread
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.references.choose import Reference
+from fedvlr_jax.report import published
+from fedvlr_jax.report.baseline import over_users
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study import published
 from fedvlr_jax.study.search import Found
 
 _LENGTHS = (5, 20, 200)  # of histories, in train items
@@ -165,7 +164,7 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
         users = [users_of(run) for run in f.runs]
         first = users[0]
         shares = np.mean([u["reliance"] for u in users], axis=0)
-        gain = significance.gains(np.stack([u["rank"] for u in users]))
+        gain = gains(np.stack([u["rank"] for u in users]))
         parts.append(
             pd.DataFrame(
                 {
@@ -196,17 +195,11 @@ def significance_table(found: Sequence[Found], first: str, second: str) -> pd.Da
     rows = []
     for backbone in dict.fromkeys(f.combination.backbone for f in found):
         pair = [by_name.get((backbone, variant)) for variant in (first, second)]
-        if None in pair:
-            continue
-        difference = significance.paired(*(significance.gains(_warm_ranks(r)) for r in pair))
-        rows.append({"backbone": backbone, "difference": f"{first} - {second}"} | vars(difference))
+        if None not in pair:
+            difference = over_users(*([run.out for run in runs] for runs in pair))
+            row = {"backbone": backbone, "difference": f"{first} - {second}"}
+            rows.append(row | vars(difference))
     return pd.DataFrame(rows)
-
-
-def _warm_ranks(runs: Sequence[Result]) -> np.ndarray:
-    """Ranks of warm users' test items, a row per run; users are in the same order in all."""
-    users = [users_of(run) for run in runs]
-    return np.stack([u["rank"][u["warm"]] for u in users])
 
 
 def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
@@ -220,26 +213,3 @@ def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | No
 def _mean(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
     """`name`: mean; None if one is missing."""
     return {name: spread(name, values)[name]}
-
-
-def spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
-    """`name`: mean, and `name sd`: standard deviation of several; None if one is missing."""
-    if None in values:
-        return {name: None, f"{name} sd": None}
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {name: float(np.mean(values)), f"{name} sd": deviation}
-
-
-def write(table: pd.DataFrame, folder: Path, name: str) -> None:
-    """Write `name`.csv and `name`.md into a folder that is there, each in one step."""
-    files.write_table(folder / f"{name}.csv", table)
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
-    lines += [[_shown(x) for x in row] for row in table.itertuples(index=False)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    files.write_text(folder / f"{name}.md", text)
-
-
-def _shown(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

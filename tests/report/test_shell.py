@@ -4,8 +4,8 @@ import time
 import pytest
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.pages import sections, shell
-from fedvlr_jax.pages.sections import Section
+from fedvlr_jax.report import sections, shell
+from fedvlr_jax.report.sections import Section
 
 PAGE = shell.page("A page", "", "<p>x</p>")
 

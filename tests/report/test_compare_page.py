@@ -5,7 +5,7 @@ import pytest
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.sweep import compare
+from fedvlr_jax.report import compare_page
 
 USERS = 40
 
@@ -31,22 +31,24 @@ def sweep(folder, variant, gain, clients=(100, 1000), fingerprint="x", seeds=3):
             name = f"clients={c},seed={seed}"
             score = 40.0 + gain + seed + c / 1000
             run(folder / "runs" / name, score, seed, fingerprint, clients=c, variant=variant)
-    return compare.held(folder)
+    return compare_page.held(folder)
 
 
 def test_combinations_that_differ_in_one_setting(tmp_path):
     first = sweep(tmp_path / "a", "mlp", 0.0)
     second = sweep(tmp_path / "b", "fedvlr", 15.0)
-    found = compare.compared(first, second)
+    found = compare_page.compared(first, second)
     assert found.settings.to_dict("records") == [{"setting": "variant", "A": "mlp", "B": "fedvlr"}]
     assert found.varied == ("clients",)
     assert found.table["clients"].tolist() == [100, 1000]
     assert found.table["runs of A"].tolist() == [3, 3]
     np.testing.assert_allclose(found.table["B - A"], 15.0)
     # Scores s, s + 1, s + 2 on both sides: a standard error of sqrt(2/3), t(0.975, 4) = 2.7764.
-    np.testing.assert_allclose(found.table["B - A ci"], np.sqrt(2 / 3) * 2.77645, rtol=1e-5)
+    half = np.sqrt(2 / 3) * 2.77645
+    np.testing.assert_allclose(found.table["B - A low"], 15.0 - half, rtol=1e-5)
+    np.testing.assert_allclose(found.table["B - A high"], 15.0 + half, rtol=1e-5)
     np.testing.assert_allclose(found.table["round time, B / A"], [56.1 / 41.1, 57 / 42])
-    assert found.alone == (0, 0)
+    assert found.alone == ([], [])
     # A's users had rank 5, B's rank 0: 1 - 1/log2(7) = 0.6438 of NDCG for half of the warm ones.
     assert found.table["over users"].str.startswith("+32.19 (").all()
     assert found.table["over users"].str.contains("p = 0.00").all()
@@ -55,61 +57,69 @@ def test_combinations_that_differ_in_one_setting(tmp_path):
 def test_what_only_one_has_is_counted(tmp_path):
     first = sweep(tmp_path / "a", "mlp", 0.0, (100, 1000))
     second = sweep(tmp_path / "b", "fedvlr", 15.0, (1000, 5000, 7000))
-    found = compare.compared(first, second)
+    found = compare_page.compared(first, second)
     assert found.table["clients"].tolist() == [1000]
-    assert found.alone == (3, 6)
+    names = [[run.name for run in runs] for runs in found.alone]
+    assert names == [
+        [f"clients=100,seed={s}" for s in range(3)],
+        [f"clients={c},seed={s}" for c in (5000, 7000) for s in range(3)],
+    ]
 
 
 def test_users_are_not_paired_across_populations(tmp_path):
     first = sweep(tmp_path / "a", "mlp", 0.0)
     second = sweep(tmp_path / "b", "fedvlr", 15.0, fingerprint="y")
-    assert compare.compared(first, second).table["over users"].isna().all()
+    assert compare_page.compared(first, second).table["over users"].isna().all()
 
 
 def test_two_runs_of_one_seed(tmp_path):
     run(tmp_path / "a", 40.0, 0, variant="mlp")
     run(tmp_path / "b", 42.0, 0, variant="fedvlr")
-    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab"))
+    found = compare_page.compared(*(compare_page.held(tmp_path / name) for name in "ab"))
     assert found.varied == ()
     assert found.table["B - A"].tolist() == [2.0]
-    assert found.table["B - A ci"].isna().all()
-    assert compare.chart(found) is None
+    assert found.table[["B - A low", "B - A high"]].isna().all(axis=None)
+    assert compare_page.chart(found) is None
 
 
 def test_two_seeds_have_no_interval_of_a_difference(tmp_path):
     for side, scores in (("a", (40.0, 44.0)), ("b", (50.0, 51.0))):
         for seed, score in enumerate(scores):
             run(tmp_path / side / "runs" / str(seed), score, seed, variant="mlp")
-    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab")).table
-    assert found["B - A ci"].isna().all()
-    ends = found[[f"{side}: {compare.SCORE} {end}" for side in "AB" for end in ("low", "high")]]
+    found = compare_page.compared(*(compare_page.held(tmp_path / name) for name in "ab")).table
+    assert found[["B - A low", "B - A high"]].isna().all(axis=None)
+    ends = found[
+        [f"{side}: {compare_page.SCORE} {end}" for side in "AB" for end in ("low", "high")]
+    ]
     assert ends.iloc[0].tolist() == [40.0, 44.0, 50.0, 51.0]
 
 
 def test_the_chart_has_both(tmp_path):
-    found = compare.compared(sweep(tmp_path / "a", "mlp", 0.0), sweep(tmp_path / "b", "id", 5.0))
-    names = [trace.name for trace in compare.chart(found).figure.data]
+    found = compare_page.compared(
+        sweep(tmp_path / "a", "mlp", 0.0), sweep(tmp_path / "b", "id", 5.0)
+    )
+    names = [line.name for line in compare_page.chart(found).panels[0].series]
     assert names == ["A", "B"]
 
 
 def test_layouts_do_not_part_runs(tmp_path):
     run(tmp_path / "a", 40.0, 0, chunk=3)
     run(tmp_path / "b", 42.0, 0, chunk=4)
-    found = compare.compared(*(compare.held(tmp_path / name) for name in "ab"))
+    found = compare_page.compared(*(compare_page.held(tmp_path / name) for name in "ab"))
     assert found.settings.empty
     assert len(found.table) == 1
 
 
 def test_what_holds_no_runs_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: holds no finished run, expected the folder"):
-        compare.held(tmp_path / "nowhere")
+        compare_page.held(tmp_path / "nowhere")
 
 
 def test_nothing_in_common_is_refused(tmp_path):
     first = sweep(tmp_path / "a", "mlp", 0.0, (100, 200))
     second = sweep(tmp_path / "b", "mlp", 0.0, (300, 400))
     with pytest.raises(UserError, match="no combination of settings in common"):
-        compare.compared(first, second)
+        compare_page.compared(first, second)
 
 
 def _json(**changes):
@@ -170,7 +180,7 @@ def test_a_run_that_a_hand_has_edited_is_told_with_its_file(tmp_path, name, chan
     run(tmp_path / "b", 42.0, 0)
     change(tmp_path / "b", name)
     with pytest.raises(UserError) as caught:
-        compare.compared(*(compare.held(tmp_path / side) for side in "ab"))
+        compare_page.compared(*(compare_page.held(tmp_path / side) for side in "ab"))
     assert str(caught.value).startswith(str(tmp_path / "b" / name))
 
 
@@ -178,5 +188,5 @@ def test_a_user_who_is_warm_in_one_run_only_is_not_paired(tmp_path):
     run(tmp_path / "a", 40.0, 0)
     run(tmp_path / "b", 42.0, 0)
     _arrays(warm=np.ones(USERS, bool))(tmp_path / "b", "per_user.npz")
-    found = compare.compared(*(compare.held(tmp_path / side) for side in "ab"))
+    found = compare_page.compared(*(compare_page.held(tmp_path / side) for side in "ab"))
     assert found.table["over users"].isna().all()

@@ -4,7 +4,7 @@ import io
 
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
-from fedvlr_jax.pages import shell
+from fedvlr_jax.report import shell
 
 _SIDE = 240  # pixels of a picture on the page, at most
 _HISTORY = 12  # items of the history with a picture

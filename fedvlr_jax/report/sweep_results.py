@@ -1,14 +1,13 @@
-"""A sweep's results as a table and as a picture."""
+"""A sweep's results: a row per run, and what there is to know of them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from fedvlr_jax import drawing
-from fedvlr_jax.sweep import seeds
+from fedvlr_jax.config import Config
+from fedvlr_jax.report import tabulate
+from fedvlr_jax.simulation.traced import program_of
 from fedvlr_jax.sweep.declare import Axes
 from fedvlr_jax.sweep.store import FINISHED, Row
 
@@ -24,6 +23,8 @@ _SHOWN = {
 }
 # Columns of results.csv that another machine, or another day, would fill differently.
 MEASURED = ("timing/", "memory/")
+COMPILATION, MEMORY = "timing/program_compile_seconds", "memory/program_peak_rss_bytes"
+_COMPILED = {"timing/compile_seconds": COMPILATION, "memory/peak_rss_bytes": MEMORY}
 
 
 def results(rows: Mapping[str, Row]) -> pd.DataFrame:
@@ -50,6 +51,16 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def of_programs(table: pd.DataFrame, configs: Mapping[str, Config]) -> pd.DataFrame:
+    """With time and memory of compilation in all runs that share a program, not in one of them."""
+    programs = [hash(program_of(configs[run])) for run in table["run"]]
+    for own, shared in _COMPILED.items():
+        if own in table:
+            found = table[own].astype(float).groupby(programs).transform("max")
+            table = table.assign(**{shared: found})
+    return table
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
@@ -94,74 +105,4 @@ def shown(table: pd.DataFrame, axes: Axes) -> str:
     """The table for a terminal: what runs differ in, and what they came to."""
     table = table.assign(**{"memory/peak_rss_gb": table.get("memory/peak_rss_bytes", 0) / 1e9})
     columns = [*axes, *(c for c in _SHOWN if c in table)]
-    names = table[columns].rename(columns=_SHOWN)
-    return names.to_string(index=False, float_format=lambda x: f"{x:,.4g}", na_rep="--")
-
-
-def plot(table: pd.DataFrame, axes: Axes, path: Path) -> None:
-    """Draw round time, throughput, peak memory and accuracy over the first numbers that are swept.
-
-    Those are the clients, unless something else is swept and they are not. A line for every
-    combination of the others, mean and interval over seeds (`seeds.interval`).
-
-    Args:
-        table: of `results`; nothing is drawn of runs that have failed.
-        axes: what was swept.
-        path: of the PNG, in a folder that is there.
-    """
-    table = table[table["status"] == FINISHED]
-    if table.empty:
-        return
-    x = _along(axes)
-    hue = [name for name, values in axes.items() if name not in (x, "seed") and len(values) > 1]
-    panels = (
-        ("timing/round_seconds_median", "round time (s, median)", 1.0, True),
-        ("timing/client_rounds_per_second", "client updates per second", 1.0, True),
-        ("memory/peak_rss_bytes", "peak memory (GB)", 1e-9, False),
-        ("test/warm/ndcg@50", "test NDCG@50, warm clients (%)", 1.0, False),
-    )
-    # Runs of a combination share a program, whose compilation is the peak of the first one.
-    memory = table.groupby([x, *hue], sort=False)["memory/peak_rss_bytes"].transform("max")
-    table = table.assign(**{"memory/peak_rss_bytes": memory})
-    figure = drawing.empty(9.0, 6.5)
-    drawn = figure.subplots(2, 2)
-    groups = table.groupby(hue, sort=False) if hue else [((), table)]
-    for number, (values, group) in enumerate(groups):
-        label = ", ".join(str(value) for value in values) or str(table["variant"].iloc[0])
-        for axis, (column, _, factor, _) in zip(drawn.flat, panels, strict=True):
-            found = seeds.by(group, [x], {column: "y"})
-            places, means, (lows, highs) = seeds.drawn(found.sort_values(x), "y", x)
-            means, lows, highs = (factor * np.array(part) for part in (means, lows, highs))
-            axis.errorbar(
-                places,
-                means,
-                [means - lows, highs - means],
-                label=label,
-                capsize=3,
-                **drawing.style(number),
-            )
-    for axis, (column, name, _, log) in zip(drawn.flat, panels, strict=True):
-        axis.set_xlabel(x)
-        axis.set_ylabel(name)
-        if (table[x] > 0).all():
-            axis.set_xscale("log")
-        if log and (pd.to_numeric(table[column]) > 0).any():
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    popularity = table.groupby(x)["popularity/test/warm/ndcg@50"].mean()
-    drawn.flat[-1].plot(popularity.index, popularity, "k--", marker=".", label="popularity")
-    drawn.flat[-1].set_ylim(bottom=0)
-    drawn.flat[-1].legend(fontsize="small")
-    drawing.save(figure, path)
-
-
-def _along(axes: Axes) -> str:
-    """The setting that is drawn from left to right."""
-    numbers = [
-        name
-        for name, values in axes.items()
-        if name != "seed" and len(values) > 1 and not isinstance(values[0], str)
-    ]
-    return "clients" if "clients" in axes or not numbers else numbers[0]
+    return tabulate.as_text(table[columns].rename(columns=_SHOWN))

@@ -1,14 +1,21 @@
+import dataclasses
 import re
 
-from fedvlr_jax.pages.charts import Axis, Line, of_lines, of_shares
-from fedvlr_jax.pages.sections import Section, page
-from tests.pages import browser
+from fedvlr_jax.report import plotting
+from fedvlr_jax.report.chart import Axis, Chart, Panel, Series, stacked
+from fedvlr_jax.report.sections import Section, page
+from tests.report import browser
 
 BAD = "<!--<script></script><b>\"'&"
 LINES = [
-    Line("one", [1, 10, 100], [3.0, 2.0, 1.0], ([2.5, 1.8, 0.9], [3.5, 2.3, 1.1]), 0),
-    Line("two", [1, 10, 100], [1.0, 1.5, 2.0], None, 1, dashed=True),
+    Series("one", [1, 10, 100], [3.0, 2.0, 1.0], ([2.5, 1.8, 0.9], [3.5, 2.3, 1.1]), 0),
+    Series("two", [1, 10, 100], [1.0, 1.5, 2.0], None, 1, dash=1),
 ]
+BANDS = [dataclasses.replace(line, kind="band") for line in LINES]
+
+
+def of_lines(alternative, x, y, lines):
+    return Chart(alternative, [Panel(x, y, lines)])
 
 
 def drawn(text):
@@ -19,13 +26,12 @@ def drawn(text):
 def test_charts_are_drawn(tmp_path):
     charts = (
         of_lines("Time.", Axis("clients", log=True), Axis("time (s)", log=True), LINES),
-        of_lines("Curves.", Axis("round"), Axis("loss (nats)", zero=True), LINES, bands=True),
-        of_shares(
+        of_lines("Curves.", Axis("round"), Axis("loss (nats)", zero=True), BANDS),
+        of_lines(
             "Shares.",
-            Axis("whose"),
+            Axis("whose", labels=["a", "b"]),
             Axis("share"),
-            ["a", "b"],
-            {"image": [0.4, 0.3], "id": [0.6, 0.7]},
+            stacked({"image": [0.4, 0.3], "id": [0.6, 0.7]}),
         ),
     )
     path = tmp_path / "page.html"
@@ -47,8 +53,8 @@ def test_charts_are_drawn(tmp_path):
 
 def test_labels_stand_where_numbers_are_if_there_is_room():
     def labels(marks, log):
-        axis = of_lines("x", Axis("x", log=log, marks=marks), Axis("y"), LINES).figure.layout.xaxis
-        return axis.ticktext
+        panel = Panel(Axis("x", log=log, marks=marks), Axis("y"), LINES)
+        return plotting.figure(panel).layout.xaxis.ticktext
 
     assert labels((100, 1000, 10000), log=True) == ("100", "1,000", "10,000")
     assert labels((0, 0.25, 0.5), log=False) == ("0", "0.25", "0.5")
@@ -67,7 +73,7 @@ def test_nothing_is_loaded_from_elsewhere():
 
 
 def test_names_are_text_and_end_no_script(tmp_path):
-    lines = [Line(BAD, [1, 2], [1.0, 2.0])]
+    lines = [Series(BAD, [1, 2], [1.0, 2.0])]
     chart = of_lines(BAD, Axis("x"), Axis("y"), lines)
     path = tmp_path / "page.html"
     path.write_text(page("Charts", {}, [Section("One", "", charts=(chart,))]), encoding="utf-8")

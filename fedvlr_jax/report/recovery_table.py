@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Int
 
 from fedvlr_jax.analysis import groups, metrics
 from fedvlr_jax.analysis.recovery import correlation
+from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.data.types import Planted
 from fedvlr_jax.names import MODALITIES
+from fedvlr_jax.report.paper_tables import users_of
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study import tables
 from fedvlr_jax.study.search import Found
 
 
@@ -32,7 +33,7 @@ def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.Data
     rows: dict[str, dict[str, list[Any]]] = {}
     for mine, other in zip(personal.runs, generic.runs, strict=True):
         shares = _composition(mine)
-        a, b = tables.users_of(mine), tables.users_of(other)
+        a, b = users_of(mine), users_of(other)
         preference = planted.preference[a["user"]]
         learned = {"weights": a["view_weights"] @ shares, "removal": a["reliance"]}
         for name, chosen in _groups(a["history_length"]).items():
@@ -69,5 +70,5 @@ def _summary(row: dict[str, list[Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"clients": row["clients"][0]}
     for name, values in row.items():
         if name != "clients":
-            summary |= tables.spread(name, values)
+            summary |= spread(name, values)
     return summary

@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from fedvlr_jax.pages.sections import page as as_html
-from fedvlr_jax.sweep import declare, page, tables
+from fedvlr_jax.report import drawing, sweep_page, sweep_results
+from fedvlr_jax.report.sections import page as as_html
+from fedvlr_jax.sweep import declare
 from fedvlr_jax.sweep.store import Row
 
 
@@ -40,7 +41,11 @@ def swept(lines, summaries=None, number=summary):
         name: Row("finished", config.flat(), number(**(summaries or {}).get(k, {})))
         for k, (name, config) in enumerate(runs.items())
     }
-    return runs, axes, tables.results(rows)
+    return runs, axes, sweep_results.results(rows)
+
+
+def report(table, runs, axes, out):
+    return sweep_page.sections(sweep_page.prepared(table, runs, axes), runs, axes, out)
 
 
 COMPETING = [
@@ -61,7 +66,7 @@ COMPETING = [
 @pytest.mark.parametrize(("lines", "among"), COMPETING, ids=str)
 def test_only_runs_of_one_population_compete(lines, among, tmp_path):
     runs, axes, table = swept(lines)
-    headline = page.sections(table, runs, axes, tmp_path)[0]
+    headline = report(table, runs, axes, tmp_path)[0]
     assert headline.title == "Results"
     assert headline.among == among
 
@@ -75,9 +80,7 @@ def test_a_program_is_compiled_once_whoever_has_done_it(tmp_path):
         ["clients=10,20", "server_lr=0.1,0.2", "seed=0,1,2"],
         {0: spent(9.0, 8e8), 6: spent(12.0, 9e8)},
     )
-    (costs,) = (
-        s.table for s in page.sections(table, runs, axes, tmp_path) if s.title.startswith("Comm")
-    )
+    (costs,) = (s.table for s in report(table, runs, axes, tmp_path) if s.title.startswith("Comm"))
     assert costs["compilation of the program, once, s"].tolist() == [9.0, 9.0, 12.0, 12.0]
     assert costs["compilation of the program, once, s low"].isna().all()
     assert costs["peak memory, GB"].tolist() == pytest.approx([0.8, 0.8, 0.9, 0.9])
@@ -95,11 +98,11 @@ def test_rounds_without_a_loss_have_no_point(losses, tmp_path):
             for k, loss in enumerate(of_run)
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    parts = page.sections(table, runs, axes, tmp_path)
+    parts = report(table, runs, axes, tmp_path)
     (curves,) = (s for s in parts if s.title == "Learning curves")
-    drawn = curves.charts[1].figure.data[-1]
+    drawn = curves.charts[0].panels[1].series[-1]
     everywhere = [k for k in range(2) if all(one[k] is not None for one in losses)]
-    assert list(drawn.x) == [2 * k + 2 for k in everywhere]
+    assert drawn.x == [2 * k + 2 for k in everywhere]
     assert "nan" not in as_html("x", {}, parts).lower().split("plotly.js")[0]
 
 
@@ -114,11 +117,12 @@ def test_a_sweep_in_which_nobody_came_is_drawn_and_told(tmp_path):
         },
     }
     runs, axes, table = swept(["clients=10,20,30"], dict.fromkeys(range(3), nobody))
-    assert tables.remarks(table) == [
+    assert sweep_results.remarks(table) == [
         "in 3 of 3 runs no client trained (--dropout): nothing was learned"
     ]
-    tables.plot(table, axes, tmp_path / "scaling.png")
-    assert "no client trained" in as_html("x", {}, page.sections(table, runs, axes, tmp_path))
+    prepared = sweep_page.prepared(table, runs, axes)
+    drawing.write(sweep_page.over(prepared, axes)[0], tmp_path / "scaling.png")
+    assert "no client trained" in as_html("x", {}, report(table, runs, axes, tmp_path))
 
 
 REMARKS = [
@@ -142,17 +146,17 @@ def test_what_runs_were_trained_on_is_told_once():
     parts |= {2: {"jax": gpu, "devices": 8}}
     _, _, table = swept(["clients=10,20,30"], parts)
     said = "2 x cpu (cpu, jax 0.12.0); 8 x NVIDIA H100 80GB HBM3 (gpu, jax 0.7.2)"
-    assert tables.machines(table) == said
+    assert sweep_results.machines(table) == said
     older = {0: {"jax": {"version": "0.10.2", "platform": "cpu"}, "devices": 2}}
     _, _, table = swept(["clients=10"], older)
-    assert tables.machines(table) == "2 x unknown (cpu, jax 0.10.2)"
+    assert sweep_results.machines(table) == "2 x unknown (cpu, jax 0.10.2)"
     _, _, table = swept(["clients=10"], {0: {"devices": 2}})
-    assert tables.machines(table) == "2 x unknown (unknown, jax unknown)"
+    assert sweep_results.machines(table) == "2 x unknown (unknown, jax unknown)"
 
 
 @pytest.mark.parametrize(("parts", "said"), REMARKS)
 def test_remarks_count_runs(parts, said):
-    found = tables.remarks(swept(["clients=10,20,30"], parts)[2])
+    found = sweep_results.remarks(swept(["clients=10,20,30"], parts)[2])
     assert len(found) == len(said)
     assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True))
 
@@ -163,6 +167,6 @@ def test_runs_of_older_versions_and_failed_ones_have_no_remarks():
         del found["best_is_last"], found["participation"]
         return found
 
-    assert tables.remarks(swept(["clients=10,20"], number=older)[2]) == []
+    assert sweep_results.remarks(swept(["clients=10,20"], number=older)[2]) == []
     failed = pd.DataFrame([{"run": "x", "status": "failed", "reason": "y"}])
-    assert tables.remarks(failed) == []
+    assert sweep_results.remarks(failed) == []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.data.types import Planted
+from fedvlr_jax.report.recovery_table import recovery_table
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study.recovery import recovery_table
 from fedvlr_jax.study.search import Combination, Found
 
 LENGTHS = np.array([5, 6, 7, 20, 30, 60, 21])

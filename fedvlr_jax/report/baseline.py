@@ -1,0 +1,206 @@
+"""Whether a setting helps: runs against those that differ in it alone, paired over users."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_jax import record
+from fedvlr_jax.analysis.statistics import Difference, gains, paired
+from fedvlr_jax.config import DataConfig
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import seeds
+from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series
+from fedvlr_jax.report.sections import Section
+from fedvlr_jax.sweep.declare import SWEEP, Axes
+from fedvlr_jax.sweep.store import FINISHED
+
+# Where runs differ in one of these, they are of other populations or evaluate other clients.
+OF_POPULATIONS = (*(field.name for field in dataclasses.fields(DataConfig)), "eval_clients")
+_EXPECTED = "expected a setting and one of its values in the sweep, like --baseline=variant=mlp"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The value of a setting that its other values are compared with."""
+
+    setting: str
+    value: Any
+
+    def __str__(self) -> str:
+        """As it is written after --baseline."""
+        return f"{self.setting}={seeds.label({self.setting: self.value}, [self.setting])}"
+
+
+def read(text: str, axes: Axes, evaluated: int) -> Baseline:
+    """The baseline that a flag declares.
+
+    Args:
+        text: of the flag.
+        axes: of the sweep.
+        evaluated: `--eval_clients`.
+
+    Raises:
+        UserError: no setting with one of its values in the sweep, or users could not be paired.
+    """
+    where = f"--baseline={text}"
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{where}: {_EXPECTED}")
+    SWEEP.check_known(where, name, shown=lambda close: f"--baseline={close}=...")
+    swept = [n for n in seeds.varied(axes) if n not in OF_POPULATIONS]
+    if name == "seed":
+        raise UserError(f"{where}: results are means over seeds, {_EXPECTED}")
+    if name in OF_POPULATIONS:
+        raise UserError(
+            f"{where}: runs that differ in {name} are of different users, who cannot be paired, "
+            "expected a setting that leaves users as they are"
+        )
+    if name not in swept:
+        others = (
+            f"one of {', '.join(swept)}"
+            if swept
+            else "a sweep of it, like --sweep=" + (f"{name}=...")
+        )
+        raise UserError(f"{where}: {name} has one value in this sweep, expected {others}")
+    found = [v for v in axes[name] if _is(v, value)]
+    if not found:
+        known = ", ".join(seeds.label({name: v}, [name]) for v in axes[name])
+        raise UserError(f"{where}: no run has this value, expected one of {known}")
+    if evaluated and len(axes.get("seed", ())) > 1:
+        raise UserError(
+            f"{where}: with --eval_clients={evaluated} every seed evaluates other users, who "
+            "cannot be paired, expected --eval_clients=0 or one seed"
+        )
+    return Baseline(name, found[0])
+
+
+def _is(value: Any, text: str) -> bool:
+    try:
+        return value == text or (not isinstance(value, str) and value == float(text))
+    except ValueError:
+        return False
+
+
+def over_users(first: Sequence[Path], second: Sequence[Path]) -> Difference | None:
+    """NDCG@50 in percent of `first` minus `second`, paired over warm users, averaged over runs.
+
+    Args:
+        first: folders of finished runs.
+        second: those to compare with.
+
+    Returns:
+        None where not all runs have the same data, users and warm users.
+
+    Raises:
+        UserError: a file is not a run's.
+    """
+    if len({record.settings(run).get("data_fingerprint") for run in (*first, *second)}) > 1:
+        return None
+    sides = [
+        [record.per_user(run, ("user", "rank", "warm")) for run in runs] for runs in (first, second)
+    ]
+    one = sides[0][0]
+    for arrays in (*sides[0], *sides[1]):
+        if any(not np.array_equal(one[name], arrays[name]) for name in ("user", "warm")):
+            return None
+    ranks = (np.stack([arrays["rank"][arrays["warm"]] for arrays in side]) for side in sides)
+    return paired(*map(gains, ranks))
+
+
+def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Path) -> pd.DataFrame:
+    """Every combination minus the one that differs from it in the baseline's setting alone.
+
+    Args:
+        table: a row per run, in the order of the axes.
+        axes: what was swept.
+        baseline: what is subtracted.
+        folder: of the runs' folders.
+
+    Returns:
+        What is varied; the `difference` in words; `runs`, how many seeds both have finished; and
+        the difference of NDCG@50 in percent over warm users, as in `Difference`, None where users
+        are not the same. Combinations without a finished counterpart are left out.
+    """
+    names = seeds.varied(axes)
+    finished = table[table["status"] == FINISHED]
+    by_seed = {
+        tuple(values.values()): {
+            seed: folder / run for seed, run in zip(group["seed"], group["run"], strict=True)
+        }
+        for values, group in seeds.grouped(finished, names)
+    }
+    place, rows = names.index(baseline.setting), []
+    for key, runs in by_seed.items():
+        other = by_seed.get((*key[:place], baseline.value, *key[place + 1 :]), {})
+        common = [seed for seed in runs if seed in other]
+        if key[place] == baseline.value or not common:
+            continue
+        found = over_users([runs[seed] for seed in common], [other[seed] for seed in common])
+        values = dict(zip(names, key, strict=True))
+        mine = seeds.label(values, [baseline.setting])
+        said = {"difference": f"{mine} - {str(baseline).partition('=')[2]}", "runs": len(common)}
+        rows.append(values | said | (vars(found) if found else {"mean": None, "users": 0}))
+    columns = [*names, "difference", "runs", *(f.name for f in dataclasses.fields(Difference))]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def told(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
+    """The differences as sentences."""
+    names = [n for n in seeds.varied(axes) if n != baseline.setting]
+    lines = [
+        f"compared with {baseline}, NDCG@50 in points of percent over warm users, mean "
+        "(95 % interval):"
+    ]
+    for _, row in found.iterrows():
+        said = "not comparable, as the users are not the same"
+        if row["users"]:
+            numbers = Difference(*(row[f.name] for f in dataclasses.fields(Difference)))
+            clear = "higher" if row["low"] > 0 else "lower" if row["high"] < 0 else ""
+            said = f"{numbers} over {row['users']:,} users, {clear or 'no clear difference'}"
+        others = ", ".join(f"{n} {seeds.label(row, [n])}" for n in names)
+        lines.append(f"{row['difference']}{f' at {others}' if others else ''}: {said}")
+    return lines if len(found) else [f"compared with {baseline}: no run has a counterpart"]
+
+
+def section(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> Section:
+    """A part of a sweep's report."""
+    names = [n for n in seeds.varied(axes) if n != baseline.setting]
+    text = (
+        f"NDCG@50 in points of percent of every combination minus the one that differs from it in "
+        f"{baseline} alone: over warm test users, averaged over the seeds that both have finished "
+        "and paired by user, with the 95 % interval over users (bootstrap) and the p-value of a "
+        "sign-flip permutation test. The numbers are in baseline.csv."
+    )
+    text += "".join(f"\n\n{sentence}." for sentence in told(found, axes, baseline)[1:])
+    shown = found.rename(columns={"low": "mean low", "high": "mean high"})
+    charts = ()
+    if found["users"].any():
+        charts = (_chart(shown[shown["users"] > 0], axes, names, baseline),)
+    return Section(f"Compared with {baseline}", text, shown, charts)
+
+
+def _chart(shown: pd.DataFrame, axes: Axes, names: Sequence[str], baseline: Baseline) -> Chart:
+    x, lines = seeds.along({n: axes[n] for n in names}), []
+    y = Axis(f"NDCG@50 minus that of\n{baseline} (points)", zero=True)
+    if x is None:
+        places = seeds.labels(shown, ["difference", *names])
+        across = Axis("", labels=places)
+        rows = shown.assign(_place=range(len(shown)))
+        lines.append(seeds.line(rows, "mean", "_place", "difference", kind="points"))
+        ends = [-0.5, len(places) - 0.5]
+    else:
+        across = seeds.axis_of(x, axes[x], x == "clients")
+        others = [n for n in names if n != x]
+        groups = seeds.grouped(shown, ["difference", *others])
+        for style, (values, group) in enumerate(groups):
+            name = seeds.label(values, ["difference", *others])
+            lines.append(seeds.line(group, "mean", x, name, style=style))
+        ends = [min(axes[x]), max(axes[x])]
+    zero = Series("no difference", ends, [0.0, 0.0], style=GREY, dash=1)
+    told = f"Difference in NDCG@50 between other values of {baseline.setting} and {baseline}."
+    return Chart(told, [Panel(across, y, [*lines, zero])], size=(7.0, 4.0))

@@ -1,0 +1,223 @@
+"""Two sweeps, or two runs, against each other: what differs in settings, and what it changed."""
+
+import reprlib
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_jax import record
+from fedvlr_jax.analysis.statistics import bounds, welch
+from fedvlr_jax.config import LAYOUT, leaves
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.report import seeds
+from fedvlr_jax.report.baseline import over_users
+from fedvlr_jax.report.chart import Axis, Chart, Panel
+from fedvlr_jax.report.sections import Section
+from fedvlr_jax.settings import FOLDER, UnfitError, fitted
+
+SCORE = "warm NDCG@50, %"
+_METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
+_NEEDED = (*(f"test/{name}" for name in _METRICS.values()), "timing/round_seconds_median")
+_WIDTH = 100  # characters of what is printed
+
+
+@dataclass(frozen=True)
+class Held:
+    """A finished run on disk: its settings with the data's fingerprint, its summary, its folder."""
+
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sweeps say of each other.
+
+    Attributes:
+        settings: a row per setting that is one thing in all of A and another in all of B.
+        table: a row per combination that is in both.
+        varied: the table's first columns, in which its rows differ.
+        alone: the folders of the runs that have no counterpart, of A and of B.
+    """
+
+    settings: pd.DataFrame
+    table: pd.DataFrame
+    varied: tuple[str, ...]
+    alone: tuple[list[Path], list[Path]]
+
+
+def held(folder: str | Path) -> list[Held]:
+    """The finished runs of a sweep's folder, or the one of a run's.
+
+    Raises:
+        UserError: there are none.
+    """
+    try:
+        folder = fitted(Path, FOLDER, folder)
+    except UnfitError as expected:
+        raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
+    places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
+    found = [
+        Held(record.settings(place), record.summary(place, _NEEDED), place)
+        for place in places
+        if (place / "summary.json").is_file() and (place / "config.json").is_file()
+    ]
+    if not found:
+        raise UserError(
+            f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
+            "or experiments.train"
+        )
+    return found
+
+
+def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
+    """Every combination of `second` minus the same one of `first`.
+
+    Runs are of one combination if they differ in nothing but the seed and what differs between
+    the two as a whole; their layout changes no result. Where both have the same population, users
+    are paired as well.
+
+    Raises:
+        UserError: no combination is in both.
+    """
+    names = [name for name in leaves() if name not in ("seed", *LAYOUT)]
+    values = [{n: {r.settings.get(n) for r in runs} for n in names} for runs in (first, second)]
+    apart = [
+        n for n in names if all(len(v[n]) == 1 for v in values) and values[0][n] != values[1][n]
+    ]
+    varied = tuple(n for n in names if n not in apart and any(len(v[n]) > 1 for v in values))
+    groups: list[dict[tuple, list[Held]]] = [{}, {}]
+    for found, runs in zip(groups, (first, second), strict=True):
+        for run in runs:
+            found.setdefault(tuple(run.settings.get(n) for n in varied), []).append(run)
+    common = [key for key in groups[0] if key in groups[1]]
+    if not common:
+        raise UserError(
+            "the two have no combination of settings in common, expected sweeps over the same "
+            "values"
+        )
+    rows = [
+        dict(zip(varied, key, strict=True)) | _row(groups[0][key], groups[1][key]) for key in common
+    ]
+    settings = [{"setting": n, "A": str(*values[0][n]), "B": str(*values[1][n])} for n in apart]
+    alone = tuple(
+        [r.folder for k, runs in g.items() if k not in common for r in runs] for g in groups
+    )
+    return Comparison(pd.DataFrame(settings), pd.DataFrame(rows), varied, alone)
+
+
+def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
+    row: dict[str, Any] = {"runs of A": len(first), "runs of B": len(second)}
+    for name, metric in _METRICS.items():
+        a, b = ([run.summary["test"][metric] for run in runs] for runs in (first, second))
+        known = None not in a and None not in b
+        parts = {"A": a, "B": b} if known else {}
+        for side, numbers in parts.items():
+            mean, ends = seeds.over(numbers, bounds(metric))
+            row |= _with_ends(f"{side}: {name}", float(mean), ends)
+        if known and name == SCORE:
+            ends = welch(b, a) or (None, None)
+            row |= _with_ends("B - A", float(np.mean(b) - np.mean(a)), ends)
+    found = over_users(*([run.folder for run in runs] for runs in (second, first)))
+    row["over users"] = str(found) if found and found.users else None
+    seconds = [
+        float(np.median([run.summary["timing"]["round_seconds_median"] or np.nan for run in runs]))
+        for runs in (first, second)
+    ]
+    row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
+    return row
+
+
+def _with_ends(name: str, mean: float, ends: Sequence[float | None]) -> dict[str, float | None]:
+    return {name: mean, f"{name} low": ends[0], f"{name} high": ends[1]}
+
+
+def lines(found: Comparison, first: str, second: str) -> list[str]:
+    """The comparison as text, which is readable at 100 columns."""
+    told = [f"A: {first}", f"B: {second}"]
+    for _, row in found.settings.iterrows():
+        told.append(f"--{row['setting']}: {row['A']} in A, {row['B']} in B")
+    told += ["no setting differs"] if found.settings.empty else []
+    for _, row in found.table.iterrows():
+        values = ", ".join(f"{n}={row[n]}" for n in found.varied) or "all runs"
+        title = f"{values} ({row['runs of A']} runs of A, {row['runs of B']} of B)"
+        told += ["", *textwrap.wrap(title, _WIDTH, subsequent_indent="  ")]
+        told.append(_columns("", "A", "B", "B - A"))
+        for name in _METRICS:
+            names = (f"A: {name}", f"B: {name}", *(["B - A"] if name == SCORE else []))
+            told.append(_columns(name, *(_cell(row, column) for column in names)))
+        time = row["round time, B / A"]
+        told.append(_columns("over users, B - A", row["over users"] or "--"))
+        told.append(_columns("round time, B / A", "--" if pd.isna(time) else f"{time:.3g}"))
+    for side, runs in zip("AB", found.alone, strict=True):
+        if runs:
+            told += ["", f"{len(runs)} runs of {side} have no counterpart:"]
+            told += [f"  {run.name}" for run in runs]
+    return told
+
+
+def _columns(name: str, *cells: str) -> str:
+    return f"  {name:<19}{''.join(f'{cell:<25}' for cell in cells)}".rstrip()
+
+
+def _cell(row: pd.Series, name: str) -> str:
+    """A mean with the ends of its interval."""
+    mean, low, high = (row.get(f"{name}{end}") for end in ("", " low", " high"))
+    if pd.isna(mean):
+        return "--"
+    ends = "--" if pd.isna(low) else f"{low:.2f} to {high:.2f}"
+    return f"{mean:{'+' if name == 'B - A' else ''}.2f} ({ends})"
+
+
+def sections(found: Comparison) -> list[Section]:
+    """The parts of the page."""
+    drawn = chart(found)
+    alone = [
+        {"side": side, "run": str(run)}
+        for side, runs in zip("AB", found.alone, strict=True)
+        for run in runs
+    ]
+    parts = [
+        Section(
+            "What differs",
+            "Settings that are one thing in all runs of A, and another in all of B.",
+            found.settings,
+        ),
+        Section(
+            "What it changed",
+            "Test metrics over warm clients: those whose test item at least one client has among "
+            "its train items. B - A is the difference of the means over seeds, with its 95 % "
+            "interval by Welch where both have three runs or more. Over users: the same difference "
+            "paired over users, averaged over seeds, with a 95 % bootstrap interval and the "
+            "p-value of a sign-flip permutation test, where both have the same population.",
+            found.table,
+            charts=() if drawn is None else (drawn,),
+        ),
+    ]
+    if alone:
+        told = "Runs whose settings the other side has no run with. They are compared with nothing."
+        parts.append(Section("Without a counterpart", told, pd.DataFrame(alone)))
+    return parts
+
+
+def chart(found: Comparison) -> Chart | None:
+    """Accuracy of both over the first number that combinations differ in, None without one."""
+    x = seeds.along({n: tuple(dict.fromkeys(found.table[n])) for n in found.varied})
+    if x is None or f"A: {SCORE}" not in found.table:
+        return None
+    others, drawn = [n for n in found.varied if n != x], []
+    for style, (values, group) in enumerate(seeds.grouped(found.table, others)):
+        name = seeds.label(values, others)
+        for side, dash in (("A", 1), ("B", 0)):
+            look = {"style": style, "dash": dash}
+            drawn.append(seeds.line(group, f"{side}: {SCORE}", x, f"{side} {name}".strip(), **look))
+    panel = Panel(
+        seeds.axis_of(x, found.table[x].tolist()), Axis(f"test {SCORE}", zero=True), drawn
+    )
+    return Chart(f"Accuracy of A and B over {x}.", [panel], size=(7.0, 4.0))

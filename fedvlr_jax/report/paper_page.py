@@ -1,0 +1,426 @@
+"""What the paper's comparison shows: charts, and the report's sections with how to read them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_jax.analysis import groups
+from fedvlr_jax.analysis.statistics import around, bounds
+from fedvlr_jax.names import MODALITIES, VARIANTS
+from fedvlr_jax.report import drawing, seeds
+from fedvlr_jax.report.chart import (
+    GREY,
+    MODALITY_STYLES,
+    STYLES,
+    Axis,
+    Chart,
+    Panel,
+    Series,
+    levelled,
+    ordered,
+    side_by_side,
+    stacked,
+)
+from fedvlr_jax.report.sections import Section
+
+_SCORE = "warm/ndcg@50"
+_SCORE_AXIS = Axis("test NDCG@50, warm users (%)", zero=True)
+_MARGIN = 1.4  # left and right of what is on a logarithmic axis
+_SHIFT = 1.025  # of neighbouring lines on a logarithmic axis, so that their intervals show
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    "data": (
+        "Data (the paper's table 1)",
+        "Leave-one-out by time: every user's last item is the test item, the one before is for "
+        "validation. A user is warm if somebody has its test item in train, and cold if nobody "
+        "has. What is popular says nothing about a cold item, and a ranking that happens to put "
+        "unknown items first wins on cold users without learning anything, so read the warm "
+        "columns first.",
+    ),
+    "accuracy": (
+        "Accuracy (the paper's table 2)",
+        "Test metrics in percent, mean and 95 % interval over seeds, of the round with the best "
+        "validation warm NDCG@50; tables/accuracy.csv has standard deviations. Every combination "
+        "of backbone and variant had the same search: all pairs of learning rates, one seed, "
+        "chosen on validation. Centralized references see everybody's data.",
+    ),
+    "significance": (
+        "Does personal fusion pay?",
+        "Difference in NDCG@50 (points of percent) between fedvlr and mlp over warm test users, "
+        "averaged over seeds and paired by user: 95 % bootstrap interval over users, and the "
+        "p-value of a sign-flip permutation test.",
+    ),
+    "history_length": (
+        "By history length",
+        "Warm test users by their number of train items; mean and 95 % interval over seeds. "
+        "Numbers are in tables/history_length.csv.",
+    ),
+    "item_popularity": (
+        "By popularity of the test item",
+        "Test users by how many have their test item in train; 0 is a cold item. Numbers are in "
+        "tables/item_popularity.csv.",
+    ),
+    "newcomers": (
+        "Users who join after training",
+        "A share of the users takes no part in training. Afterwards each fits its own router and "
+        "head to its history, everything that the server learned held fixed. Accuracy over "
+        "newcomers whose test item is in some member's train items, by local epochs of fitting. "
+        "Numbers are in tables/newcomers.csv.",
+    ),
+    "parameters": (
+        "Parameters of a client (the paper's table 3)",
+        "In thousands. Private numbers never leave the device, received ones are the round's "
+        "views and the backbone's network; the paper counts both.",
+    ),
+    "communication": (
+        "Communication",
+        "Kilobytes per client and round. In the paper's protocol a client uploads the gradients "
+        "of all item embeddings and fusion parameters; here those of the views of the items that "
+        "it touched, for histories of 5, 20 and 200 items.",
+    ),
+    "reliance": (
+        "What users rely on (the paper's figure 2)",
+        "Shares of image, text and ID in a user's scores under fedvlr: how far the scores move "
+        "when a modality is taken out (docs/method.md, Reliance), and accuracy by activity.",
+    ),
+    "removal": (
+        "Each modality removed (the paper's figure 3)",
+        "fedvlr trained again without a modality, at the rates chosen with all of them.",
+    ),
+    "noise": (
+        "Noise on gradients (the paper's table 4)",
+        "fedvlr trained again with Gaussian noise of this standard deviation on the mean gradient "
+        "of everything the server learns, at the rates chosen without. This is the paper's plain "
+        "experiment, which gives no noise scale, and it is no guarantee of privacy: for that see "
+        "--clip_norm and --noise_multiplier (docs/privacy.md).",
+    ),
+}
+
+
+# Tables with a row per user, round or group are for charts and for whoever reads the CSV.
+_LONG = ("reliance", "curves", "history_length", "item_popularity", "newcomers")
+
+
+def charts(tables: Mapping[str, pd.DataFrame], runs: int) -> dict[str, Chart]:
+    """The charts of those tables that are there, by their name.
+
+    Args:
+        tables: of `paper_tables`, by name.
+        runs: that every mean is over.
+    """
+    return {
+        name: make(with_intervals(tables[name], runs))
+        for name, make in _CHARTS.items()
+        if name in tables
+    }
+
+
+def draw(drawn: Mapping[str, Chart], folder: Path) -> None:
+    """Draw charts into a folder that is there."""
+    for name, chart in drawn.items():
+        drawing.write(chart, folder / f"{name}.png")
+
+
+def sections(
+    tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Chart], runs: int
+) -> list[Section]:
+    """The report's sections: those whose tables are there.
+
+    Args:
+        tables: of `paper_tables`, by name.
+        drawn: of `charts`.
+        runs: that every mean is over.
+    """
+    found = []
+    for name, (title, text) in _TEXTS.items():
+        if name not in tables:
+            continue
+        names = (name, "curves") if name == "accuracy" else (name,)
+        mine = tuple(drawn[n] for n in names if n in drawn)
+        table, best, apart = with_intervals(tables[name], runs), (), None
+        if name == "accuracy":
+            best, apart = ("warm/hr@50", _SCORE), table["variant"] == "centralized"
+        shown = None if name in _LONG else table
+        found.append(Section(title, text, shown, mine, best=best, apart=apart))
+    return found
+
+
+def with_intervals(table: pd.DataFrame, runs: int) -> pd.DataFrame:
+    """The table with `X low` and `X high`, the ends of the mean's 95 % interval, for `X sd`.
+
+    Args:
+        table: means and standard deviations.
+        runs: that every mean is over.
+    """
+    found = {}
+    for column in table:
+        mean = column.removesuffix(" sd")
+        if mean == column or mean not in table:
+            found[column] = table[column]
+            continue
+        pairs = zip(numbers(table[mean]), numbers(table[column]), strict=True)
+        ends = [around(m, sd, runs if sd > 0 else 1, bounds(mean)) for m, sd in pairs]
+        for side, end in enumerate(("low", "high")):
+            found[f"{mean} {end}"] = [pair[side] if pair[0] < pair[1] else None for pair in ends]
+    # The ends of a mean difference stand beside it.
+    return pd.DataFrame(found).rename(columns={"low": "mean low", "high": "mean high"})
+
+
+def numbers(values: pd.Series) -> np.ndarray:
+    """As numbers, NaN for what is missing."""
+    return pd.to_numeric(values).to_numpy(float)
+
+
+def _accuracy(table: pd.DataFrame) -> Chart:
+    """Bars by recommender and variant; what is centralized becomes lines across."""
+    bars = table[table["variant"] != "centralized"]
+    styles = {v: _style(v) for v in ordered(bars["variant"], VARIANTS)}
+    chart = _bars(bars, "variant", styles, "Test NDCG@50 of warm users by backbone and variant.")
+    (panel,) = chart.panels
+    known = table[table["variant"] == "centralized"].assign(y=lambda t: numbers(t[_SCORE]))
+    known = known.dropna(subset="y").sort_values("y")
+    ends = [-0.55, len(panel.x.labels) - 0.45]
+    lines = [
+        Series(f"{name} {y:.1f}", ends, [y, y], style=GREY, dash=k)
+        for k, (name, y) in enumerate(zip(known["recommender"], known["y"], strict=True), 1)
+    ]
+    return dataclasses.replace(
+        chart, panels=[dataclasses.replace(panel, series=[*panel.series, *lines])]
+    )
+
+
+def _removal(table: pd.DataFrame) -> Chart:
+    known = {"nothing": 0, **MODALITY_STYLES}
+    styles = {name: known.get(name, 1) for name in ordered(table["removed"], known)}
+    told = "Test NDCG@50 of warm users by backbone, with nothing, image, text or ID removed."
+    return _bars(table, "removed", styles, told, "{} removed")
+
+
+def _bars(
+    table: pd.DataFrame, by: str, styles: Mapping[str, int], told: str, name: str = "{}"
+) -> Chart:
+    recommenders = list(dict.fromkeys(table["recommender"]))
+    drawn = seeds.bars(table, _SCORE, recommenders, ("recommender", by), styles, name)
+    panel = Panel(Axis("", labels=recommenders), _SCORE_AXIS, drawn, wide=True)
+    return Chart(told, [panel], size=(max(7.0, 2.4 + 1.6 * len(recommenders)), 4.6))
+
+
+def _style(variant: str) -> int:
+    return STYLES.get(variant, len(STYLES))
+
+
+def _by_variant(
+    table: pd.DataFrame,
+    told: str,
+    axes: tuple[Axis, Axis],
+    line: Callable[[pd.DataFrame, str, int, int], Series],
+) -> Chart:
+    """A panel for every recommender with a line per variant."""
+    variants = ordered(table["variant"], VARIANTS)
+    panels = [
+        Panel(
+            *axes,
+            [
+                line(mine[mine["variant"] == v], v, number, len(variants))
+                for number, v in enumerate(variants)
+            ],
+            str(recommender),
+        )
+        for recommender, mine in table.groupby("recommender", sort=False)
+    ]
+    return Chart(told, levelled(panels), size=(4.0, 3.6))
+
+
+def _curves(table: pd.DataFrame) -> Chart:
+    axes = Axis("round", whole=True), Axis("validation NDCG@50,\nwarm users (%)")
+    return _by_variant(
+        table,
+        "Validation NDCG@50 over rounds, a panel per backbone, a line per variant.",
+        axes,
+        lambda rows, v, *_: seeds.over_rounds(rows, _SCORE, v, style=_style(v)),
+    )
+
+
+def _by_group(column: str, label: str) -> Callable[[pd.DataFrame], Chart]:
+    """A chart over the groups that a column names, in order, with how many users they have."""
+
+    def make(table: pd.DataFrame) -> Chart:
+        places = list(dict.fromkeys(table[column]))
+        labels = [str(group) for group in places]
+        if "users" in table:
+            users = table.drop_duplicates(column)["users"]
+            labels = [f"{group}\nn={n:,}" for group, n in zip(labels, users, strict=True)]
+
+        def line(rows: pd.DataFrame, variant: str, number: int, most: int) -> Series:
+            x = rows[column].map(places.index) + side_by_side(number, most)
+            rows = rows.assign(_place=x.astype(float))
+            return seeds.line(rows, "ndcg@50", "_place", variant, style=_style(variant))
+
+        axes = Axis(label, labels=labels), Axis("test NDCG@50 (%)")
+        told = f"Test NDCG@50 by {label}, a panel per backbone, a line per variant."
+        return _by_variant(table, told, axes, line)
+
+    return make
+
+
+def _reliance(table: pd.DataFrame) -> Chart:
+    """What users rely on, over all of them and by how much they have done (figure 2).
+
+    On top the distribution over users (box: quartiles and median, whiskers: 5th and 95th
+    percentile); then by length of history mean NDCG@50 with its 95 % interval over users, and mean
+    reliance.
+    """
+    recommenders = list(dict.fromkeys(table["recommender"]))
+    activity = _by_activity(table)
+    names = [name for name, *_ in groups.ranges(groups.HISTORY_EDGES)]
+    histories = ordered(activity["history"], names)
+    lines = [
+        seeds.line(
+            mine.assign(
+                _place=[
+                    histories.index(h) + side_by_side(k, len(recommenders), 0.09)
+                    for h in mine["history"]
+                ]
+            ),
+            "gain",
+            "_place",
+            str(name),
+            style=k,
+        )
+        for k, (name, mine) in enumerate(activity.groupby("recommender", sort=False))
+    ]
+    labels = []
+    for history in histories:
+        counts = activity.loc[activity["history"] == history, "scored"]
+        most = f" to {counts.max():,}" if counts.max() > counts.min() else ""
+        labels.append(f"{history}\nn = {counts.min():,}{most}")
+    history = "history length (train items)"
+    panels = [
+        Panel(
+            Axis("", labels=recommenders),
+            Axis("reliance of users (%)", limits=(0.0, 100.0)),
+            [_box(table, modality, recommenders) for modality in MODALITIES],
+            wide=True,
+        ),
+        Panel(
+            Axis(f"{history}; n: users with a warm test item", labels=labels),
+            Axis("test NDCG@50, warm users (%)\nmean and 95 % interval", zero=True),
+            lines,
+            wide=True,
+        ),
+    ]
+    for name, mine in activity.groupby("recommender", sort=False):
+        shares = stacked({m: (100 * mine[m]).tolist() for m in MODALITIES})
+        x = Axis(history, labels=mine["history"].tolist())
+        panels.append(Panel(x, Axis("mean reliance (%)", limits=(0.0, 100.0)), shares, str(name)))
+    told = (
+        "Distribution over users of the reliance on image, text and ID, and accuracy by activity."
+    )
+    across = max(len(recommenders), 1)
+    return Chart(told, panels, across, (max(2.6, 7.5 / across), 3.3))
+
+
+def _box(table: pd.DataFrame, modality: str, recommenders: Sequence[str]) -> Series:
+    """A box for every recommender."""
+    parts = [
+        np.percentile(
+            100 * numbers(table.loc[table["recommender"] == r, modality].dropna()),
+            (5, 25, 50, 75, 95),
+        )
+        for r in recommenders
+    ]
+    least, low, median, high, most = np.transpose(parts).tolist()
+    number = MODALITIES.index(modality)
+    x = [k + side_by_side(number, len(MODALITIES), 0.26) for k in range(len(recommenders))]
+    return Series(
+        modality,
+        x,
+        median,
+        (low, high),
+        MODALITY_STYLES[modality],
+        "boxes",
+        width=0.2,
+        whiskers=(least, most),
+    )
+
+
+def _by_activity(table: pd.DataFrame) -> pd.DataFrame:
+    """Means of every recommender's users by length of history; groups without users are left out.
+
+    Columns: `recommender`, `history`, `users`, `scored` (users that have a gain), `gain` with its
+    interval over users, and the modalities.
+    """
+    rows = []
+    for recommender, users in table.groupby("recommender", sort=False):
+        lengths = users["history_length"].to_numpy()
+        for name, low, high in groups.ranges(groups.HISTORY_EDGES):
+            mine = users[groups.within(lengths, low, high)]
+            if mine.empty:
+                continue
+            gain = numbers(mine["gain"].dropna())
+            mean, ends = (
+                seeds.over(gain.tolist(), (0.0, 100.0)) if len(gain) else (None, (None, None))
+            )
+            row = {"recommender": recommender, "history": name, "users": len(mine)}
+            row |= {"scored": len(gain), "gain": mean, "gain low": ends[0], "gain high": ends[1]}
+            rows.append(row | {m: float(mine[m].mean()) for m in MODALITIES})
+    return pd.DataFrame(rows)
+
+
+def recovery(table: pd.DataFrame, runs: int) -> Chart:
+    """How well planted preferences are found, and what that pays, by how concentrated they are.
+
+    Args:
+        table: a row per `concentration` of the planted preferences and group of clients,
+            `history` ("all", "20 and more", ...); rank correlations `spearman weights` and
+            `spearman removal` from -1 to 1; `gain %`, how much better fedvlr is than mlp,
+            relative, in percent; beside each its standard deviation over seeds, `<column> sd`.
+            NaN is left out.
+        runs: that every mean is over.
+    """
+    table = with_intervals(table, runs)
+    by_history = dict(tuple(table.groupby("history", sort=False)))
+    ways = (("spearman weights", "view weights"), ("spearman removal", "removal"))
+    parts = [h for h in by_history if h != "all"]
+
+    def line(history: str, column: str, name: str, shift: int, style: int) -> Series:
+        rows = by_history[history]
+        rows = rows.assign(_x=rows["concentration"] * _SHIFT**shift)
+        return seeds.line(rows, column, "_x", name, style=style, dash=int(history == "all"))
+
+    found = [
+        line(history, column, f"by {name}, {_history(history)}", number, style)
+        for number, history in enumerate(h for h in ("20 and more", "all") if h in by_history)
+        for style, (column, name) in enumerate(ways)
+    ]
+    gains = [line(h, "gain %", _history(h), k, k) for k, h in enumerate(parts)]
+    if "all" in by_history:
+        gains.append(line("all", "gain %", "all clients", 0, GREY))
+    sizes = sorted(set(table["concentration"]))
+    ends = [min(sizes) / _MARGIN, max(sizes) * _MARGIN]
+    gains.append(Series("no gain", ends, [0.0, 0.0], style=GREY, dash=2, legend=False))
+    x = Axis("Dirichlet concentration of preferences", True, marks=sizes, limits=(*ends,))
+    panels = [
+        Panel(x, Axis("rank correlation with planted preferences"), found),
+        Panel(x, Axis("NDCG@50 of fedvlr relative to mlp (%)"), gains),
+    ]
+    told = "Rank correlation with planted preferences, and what it pays, over their concentration."
+    return Chart(told, panels, size=(5.2, 4.4))
+
+
+def _history(history: str) -> str:
+    return "all clients" if history == "all" else f"{history} items"
+
+
+_CHARTS: dict[str, Callable[[pd.DataFrame], Chart]] = {
+    "accuracy": _accuracy,
+    "curves": _curves,
+    "history_length": _by_group("group", "train items; n: users"),
+    "item_popularity": _by_group("group", "users who have the item; n: users"),
+    "newcomers": _by_group("epochs", "local epochs of fitting"),
+    "reliance": _reliance,
+    "removal": _removal,
+}

@@ -1,0 +1,301 @@
+"""What a sweep's report says, section by section, and its picture."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_jax import record
+from fedvlr_jax.analysis.statistics import slope
+from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.names import MODALITIES
+from fedvlr_jax.report import baseline, seeds
+from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, stacked
+from fedvlr_jax.report.sections import Section
+from fedvlr_jax.report.sweep_results import COMPILATION, MEMORY, of_programs, remarks
+from fedvlr_jax.settings import setting_type
+from fedvlr_jax.sweep.declare import Axes
+from fedvlr_jax.sweep.store import FAILED, FINISHED
+
+_SCORE, _HITS = "test/warm/ndcg@50", "test/warm/hr@50"
+_POPULARITY = "popularity/test/warm/ndcg@50"
+_HEADLINE = {
+    _SCORE: "warm NDCG@50, %",
+    _HITS: "warm HR@50, %",
+    _POPULARITY: "popularity's NDCG@50, %",
+    "best_round": "best round",
+    "timing/round_seconds_median": "round, s",
+    "timing/client_rounds_per_second": "updates/s",
+    "memory/peak_rss_gb": "peak memory, GB",
+}
+_COSTS = {
+    "communication/download_kb": "down per client that came and round, kB",
+    "communication/upload_kb": "up per client that came and round, kB",
+    "parameters/server": "server's parameters",
+    "parameters/private_per_client": "a client's parameters",
+    "memory/client_state_mb": "all clients' parameters, MB",
+    "memory/peak_rss_gb": "peak memory, GB",
+    COMPILATION: "compilation of the program, once, s",
+    "timing/total_seconds": "whole run, s",
+}
+# Shown over what is swept; whether by equal factors, as what grows with a power of it is.
+_DRAWN = {
+    "timing/round_seconds_median": (Axis("median round time (s)", log=True), "time of a round"),
+    "timing/client_rounds_per_second": (Axis("client updates per second", log=True), "throughput"),
+    "memory/peak_rss_gb": (Axis("peak memory (GB)", zero=True), "peak memory"),
+    _SCORE: (Axis("test NDCG@50, warm (%)", zero=True), "accuracy"),
+}
+_UNITS = {
+    "memory/peak_rss_gb": (MEMORY, 1e-9),
+    "memory/client_state_mb": ("memory/client_state_bytes", 1e-6),
+    "communication/download_kb": ("communication/download_bytes_per_client_round", 1e-3),
+    "communication/upload_kb": ("communication/upload_bytes_per_client_round", 1e-3),
+}
+_CURVES = {
+    "valid/warm/ndcg@50": Axis("valid NDCG@50, warm (%)", zero=True),
+    "train_loss": Axis("training loss (nats per sample)"),
+}
+
+
+def prepared(table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes) -> pd.DataFrame:
+    """Runs in the order of the axes, with what charts and tables show in its units.
+
+    Args:
+        table: of `sweep_results.results`.
+        configs: of all runs, by name.
+        axes: what was swept.
+    """
+    table = of_programs(seeds.in_order(table, axes), configs)
+    units = {n: table[c].astype(float) * factor for n, (c, factor) in _UNITS.items() if c in table}
+    return table.assign(**units)
+
+
+def sections(
+    table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes, out: Path
+) -> list[Section]:
+    """The report's sections.
+
+    Args:
+        table: of `prepared`.
+        configs: of all runs, by name.
+        axes: what was swept.
+        out: folder of the sweep, whose runs' learning curves are read.
+    """
+    found = [_headline(table, axes), _over(table, axes), _curves(table, axes, out)]
+    found += [_costs(table, axes), _reliance(table, axes), _failed(table)]
+    found += [_settings(configs, axes), _commands(table, configs, out)]
+    return [section for section in found if section is not None]
+
+
+def command(given: Mapping[str, Any], out: Path | None = None) -> str:
+    """The command that trains a run of these settings, in a folder."""
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    place = [] if out is None else [f"--out={out}"]
+    return shlex.join(["python", "-m", "experiments.train", *flags, *place])
+
+
+def _headline(table: pd.DataFrame, axes: Axes) -> Section:
+    text = (
+        "Test metrics in percent of the round that was best on validation, over warm clients: "
+        "those whose test item at least one client has among its train items. Popularity ranks "
+        "items by how many clients have them. Updates a second count the clients that trained; a "
+        "round's seconds are the median over rounds. Intervals are of the mean over seeds, by "
+        "Student's t; of two seeds, their range."
+    )
+    for sentence in remarks(table):
+        text += f" {sentence[0].upper()}{sentence[1:]}."
+    return Section(
+        "Results",
+        text,
+        seeds.combined(table, axes, _HEADLINE),
+        best=tuple(_HEADLINE[name] for name in (_SCORE, _HITS)),
+        among=tuple(name for name in seeds.varied(axes) if name in baseline.OF_POPULATIONS),
+    )
+
+
+def _over(table: pd.DataFrame, axes: Axes) -> Section | None:
+    names = seeds.varied(axes)
+    if not names or not (table["status"] == FINISHED).any():
+        return None
+    drawn, slopes = over(table, axes)
+    text = "Bars are 95 % intervals over seeds; of two seeds, their range."
+    x = seeds.along(axes)
+    if slopes:
+        text += (
+            f" Dashed lines are powers of {x}, fitted to all runs by least squares on logarithms, "
+            "with the 95 % interval of the power: 1 is proportional, 0 does not grow."
+        )
+    title = f"Over {x}" if x else f"By {', '.join(names)}"
+    return Section(title, text, pd.DataFrame(slopes) if slopes else None, (drawn,))
+
+
+def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
+    """Time, throughput, memory and accuracy over what is swept.
+
+    Over the first numbers that are (`seeds.along`), with a line for every combination of the
+    others and the powers that time and memory grow with; or with a bar for every combination.
+
+    Args:
+        table: of `prepared`, with a run that has finished.
+        axes: what was swept.
+    """
+    x, names = seeds.along(axes), seeds.varied(axes)
+    others = [name for name in names if name != x]
+    found = seeds.combined(table, axes, {column: column for column in (*_DRAWN, _POPULARITY)})
+    finished = table[table["status"] == FINISHED]
+    counted = x is not None and setting_type(leaves()[x]) is int and min(axes[x]) > 0
+    panels, slopes = [], []
+    for column, (y, title) in _DRAWN.items():
+        if x is None or not (finished[column] > 0).all():
+            y = Axis(y.name, zero=True)
+        if x is None:
+            across = Axis(", ".join(names), labels=seeds.labels(found, names))
+            rows = found.assign(_place=range(len(found)))
+            lines = [seeds.line(rows, column, "_place", title, kind="bars", legend=False)]
+            popular = rows.set_index("_place")[_POPULARITY]
+        else:
+            across, lines = seeds.axis_of(x, axes[x], counted), []
+            for style, (values, group) in enumerate(seeds.grouped(found, others)):
+                runs = finished[(finished[others] == list(values.values())).all(axis=1)]
+                line = seeds.line(group, column, x, seeds.label(values, others) or title)
+                fit = counted and column != _SCORE and _power(runs, x, column)
+                if fit:
+                    low, high = (None if np.isnan(fit[1]) else fit[0] + s * fit[1] for s in (-1, 1))
+                    power = f"power of {x}"
+                    powers = {power: fit[0], f"{power} low": low, f"{power} high": high}
+                    slopes.append({"what": title} | values | powers)
+                    line = dataclasses.replace(line, name=f"{line.name} (power {fit[0]:.2f})")
+                if fit and y.log:
+                    fitted = np.exp(fit[2]) * np.array(line.x, float) ** fit[0]
+                    lines.append(
+                        Series(
+                            line.name, line.x, fitted.tolist(), None, style, dash=1, legend=False
+                        )
+                    )
+                lines.append(dataclasses.replace(line, style=style))
+            popular = finished.groupby(x)[_POPULARITY].mean()
+        popular = popular.dropna()
+        if column == _SCORE and len(popular):
+            places = popular.index.tolist()
+            lines.append(Series("popularity", places, popular.tolist(), style=GREY, dash=1))
+        panels.append(Panel(across, y, [line for line in lines if line.x]))
+    told = f"Time, throughput, memory and accuracy over {x or ', '.join(names) or 'all runs'}."
+    return Chart(told, panels, across=2, size=(4.5, 3.25)), slopes
+
+
+def _power(runs: pd.DataFrame, x: str, column: str) -> tuple[float, float, float] | None:
+    known = runs[[x, column]].astype(float).dropna()
+    return slope(known[x].to_numpy(), known[column].to_numpy())
+
+
+def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
+    """Validation accuracy and loss over rounds, read from the runs' folders."""
+    names = seeds.varied(axes)
+    lines = [
+        pd.DataFrame(measured).assign(run=run)
+        for run in table.loc[table["status"] == FINISHED, "run"]
+        if (measured := record.evaluations(out / "runs" / run))
+    ]
+    if not lines:
+        return None
+    rounds = pd.concat(lines).merge(table[["run", "seed", *names]], on="run")
+    panels = []
+    for column, axis in _CURVES.items():
+        curves = [
+            seeds.over_rounds(group, column, seeds.label(values, names) or "all runs", style=style)
+            for style, (values, group) in enumerate(seeds.grouped(rounds, names))
+        ]
+        panels.append(Panel(Axis("round", whole=True), axis, curves))
+    return Section(
+        "Learning curves",
+        "Mean and 95 % interval over seeds, as far as all seeds have gone. A round in which the "
+        "server had no upload has no loss.",
+        charts=(Chart("Validation accuracy and training loss over rounds.", panels),),
+    )
+
+
+def _costs(table: pd.DataFrame, axes: Axes) -> Section:
+    return Section(
+        "Communication, memory and time",
+        "What a client receives in a round (the views of every item, and the backbone's network) "
+        "and sends (a gradient row per item that it touched), in kilobytes of float32; what the "
+        "server learns; what a client keeps to itself; and what the run took on this machine. "
+        "Bytes are means over the clients that trained, round by round. Runs that differ in "
+        "nothing that a program is compiled for share one program. Its compilation counts once, "
+        "for whichever run compiled it, so a whole run may take less. Peak memory is that of the "
+        "whole process while a run went on, the most of the runs that share a program.",
+        seeds.combined(table, axes, _COSTS),
+    )
+
+
+def _reliance(table: pd.DataFrame, axes: Axes) -> Section | None:
+    """What clients' scores rest on, and how routers weigh the views."""
+    shares = {f"reliance/mean/{m}": m for m in MODALITIES if f"reliance/mean/{m}" in table}
+    if not shares:
+        return None
+    names = seeds.varied(axes)
+    found = seeds.combined(table, axes, shares)
+    panel = Panel(
+        Axis(", ".join(names), labels=seeds.labels(found, names)),
+        Axis("mean share of clients' scores", limits=(0.0, 1.0)),
+        stacked({m: found[m].astype(float).tolist() for m in shares.values()}),
+    )
+    prefix = "router/mean/"
+    views = {c: f"weight of {c.removeprefix(prefix)}" for c in table if c.startswith(prefix)}
+    routed = table[table[list(views)].notna().any(axis=1)] if views else table.iloc[:0]
+    weights = None
+    if len(routed):
+        weights = seeds.combined(routed, axes, views).dropna(axis=1, how="all")
+    return Section(
+        "What clients rely on",
+        "Shares of image, text and ID in a client's scores, by how far they move when a modality "
+        "is taken out (docs/method.md, Reliance), mean over clients; and the mean weights that "
+        "personal routers give the views (variant fedvlr).",
+        weights,
+        charts=(Chart("Mean share of image, text and ID in clients' scores.", [panel]),),
+    )
+
+
+def _failed(table: pd.DataFrame) -> Section | None:
+    failed = table.loc[table["status"] == FAILED, ["run", "reason"]]
+    if failed.empty:
+        return None
+    told = "They are tried once more with --retry_failed."
+    return Section("Failed runs", told, failed.reset_index(drop=True))
+
+
+def _settings(configs: Mapping[str, Config], axes: Axes) -> Section:
+    """What all runs share, what differs from the defaults first."""
+    plain, shared = Config.of().flat(), next(iter(configs.values())).flat()
+    rows = [
+        {"setting": name, "value": _text(shared[name]), "default": _text(plain[name])}
+        for name in plain
+        if name not in axes
+    ]
+    rows.sort(key=lambda row: row["value"] == row["default"])
+    told = "What is not at its default comes first; what is swept is left out."
+    return Section("Settings of all runs", told, pd.DataFrame(rows))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _commands(table: pd.DataFrame, configs: Mapping[str, Config], out: Path) -> Section:
+    plain = Config.of().flat()
+    rows = []
+    for _, row in table.iterrows():
+        flat = configs[row["run"]].flat()
+        given = {n: v for n, v in flat.items() if v is not None and v != plain[n]}
+        told = {"run": row["run"], "status": row["status"], "warm NDCG@50, %": row.get(_SCORE)}
+        rows.append(told | {"command": command(given, Path("runs/again"))})
+    return Section(
+        "Every run",
+        f"The command trains the run again. What it has left in this sweep is in {out / 'runs'}. "
+        "All columns are in results.csv.",
+        pd.DataFrame(rows),
+    )
