@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from fedvlr_jax import drawing
+from fedvlr_jax.report import drawing
 
 PAGE = Path(__file__).parents[1] / "benchmarks.md"
 PICTURE = PAGE.parent / "assets" / "speed.png"
@@ -34,7 +34,8 @@ def rates() -> dict[str, dict[str, int | None]]:
 def draw() -> None:
     """Write the picture; the numbers that it shows stand in it as text, too."""
     found = rates()
-    figure, axes = drawing.panels(len(CLIENTS), (4.6, 2.3))
+    figure = drawing.empty(4.6 * len(CLIENTS), 2.3)
+    axes = figure.subplots(1, len(CLIENTS))
     for axis, (clients, numbers) in zip(axes, found.items(), strict=True):
         widths = [number or 0 for number in numbers.values()]
         axis.barh(range(len(numbers)), widths, color=["#0072B2", *["#999999"] * 3], height=0.7)

@@ -14,7 +14,7 @@ from fedvlr_jax.report.chart import COLOURS, Axis, Chart, Panel, Series
 _MARKERS = ("o", "X", "^", "D", "P", "*", "v", "s")
 _DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _ERROR = {"capsize": 3, "elinewidth": 1.2}
-_DPI = 150
+DPI = 150  # of a PNG
 _BESIDE = 0.55  # left of the first of things that have names, and right of the last
 _ABOVE = 0.03  # of what is in sight, above what is drawn
 _CHARACTERS = 11.0  # of a legend, in an inch
@@ -82,7 +82,7 @@ def empty(width: float, height: float) -> Figure:
 def save(drawn: Figure, path: Path) -> None:
     """Write a figure as PNG in one step."""
     temporary = path.with_name(files.UNFINISHED + path.name)
-    drawn.savefig(temporary, dpi=_DPI, format="png")
+    drawn.savefig(temporary, dpi=DPI, format="png")
     temporary.replace(path)
 
 

@@ -23,11 +23,15 @@ def test_two_sweeps_are_compared_in_print_and_on_a_page(tmp_path, capsys, monkey
     )
     assert (code, complaint) == (0, "")
     assert "--variant: mlp in A, fedvlr in B" in said
-    assert "3 runs of B have no counterpart" in said
+    assert "3 runs of B have no counterpart:\n  clients=5000,seed=0\n" in said
+    lines = [line for line in said.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 100
     assert said.count("+32.19 (") == 2
     page = out.read_text(encoding="utf-8")
     assert "What it changed</h2>" in page
     assert "Accuracy of A and B over clients." in page
+    assert "Without a counterpart</h2>" in page
+    assert f"{tmp_path}/b/runs/clients=5000,seed=2<" in page
 
 
 @pytest.mark.parametrize("pair", ["aa", "ab", "ba", "bb"])

@@ -14,6 +14,8 @@ import pytest
 from experiments import search, sweep
 from fedvlr_jax.config import leaves
 from fedvlr_jax.report.search_page import MEASURED
+from fedvlr_jax.search.space import Choice, Search
+from fedvlr_jax.search.trials import RUNNING, Outcome, Trial
 from tests.experiments import programs
 
 SMALL = (
@@ -50,6 +52,9 @@ def test_a_search_writes_a_table_a_picture_and_the_best_settings(searched):
     complete = table[table["state"] == "complete"]
     assert complete["value"].between(0, 100).all()
     assert matplotlib.image.imread(out / "search.png").shape[0] > 500
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "The best by validation</h2>" in page
+    assert page.count('class="plot"') == 3 + 1
     best = complete.loc[complete["value"].idxmax()]
     # Test metrics of the best trial alone, and nowhere else.
     assert said.count("test of trial") == 1
@@ -57,6 +62,12 @@ def test_a_search_writes_a_table_a_picture_and_the_best_settings(searched):
     assert "test" not in (out / "trials.csv").read_text()
     command = next(line for line in said.splitlines() if line.startswith("python -m"))
     assert f"--server_lr={best['server_lr']}" in shlex.split(command)
+
+
+def test_nothing_is_drawn_before_a_trial_has_ended(tmp_path):
+    running = Trial(0, {"dim": 8}, Outcome(RUNNING))
+    search._Told(Search({}, {"dim": Choice((8, 16))}, (0,)), tmp_path, 3, True).known([running])
+    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 
 @pytest.mark.slow

@@ -24,11 +24,17 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     out = tmp_path / "sweep"
     command = (
         *("experiments.sweep", "--clients=10,20", "--sweep=variant=id,mlp", "--seeds=2"),
-        *(*SMALL, f"--out={out}"),
+        *(*SMALL, "--baseline=variant=id", f"--out={out}"),
     )
     done = programs.run(*command)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    found = pd.read_csv(out / "baseline.csv")
+    assert found[["clients", "variant", "runs"]].to_numpy().tolist() == [
+        *([10, "mlp", 2], [20, "mlp", 2])
+    ]
+    assert "mlp - id at clients 20: " in done.stdout
+    assert "scaling.png, baseline.csv, runs/" in done.stdout
     table = pd.read_csv(out / "results.csv")
     assert table[["clients", "variant", "seed"]].to_numpy().tolist() == [
         [n, v, s] for n in (10, 20) for v in ("id", "mlp") for s in (0, 1)
@@ -50,6 +56,7 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     page = (out / "report.html").read_text(encoding="utf-8")
     for title in (
         "Results",
+        "Compared with variant=id",
         "Over clients",
         "Learning curves",
         "What clients rely on",
@@ -59,9 +66,9 @@ def test_a_sweep_writes_a_row_per_run_and_a_picture(tmp_path):
     assert "precision of products" in page
     text, console = browser.opened(out / "report.html", tmp_path / "browser")
     assert console == []
-    # Time, throughput, memory, accuracy; two kinds of curves; reliance.
-    assert text.count('class="plot js-plotly-plot"') == 7
-    assert text.count('class="main-svg" xmlns') >= 7
+    # Differences; time, throughput, memory, accuracy; two kinds of curves; reliance.
+    assert text.count('class="plot js-plotly-plot"') == 8
+    assert text.count('class="main-svg" xmlns') >= 8
     assert 'class="plot"' not in text, "a chart is not drawn"
     assert list((out / "runs").glob("*/events/events.out.tfevents.*"))
     # Again: nothing is done, and the table is the same.
@@ -111,6 +118,13 @@ def test_bad_sweeps_are_refused_before_anything_is_written(
         (["--rounds=3", "--sweep=rounds=3,4"], "--rounds=3: is swept as well"),
         (["--rounds=3", "--rounds=4"], "--rounds=4: --rounds is given twice"),
         (["--clients=10", "--data=data/KU"], "brings its own clients"),
+        (["--baseline=mlp"], "--baseline=mlp: expected a setting and one of its values"),
+        (["--baseline=variant=mlp"], "variant has one value in this sweep, expected a sweep of it"),
+        (["--clients=10,20", "--baseline=clients=10"], "--baseline=clients=10: runs that differ"),
+        (
+            ["--sweep=variant=mlp,id", "--baseline=variant=fedvlr"],
+            "--baseline=variant=fedvlr: no run has this value, expected one of mlp, id",
+        ),
     ],
 )
 def test_contradictions_are_refused(tmp_path, capsys, arguments, words):
