@@ -12,13 +12,13 @@ import pandas as pd
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis.statistics import bounds, welch
-from fedvlr_jax.config import LAYOUT, leaves
+from fedvlr_jax.config import Config, having, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import seeds
 from fedvlr_jax.report.baseline import over_users
 from fedvlr_jax.report.chart import Axis, Chart, Panel
 from fedvlr_jax.report.sections import Section
-from fedvlr_jax.settings import FOLDER, UnfitError, fitted
+from fedvlr_jax.settings import FOLDER, Role, UnfitError, fitted
 
 SCORE = "warm NDCG@50, %"
 _METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
@@ -64,7 +64,7 @@ def held(folder: str | Path) -> list[Held]:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
     found = [
-        Held(record.settings(place), record.summary(place, _NEEDED), place)
+        Held(Config().flat() | record.settings(place), record.summary(place, _NEEDED), place)
         for place in places
         if (place / "summary.json").is_file() and (place / "config.json").is_file()
     ]
@@ -86,7 +86,8 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
     Raises:
         UserError: no combination is in both.
     """
-    names = [name for name in leaves() if name not in ("seed", *LAYOUT)]
+    without = ("seed", *having(Role.LAYOUT))
+    names = [name for name in leaves() if name not in without]
     values = [{n: {r.settings.get(n) for r in runs} for n in names} for runs in (first, second)]
     apart = [
         n for n in names if all(len(v[n]) == 1 for v in values) and values[0][n] != values[1][n]
