@@ -29,23 +29,26 @@ def load(names: Iterable[str]) -> None:
         UserError: there is none, or it raises, with file and line.
     """
     for name in names:
-        file = Path(os.path.expanduser(name)).resolve() if name.endswith(".py") else None
-        if file is not None and not file.is_file():
-            raise UserError(f"--plugins={name}: there is no such file")
-        module = _imported(name, name if file is None else file.stem, file)
-        source = getattr(module, "__file__", None)
-        if file is not None and (source is None or Path(source).resolve() != file):
+        module, file = _module(name), None
+        if name.endswith(".py"):
+            file = Path(os.path.expanduser(name)).resolve()
+        if module not in _loaded:
+            if file is not None and not file.is_file():
+                raise UserError(f"--plugins={name}: there is no such file")
+            source = getattr(_imported(name, module, file), "__file__", None)
+            _loaded[module] = files.sha256(Path(source)) if source else ""
+        source = getattr(sys.modules[module], "__file__", None) or "built in"
+        # A run's folder may be opened from elsewhere in the same process.
+        if file is not None and file.is_file() and file != Path(source).resolve():
             raise UserError(
-                f"--plugins={name}: Python has another module {file.stem} ({source}), expected a "
-                "file of another name"
+                f"--plugins={name}: Python has another module {module} ({source}), expected a file "
+                "of another name"
             )
-        if module.__name__ not in _loaded:
-            _loaded[module.__name__] = files.sha256(Path(source)) if source else ""
 
 
-def digest() -> str:
-    """The plugins of this process with what stands in their files; "" without any."""
-    return "+".join(f"{name} {content[:12]}" for name, content in sorted(_loaded.items()))
+def digest(names: Iterable[str]) -> str:
+    """Plugins that are imported, with digests of their files, sorted; "" without any."""
+    return "+".join(f"{name} {_loaded[name][:12]}" for name in sorted(set(map(_module, names))))
 
 
 def place_of(error: BaseException, modules: Collection[str] = _loaded) -> str | None:
@@ -56,6 +59,10 @@ def place_of(error: BaseException, modules: Collection[str] = _loaded) -> str | 
         if str(frame.f_globals.get("__name__")).partition(".")[0] in roots:
             place = f"{frame.f_code.co_filename}, line {line}"
     return place
+
+
+def _module(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name
 
 
 def _imported(name: str, module: str, file: Path | None) -> Any:

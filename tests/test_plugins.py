@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import re
 import sys
 
 import jax
@@ -77,9 +78,8 @@ def test_flags_take_what_plugins_register(folder):
     assert "the view pictures needs image" in refusal(modalities="text,id", views="pictures")
     assert "--views=mixed: mixes rows" in refusal(views="mixed", client_mode="local")
     assert Config.of(plugins=str(folder / "halved.py"), backbone="mine")
-    digest = plugins.digest()
-    assert digest.startswith("halved ")
-    assert "views " in digest
+    digest = plugins.digest(["views.py", "halved"])
+    assert re.fullmatch(r"halved \w{12}\+views \w{12}", digest)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,15 @@ def test_what_a_plugin_raises_is_told_with_its_line(folder, text, sentence):
     file.write_text(text)
     for name in ("wrong", "wrong.py"):
         assert refusal(plugins=name) == f"--plugins={name}: {file}, {sentence}"
-    assert plugins.digest() == ""
+    assert not plugins._loaded
+
+
+def test_a_configuration_of_another_process_brings_its_plugins(folder):
+    (folder / "halved.py").write_text(HALVED)
+    with undone():
+        config = Config.of(**settings(rounds=1, plugins="./halved.py"))
+    assert "mine" not in BACKBONES
+    assert fedvlr_jax.train(config, folder / "run").summary["rounds_done"] == 1
 
 
 def test_plugins_that_are_not_there(folder):
@@ -182,7 +190,7 @@ def test_a_run_goes_on_and_tells_of_changed_code(folder):
     stored = json.loads((whole / "config.json").read_text())
     assert (stored["plugins"], stored["aggregation"]) == ("halved", "halved")
     began = stored["jax"]["plugins"]
-    assert began == plugins.digest() != ""
+    assert began == plugins.digest(["halved"])
 
     # At the next start: the code has another digest, and stands at another place.
     with undone():
@@ -196,9 +204,9 @@ def test_a_run_goes_on_and_tells_of_changed_code(folder):
         longer = Config.of(**settings(rounds=3, plugins=str(moved)))
         fedvlr_jax.train(longer, whole, notes)
         (note,) = [note for note in notes.told if "with plugins" in note]
-        assert f"began with plugins {began}, goes on with {plugins.digest()}" in note
+        assert f"began with plugins {began}, goes on with {plugins.digest(['halved'])}" in note
         stored = json.loads((whole / "config.json").read_text())
-        assert stored["jax"]["plugins"] == f"{began}, {plugins.digest()}"
+        assert stored["jax"]["plugins"] == f"{began}, {plugins.digest(['halved'])}"
 
 
 def test_a_run_of_before_there_were_aggregations_goes_on(tmp_path):
@@ -240,7 +248,7 @@ def test_a_sweep_has_plugins_in_its_file_and_in_its_axes(folder, capsys):
     told = {"sweep": {"aggregation": "mean,halved"}, "backbone": "mine", "plugins": "./halved.py"}
     text = yaml.safe_dump(told | SMALL | {"variant": "id"}, sort_keys=False)
     (folder / "sweep.yaml").write_text(text)
-    flags = ("--config=sweep.yaml", "--rounds=1", "--out=out", "--quiet", "--compilation_cache=off")
+    flags = ("--config=sweep.yaml", "--rounds=1", "--out=out", "--quiet")
     code, _, complaint = programs.in_process(sweep, capsys, *flags)
     assert (code, complaint) == (0, "")
     for name in ("mean", "halved"):

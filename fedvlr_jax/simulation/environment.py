@@ -1,6 +1,6 @@
 """The version and settings of JAX that decide a run's numbers: recorded, and compared later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,14 +21,14 @@ _UNKNOWN = "unknown"
 
 
 @numerics.as_written()
-def in_force() -> dict[str, Any]:
-    """JAX's version, platform (cpu, gpu, tpu) and device, settings that decide bits; plugins."""
+def in_force(own: Sequence[str] | None = None) -> dict[str, Any]:
+    """JAX's version, platform (cpu, gpu, tpu), device and settings; digests of `own` plugins."""
     return {
         VERSION: jax.__version__,
         PLATFORM: jax.default_backend(),
         DEVICE: jax.devices()[0].device_kind,
         **{name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)},
-        **({PLUGINS: digest} if (digest := plugins.digest()) else {}),
+        **({PLUGINS: plugins.digest(own)} if own else {}),
     }
 
 

@@ -158,7 +158,7 @@ def _described(x: Any) -> str:
             held = tuple(cell.cell_contents for cell in x.__closure__ or ())
             code = hashlib.sha256(x.__code__.co_code).hexdigest()
             held += (x.__defaults__, x.__kwdefaults__)
-            _check_known(x.__globals__["__name__"])  # where its code is, whatever its name says
+            _check_known(x.__globals__.get("__name__"))  # where its code is, whatever its name says
             return f"{_name(x)} {x.__code__.co_firstlineno} {code} {_described(held)}"
     if dataclasses.is_dataclass(x):
         fields = [field.name for field in dataclasses.fields(x) if field.compare]
@@ -178,6 +178,6 @@ def _name(x: Any) -> str:
     return f"{x.__module__}.{x.__qualname__}"
 
 
-def _check_known(module: str) -> None:
-    if module.partition(".")[0] not in _KNOWN:
+def _check_known(module: Any) -> None:
+    if str(module).partition(".")[0] not in _KNOWN:
         raise _UnknownError(module)

@@ -123,7 +123,9 @@ def train_together(
     cores.begin()
     reporters = [reporter if together.is_first() else Muted(reporter) for reporter in reporters]
     together.check_same("settings", json.dumps([[c.flat() for c in configs], *map(str, outs)]))
-    together.check_same("plugins", plugins.digest())
+    for config in configs:
+        plugins.load(config.method.plugins or ())  # another process may have made it
+    together.check_same("plugins", str([plugins.digest(c.method.plugins or ()) for c in configs]))
     datasets = datasets or data_sets.Kept().load_all(configs)
     pairs = list(zip(configs, datasets, strict=True))
     for config, dataset in pairs:
@@ -145,7 +147,7 @@ def train_together(
     with contextlib.ExitStack() as claims:
         for number, (config, out) in enumerate(zip(configs, outs, strict=True)):
             record = config.flat() | where | {"data_fingerprint": fingerprints[number]}
-            record |= {"jax": environment.in_force()}
+            record |= {"jax": environment.in_force(config.method.plugins)}
             notes = claims.enter_context(folder.claimed(out, record))
             summary = folder.finished_summary(out, config.schedule.rounds)
             for note in () if summary else notes:
