@@ -40,8 +40,8 @@ SETTINGS = {
 }
 
 
-def start(out, rounds, host="127.0.0.1", **more):
-    """The two processes."""
+def start(out, rounds, host="127.0.0.1", folders=(programs.ROOT, programs.ROOT), **more):
+    """The two processes, each with a current folder."""
     settings = SETTINGS | {"rounds": rounds, "out": out} | more
     flags = [f"--{name}={value}" for name, value in settings.items()]
     where = f"--coordinator={host}:{free_port()}"
@@ -51,7 +51,7 @@ def start(out, rounds, host="127.0.0.1", **more):
                 *(sys.executable, "-m", "experiments.train", *flags, where),
                 *("--num_processes=2", f"--process_id={index}"),
             ],
-            cwd=programs.ROOT,
+            cwd=folders[index],
             env=programs.environment(devices=2),
             text=True,
             stdout=subprocess.PIPE,
@@ -213,6 +213,31 @@ def test_processes_that_disagree_or_fail_end_with_a_sentence(tmp_path):
             assert "Traceback" not in complaint
             assert sentence in complaint or "has stopped with an error" in complaint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_import_the_same_plugins(tmp_path):
+    folders, own = [tmp_path / "a", tmp_path / "b"], {"plugins": "cut", "aggregation": "cut"}
+    for folder, factor in zip(folders, (0.5, 0.25), strict=True):
+        folder.mkdir()
+        (folder / "cut.py").write_text(
+            "import fedvlr_jax, jax\n"
+            f"cut = lambda gradient: jax.tree.map(lambda x: {factor} * x, gradient)\n"
+            "fedvlr_jax.register_aggregation(fedvlr_jax.Aggregation('cut', cut))\n"
+        )
+    found = ended(start(tmp_path / "run", 1, folders=folders[:1] * 2, **own))
+    assert [code for code, *_ in found] == [0, 0]
+    flags = [f"--{name}={value}" for name, value in (SETTINGS | own).items()]
+    alone = programs.run("experiments.train", *flags, "--rounds=1", "--out=../one", cwd=folders[0])
+    assert alone.returncode == 0
+    scores = [json.loads((tmp_path / o / "summary.json").read_text()) for o in ("run", "one")]
+    assert _numbers(scores[0]["test"]) == pytest.approx(_numbers(scores[1]["test"]))
+
+    found = ended(start(tmp_path / "other", 1, folders=folders, **own))
+    assert [code for code, *_ in found] == [2, 2]
+    assert "error: the processes have different plugins, expected the same in all of them" in (
+        found[0][2] + found[1][2]
+    )
 
 
 @pytest.mark.slow
