@@ -13,7 +13,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.processes import cores
 from fedvlr_jax.registry import BACKBONES
-from fedvlr_jax.report import paper_page, paper_tables, sections, shell, tabulate
+from fedvlr_jax.report import drawing, paper_page, paper_tables, sections, shell, tabulate
 from fedvlr_jax.settings import Check
 from fedvlr_jax.study import ablation, cold_start
 from fedvlr_jax.study.central import kept_references
@@ -130,7 +130,8 @@ def main(values: flags.FlagValues) -> None:
         joined = cold_start.newcomers_table(study, compared or found, values.newcomers)
         made.add("newcomers", joined)
     charts = paper_page.charts(made.tables, values.seeds)
-    paper_page.draw(charts, out / "figures")
+    for name, chart in charts.items():
+        drawing.write(chart, out / "figures" / f"{name}.png")
     page = sections.page(
         f"FedVLR on {dataset.name}",
         facts(

@@ -185,22 +185,17 @@ def section(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> Section:
 
 
 def _chart(shown: pd.DataFrame, axes: Axes, names: Sequence[str], baseline: Baseline) -> Chart:
-    x, lines = seeds.along({n: axes[n] for n in names}), []
+    x, parts = seeds.along({n: axes[n] for n in names}), ["difference", *names]
     y = Axis(f"NDCG@50 minus that of\n{baseline} (points)", zero=True)
     if x is None:
-        places = seeds.labels(shown, ["difference", *names])
-        across = Axis("", labels=places)
-        rows = shown.assign(_place=range(len(shown)))
-        lines.append(seeds.line(rows, "mean", "_place", "difference", kind="points"))
-        ends = [-0.5, len(places) - 0.5]
+        places = seeds.labels(shown, parts)
+        across, ends = Axis("", labels=places), [-0.5, len(places) - 0.5]
+        rows = shown.assign(_name=places)
+        look = {"name": "difference", "kind": "points"}
+        lines = seeds.series(rows, "mean", "_name", places=places, **look)
     else:
-        across = seeds.axis_of(x, axes[x], x == "clients")
-        others = [n for n in names if n != x]
-        groups = seeds.grouped(shown, ["difference", *others])
-        for style, (values, group) in enumerate(groups):
-            name = seeds.label(values, ["difference", *others])
-            lines.append(seeds.line(group, "mean", x, name, style=style))
-        ends = [min(axes[x]), max(axes[x])]
+        across, ends = seeds.axis_of(x, axes[x], x == "clients"), [min(axes[x]), max(axes[x])]
+        lines = seeds.series(shown, "mean", x, [n for n in parts if n != x])
     zero = Series("no difference", ends, [0.0, 0.0], style=GREY, dash=1)
     told = f"Difference in NDCG@50 between other values of {baseline.setting} and {baseline}."
     return Chart(told, [Panel(across, y, [*lines, zero])], size=(7.0, 4.0))

@@ -24,7 +24,6 @@ STYLES = dict(zip(VARIANTS, range(4), strict=True)) | {"nothing": 0}
 MODALITY_STYLES = dict(zip(MODALITIES, (5, 4, GREY), strict=True))
 _GAP = 0.15  # between labels, of an axis
 _MARGIN = 1.05  # above what is drawn
-_APART = 0.07  # of neighbouring lines over names, so that their intervals show
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def levelled(panels: Sequence[Panel]) -> list[Panel]:
     return [dataclasses.replace(panel, y=axis) for panel in panels]
 
 
-def side_by_side(number: int, most: int, gap: float = _APART) -> float:
+def side_by_side(number: int, most: int, gap: float) -> float:
     """How far the `number`-th of so many neighbours stands from the middle of them."""
     return gap * (number - (most - 1) / 2)
 

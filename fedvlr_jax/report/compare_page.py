@@ -121,10 +121,10 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
         parts = {"A": a, "B": b} if known else {}
         for side, numbers in parts.items():
             mean, ends = seeds.over(numbers, bounds(metric))
-            row |= _with_ends(f"{side}: {name}", float(mean), ends)
+            row |= seeds.with_ends(f"{side}: {name}", float(mean), ends)
         if known and name == SCORE:
             ends = welch(b, a) or (None, None)
-            row |= _with_ends("B - A", float(np.mean(b) - np.mean(a)), ends)
+            row |= seeds.with_ends("B - A", float(np.mean(b) - np.mean(a)), ends)
     found = over_users(*([run.folder for run in runs] for runs in (second, first)))
     row["over users"] = str(found) if found and found.users else None
     seconds = [
@@ -133,10 +133,6 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
     ]
     row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
     return row
-
-
-def _with_ends(name: str, mean: float, ends: Sequence[float | None]) -> dict[str, float | None]:
-    return {name: mean, f"{name} low": ends[0], f"{name} high": ends[1]}
 
 
 def lines(found: Comparison, first: str, second: str) -> list[str]:
@@ -212,12 +208,14 @@ def chart(found: Comparison) -> Chart | None:
     x = seeds.along({n: tuple(dict.fromkeys(found.table[n])) for n in found.varied})
     if x is None or f"A: {SCORE}" not in found.table:
         return None
-    others, drawn = [n for n in found.varied if n != x], []
-    for style, (values, group) in enumerate(seeds.grouped(found.table, others)):
-        name = seeds.label(values, others)
-        for side, dash in (("A", 1), ("B", 0)):
-            look = {"style": style, "dash": dash}
-            drawn.append(seeds.line(group, f"{side}: {SCORE}", x, f"{side} {name}".strip(), **look))
+    others = [n for n in found.varied if n != x]
+    drawn = [
+        line
+        for side, dash in (("A", 1), ("B", 0))
+        for line in seeds.series(
+            found.table, f"{side}: {SCORE}", x, others, name=f"{side} {{}}", dash=dash
+        )
+    ]
     panel = Panel(
         seeds.axis_of(x, found.table[x].tolist()), Axis(f"test {SCORE}", zero=True), drawn
     )

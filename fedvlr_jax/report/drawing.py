@@ -88,7 +88,7 @@ def save(drawn: Figure, path: Path) -> None:
 
 def _draw(axis: plots.Axes, panel: Panel, inches: float) -> None:
     for series in panel.series:
-        _DRAW[series.kind](axis, series)
+        {"bars": _bars, "boxes": _boxes}.get(series.kind, _line)(axis, series)
     axis.set_title(panel.title, fontsize="medium")
     axis.set_xlabel(panel.x.name)
     axis.set_ylabel(panel.y.name)
@@ -104,25 +104,19 @@ def _label(series: Series) -> str | None:
 
 def _line(axis: plots.Axes, series: Series) -> None:
     look = style(series.style) | {"linestyle": _DASHES[series.dash % len(_DASHES)]}
-    if series.dash or series.kind != "line":
+    if series.dash or series.kind in ("band", "steps"):
         look["marker"] = "." if len(series.x) < 2 or series.kind == "band" else ""
+    if series.kind in ("points", "stars"):
+        look["linestyle"] = ""
+    if series.kind == "stars":
+        look |= {"markersize": 14, "markeredgecolor": "black", "zorder": 4}
     if series.kind == "steps":
         look["drawstyle"] = "steps-post"
     arms = series.arms()
     if arms and series.kind == "band":
-        axis.plot(series.x, series.y, label=_label(series), **look)
-        colour = COLOURS[series.style % len(COLOURS)]
-        axis.fill_between(series.x, *series.interval, color=colour, alpha=0.18, linewidth=0)
-    else:
-        axis.errorbar(series.x, series.y, arms, label=_label(series), **look, **_ERROR)
-
-
-def _points(axis: plots.Axes, series: Series) -> None:
-    look = style(series.style)
-    size = {"s": 190, "edgecolor": "black", "zorder": 4} if series.kind == "stars" else {"s": 34}
-    axis.scatter(
-        series.x, series.y, color=look["color"], marker=look["marker"], label=series.name, **size
-    )
+        axis.fill_between(series.x, *series.interval, color=look["color"], alpha=0.18, linewidth=0)
+        arms = None
+    axis.errorbar(series.x, series.y, arms, label=_label(series), **look, **_ERROR)
 
 
 def _bars(axis: plots.Axes, series: Series) -> None:
@@ -152,14 +146,6 @@ def _boxes(axis: plots.Axes, series: Series) -> None:
         medianprops={"color": "#000000", "linewidth": 1.6},
         label=series.name,
     )
-
-
-_DRAW = {
-    **dict.fromkeys(("line", "band", "steps"), _line),
-    **dict.fromkeys(("points", "stars"), _points),
-    "bars": _bars,
-    "boxes": _boxes,
-}
 
 
 def _scale(drawn: plots.Axes, side: str, axis: Axis, inches: float) -> None:

@@ -1,8 +1,7 @@
 """What the paper's comparison shows: charts, and the report's sections with how to read them."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from fedvlr_jax.analysis import groups
 from fedvlr_jax.analysis.statistics import around, bounds
 from fedvlr_jax.names import MODALITIES, VARIANTS
-from fedvlr_jax.report import drawing, seeds
+from fedvlr_jax.report import seeds
 from fedvlr_jax.report.chart import (
     GREY,
     MODALITY_STYLES,
@@ -27,6 +26,7 @@ from fedvlr_jax.report.chart import (
 from fedvlr_jax.report.sections import Section
 
 _SCORE = "warm/ndcg@50"
+_ROUND = Axis("round", whole=True)
 _SCORE_AXIS = Axis("test NDCG@50, warm users (%)", zero=True)
 _MARGIN = 1.4  # left and right of what is on a logarithmic axis
 _SHIFT = 1.025  # of neighbouring lines on a logarithmic axis, so that their intervals show
@@ -118,12 +118,6 @@ def charts(tables: Mapping[str, pd.DataFrame], runs: int) -> dict[str, Chart]:
     }
 
 
-def draw(drawn: Mapping[str, Chart], folder: Path) -> None:
-    """Draw charts into a folder that is there."""
-    for name, chart in drawn.items():
-        drawing.write(chart, folder / f"{name}.png")
-
-
 def sections(
     tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Chart], runs: int
 ) -> list[Section]:
@@ -174,96 +168,77 @@ def numbers(values: pd.Series) -> np.ndarray:
     return pd.to_numeric(values).to_numpy(float)
 
 
+def _styles(variants: Iterable[str]) -> dict[str, int]:
+    """The styles of variants, in order."""
+    return {v: STYLES.get(v, len(STYLES)) for v in ordered(variants, VARIANTS)}
+
+
 def _accuracy(table: pd.DataFrame) -> Chart:
     """Bars by recommender and variant; what is centralized becomes lines across."""
+    known = table.assign(y=numbers(table[_SCORE])).sort_values("y").dropna(subset="y")
+    central = known[known["variant"] == "centralized"]
     bars = table[table["variant"] != "centralized"]
-    styles = {v: _style(v) for v in ordered(bars["variant"], VARIANTS)}
-    chart = _bars(bars, "variant", styles, "Test NDCG@50 of warm users by backbone and variant.")
-    (panel,) = chart.panels
-    known = table[table["variant"] == "centralized"].assign(y=lambda t: numbers(t[_SCORE]))
-    known = known.dropna(subset="y").sort_values("y")
-    ends = [-0.55, len(panel.x.labels) - 0.45]
+    ends = [-0.55, bars["recommender"].nunique() - 0.45]
     lines = [
         Series(f"{name} {y:.1f}", ends, [y, y], style=GREY, dash=k)
-        for k, (name, y) in enumerate(zip(known["recommender"], known["y"], strict=True), 1)
+        for k, (name, y) in enumerate(zip(central["recommender"], central["y"], strict=True), 1)
     ]
-    return dataclasses.replace(
-        chart, panels=[dataclasses.replace(panel, series=[*panel.series, *lines])]
-    )
+    told = "Test NDCG@50 of warm users by backbone and variant."
+    return _bars(bars, "variant", _styles(bars["variant"]), told, lines)
 
 
 def _removal(table: pd.DataFrame) -> Chart:
     known = {"nothing": 0, **MODALITY_STYLES}
     styles = {name: known.get(name, 1) for name in ordered(table["removed"], known)}
     told = "Test NDCG@50 of warm users by backbone, with nothing, image, text or ID removed."
-    return _bars(table, "removed", styles, told, "{} removed")
+    return _bars(table, "removed", styles, told, name="{} removed")
 
 
 def _bars(
-    table: pd.DataFrame, by: str, styles: Mapping[str, int], told: str, name: str = "{}"
-) -> Chart:
-    recommenders = list(dict.fromkeys(table["recommender"]))
-    drawn = seeds.bars(table, _SCORE, recommenders, ("recommender", by), styles, name)
-    panel = Panel(Axis("", labels=recommenders), _SCORE_AXIS, drawn, wide=True)
-    return Chart(told, [panel], size=(max(7.0, 2.4 + 1.6 * len(recommenders)), 4.6))
-
-
-def _style(variant: str) -> int:
-    return STYLES.get(variant, len(STYLES))
-
-
-def _by_variant(
     table: pd.DataFrame,
+    by: str,
+    styles: Mapping[str, int],
     told: str,
-    axes: tuple[Axis, Axis],
-    line: Callable[[pd.DataFrame, str, int, int], Series],
+    others: Sequence[Series] = (),
+    name: str = "{}",
 ) -> Chart:
-    """A panel for every recommender with a line per variant."""
-    variants = ordered(table["variant"], VARIANTS)
+    """Bars side by side for every recommender."""
+    places, width = list(dict.fromkeys(table["recommender"])), 0.84 / max(len(styles), 3)
+    look = {"kind": "bars", "gap": width, "width": 0.92 * width, "name": name}
+    drawn = seeds.series(table, _SCORE, "recommender", [by], places, styles, **look)
+    panel = Panel(Axis("", labels=places), _SCORE_AXIS, [*drawn, *others], wide=True)
+    return Chart(told, [panel], size=(max(7.0, 2.4 + 1.6 * len(places)), 4.6))
+
+
+def _by_recommender(
+    table: pd.DataFrame, told: str, x: Axis, y: Axis, drawn: Callable[..., list[Series]]
+) -> Chart:
+    """A panel for every recommender with a series per variant."""
+    styles = _styles(table["variant"])
     panels = [
-        Panel(
-            *axes,
-            [
-                line(mine[mine["variant"] == v], v, number, len(variants))
-                for number, v in enumerate(variants)
-            ],
-            str(recommender),
-        )
-        for recommender, mine in table.groupby("recommender", sort=False)
+        Panel(x, y, drawn(mine, by=["variant"], styles=styles), str(name))
+        for name, mine in table.groupby("recommender", sort=False)
     ]
+    told = f"{told}, a panel per backbone, a line per variant."
     return Chart(told, levelled(panels), size=(4.0, 3.6))
 
 
 def _curves(table: pd.DataFrame) -> Chart:
-    axes = Axis("round", whole=True), Axis("validation NDCG@50,\nwarm users (%)")
-    return _by_variant(
-        table,
-        "Validation NDCG@50 over rounds, a panel per backbone, a line per variant.",
-        axes,
-        lambda rows, v, *_: seeds.over_rounds(rows, _SCORE, v, style=_style(v)),
-    )
+    y = Axis("validation NDCG@50,\nwarm users (%)")
+    drawn = partial(seeds.curves, column=_SCORE)
+    return _by_recommender(table, "Validation NDCG@50 over rounds", _ROUND, y, drawn)
 
 
-def _by_group(column: str, label: str) -> Callable[[pd.DataFrame], Chart]:
-    """A chart over the groups that a column names, in order, with how many users they have."""
-
-    def make(table: pd.DataFrame) -> Chart:
-        places = list(dict.fromkeys(table[column]))
-        labels = [str(group) for group in places]
-        if "users" in table:
-            users = table.drop_duplicates(column)["users"]
-            labels = [f"{group}\nn={n:,}" for group, n in zip(labels, users, strict=True)]
-
-        def line(rows: pd.DataFrame, variant: str, number: int, most: int) -> Series:
-            x = rows[column].map(places.index) + side_by_side(number, most)
-            rows = rows.assign(_place=x.astype(float))
-            return seeds.line(rows, "ndcg@50", "_place", variant, style=_style(variant))
-
-        axes = Axis(label, labels=labels), Axis("test NDCG@50 (%)")
-        told = f"Test NDCG@50 by {label}, a panel per backbone, a line per variant."
-        return _by_variant(table, told, axes, line)
-
-    return make
+def _by_group(table: pd.DataFrame, column: str, name: str) -> Chart:
+    """Accuracy over the groups that a column names, in order, with how many users they have."""
+    places = list(dict.fromkeys(table[column]))
+    labels = [str(group) for group in places]
+    if "users" in table:
+        users = table.drop_duplicates(column)["users"]
+        labels = [f"{group}\nn={n:,}" for group, n in zip(labels, users, strict=True)]
+    drawn = partial(seeds.series, column="ndcg@50", x=column, places=places)
+    axes = Axis(name, labels=labels), Axis("test NDCG@50 (%)")
+    return _by_recommender(table, f"Test NDCG@50 by {name}", *axes, drawn)
 
 
 def _reliance(table: pd.DataFrame) -> Chart:
@@ -276,97 +251,67 @@ def _reliance(table: pd.DataFrame) -> Chart:
     recommenders = list(dict.fromkeys(table["recommender"]))
     activity = _by_activity(table)
     names = [name for name, *_ in groups.ranges(groups.HISTORY_EDGES)]
-    histories = ordered(activity["history"], names)
-    lines = [
-        seeds.line(
-            mine.assign(
-                _place=[
-                    histories.index(h) + side_by_side(k, len(recommenders), 0.09)
-                    for h in mine["history"]
-                ]
-            ),
-            "gain",
-            "_place",
-            str(name),
-            style=k,
-        )
-        for k, (name, mine) in enumerate(activity.groupby("recommender", sort=False))
-    ]
-    labels = []
-    for history in histories:
+    places, labels = ordered(activity["history"], names), []
+    for history in places:
         counts = activity.loc[activity["history"] == history, "scored"]
         most = f" to {counts.max():,}" if counts.max() > counts.min() else ""
         labels.append(f"{history}\nn = {counts.min():,}{most}")
-    history = "history length (train items)"
+    gain = seeds.series(activity, "gain", "history", ["recommender"], places, gap=0.09)
+    history, whole = "history length (train items)", (0.0, 100.0)
     panels = [
         Panel(
             Axis("", labels=recommenders),
-            Axis("reliance of users (%)", limits=(0.0, 100.0)),
-            [_box(table, modality, recommenders) for modality in MODALITIES],
+            Axis("reliance of users (%)", limits=whole),
+            [_boxes(table, modality, recommenders) for modality in MODALITIES],
             wide=True,
         ),
         Panel(
             Axis(f"{history}; n: users with a warm test item", labels=labels),
             Axis("test NDCG@50, warm users (%)\nmean and 95 % interval", zero=True),
-            lines,
+            gain,
             wide=True,
         ),
     ]
     for name, mine in activity.groupby("recommender", sort=False):
         shares = stacked({m: (100 * mine[m]).tolist() for m in MODALITIES})
         x = Axis(history, labels=mine["history"].tolist())
-        panels.append(Panel(x, Axis("mean reliance (%)", limits=(0.0, 100.0)), shares, str(name)))
-    told = (
-        "Distribution over users of the reliance on image, text and ID, and accuracy by activity."
-    )
+        panels.append(Panel(x, Axis("mean reliance (%)", limits=whole), shares, str(name)))
+    told = "Reliance of users on image, text and ID, and accuracy and reliance by activity."
     across = max(len(recommenders), 1)
     return Chart(told, panels, across, (max(2.6, 7.5 / across), 3.3))
 
 
-def _box(table: pd.DataFrame, modality: str, recommenders: Sequence[str]) -> Series:
+def _boxes(table: pd.DataFrame, modality: str, recommenders: Sequence[str]) -> Series:
     """A box for every recommender."""
-    parts = [
-        np.percentile(
-            100 * numbers(table.loc[table["recommender"] == r, modality].dropna()),
-            (5, 25, 50, 75, 95),
-        )
-        for r in recommenders
+    shares = [
+        100 * numbers(table.loc[table["recommender"] == r, modality].dropna()) for r in recommenders
     ]
+    parts = [np.percentile(share, (5, 25, 50, 75, 95)) for share in shares]
     least, low, median, high, most = np.transpose(parts).tolist()
-    number = MODALITIES.index(modality)
-    x = [k + side_by_side(number, len(MODALITIES), 0.26) for k in range(len(recommenders))]
-    return Series(
-        modality,
-        x,
-        median,
-        (low, high),
-        MODALITY_STYLES[modality],
-        "boxes",
-        width=0.2,
-        whiskers=(least, most),
-    )
+    shift = side_by_side(MODALITIES.index(modality), len(MODALITIES), 0.26)
+    x, style = [k + shift for k in range(len(parts))], MODALITY_STYLES[modality]
+    look = {"kind": "boxes", "width": 0.2, "whiskers": (least, most)}
+    return Series(modality, x, median, (low, high), style, **look)
 
 
 def _by_activity(table: pd.DataFrame) -> pd.DataFrame:
     """Means of every recommender's users by length of history; groups without users are left out.
 
-    Columns: `recommender`, `history`, `users`, `scored` (users that have a gain), `gain` with its
-    interval over users, and the modalities.
+    Columns: `recommender`, `history`, `scored` (users that have a gain), `gain` with its interval
+    over users, and the modalities.
     """
     rows = []
     for recommender, users in table.groupby("recommender", sort=False):
         lengths = users["history_length"].to_numpy()
         for name, low, high in groups.ranges(groups.HISTORY_EDGES):
             mine = users[groups.within(lengths, low, high)]
-            if mine.empty:
-                continue
-            gain = numbers(mine["gain"].dropna())
-            mean, ends = (
-                seeds.over(gain.tolist(), (0.0, 100.0)) if len(gain) else (None, (None, None))
-            )
-            row = {"recommender": recommender, "history": name, "users": len(mine)}
-            row |= {"scored": len(gain), "gain": mean, "gain low": ends[0], "gain high": ends[1]}
-            rows.append(row | {m: float(mine[m].mean()) for m in MODALITIES})
+            gain, mean, ends = numbers(mine["gain"].dropna()).tolist(), None, (None, None)
+            if gain:
+                mean, ends = seeds.over(gain, bounds("ndcg@50"))
+            if len(mine):
+                row = {"recommender": recommender, "history": name, "scored": len(gain)}
+                row |= seeds.with_ends("gain", mean, ends)
+                rows.append(row | {m: float(mine[m].mean()) for m in MODALITIES})
     return pd.DataFrame(rows)
 
 
@@ -374,35 +319,29 @@ def recovery(table: pd.DataFrame, runs: int) -> Chart:
     """How well planted preferences are found, and what that pays, by how concentrated they are.
 
     Args:
-        table: a row per `concentration` of the planted preferences and group of clients,
-            `history` ("all", "20 and more", ...); rank correlations `spearman weights` and
-            `spearman removal` from -1 to 1; `gain %`, how much better fedvlr is than mlp,
-            relative, in percent; beside each its standard deviation over seeds, `<column> sd`.
-            NaN is left out.
+        table: of `recovery_table`, for every `concentration` of the planted preferences.
         runs: that every mean is over.
     """
     table = with_intervals(table, runs)
-    by_history = dict(tuple(table.groupby("history", sort=False)))
-    ways = (("spearman weights", "view weights"), ("spearman removal", "removal"))
-    parts = [h for h in by_history if h != "all"]
+    histories = list(dict.fromkeys(table["history"]))
 
-    def line(history: str, column: str, name: str, shift: int, style: int) -> Series:
-        rows = by_history[history]
+    def line(history: str, column: str, name: str, shift: int, style: int) -> list[Series]:
+        rows = table[table["history"] == history]
         rows = rows.assign(_x=rows["concentration"] * _SHIFT**shift)
-        return seeds.line(rows, column, "_x", name, style=style, dash=int(history == "all"))
+        look = {"styles": {"": style}, "dash": int(history == "all")}
+        who = "all clients" if history == "all" else f"{history} items"
+        return seeds.series(rows, column, "_x", name=f"{name}{who}", **look)
 
-    found = [
-        line(history, column, f"by {name}, {_history(history)}", number, style)
-        for number, history in enumerate(h for h in ("20 and more", "all") if h in by_history)
-        for style, (column, name) in enumerate(ways)
-    ]
-    gains = [line(h, "gain %", _history(h), k, k) for k, h in enumerate(parts)]
-    if "all" in by_history:
-        gains.append(line("all", "gain %", "all clients", 0, GREY))
+    found, gains = [], []
+    for shift, history in enumerate(h for h in ("20 and more", "all") if h in histories):
+        found += line(history, "spearman weights", "by view weights, ", shift, 0)
+        found += line(history, "spearman removal", "by removal, ", shift, 1)
+    for k, history in enumerate(sorted(histories, key=lambda h: h == "all")):
+        gains += line(history, "gain %", "", k, GREY if history == "all" else k)
     sizes = sorted(set(table["concentration"]))
-    ends = [min(sizes) / _MARGIN, max(sizes) * _MARGIN]
-    gains.append(Series("no gain", ends, [0.0, 0.0], style=GREY, dash=2, legend=False))
-    x = Axis("Dirichlet concentration of preferences", True, marks=sizes, limits=(*ends,))
+    ends = (min(sizes) / _MARGIN, max(sizes) * _MARGIN)
+    gains.append(Series("no gain", ends, (0.0, 0.0), style=GREY, dash=2, legend=False))
+    x = Axis("Dirichlet concentration of preferences", True, marks=sizes, limits=ends)
     panels = [
         Panel(x, Axis("rank correlation with planted preferences"), found),
         Panel(x, Axis("NDCG@50 of fedvlr relative to mlp (%)"), gains),
@@ -411,16 +350,12 @@ def recovery(table: pd.DataFrame, runs: int) -> Chart:
     return Chart(told, panels, size=(5.2, 4.4))
 
 
-def _history(history: str) -> str:
-    return "all clients" if history == "all" else f"{history} items"
-
-
 _CHARTS: dict[str, Callable[[pd.DataFrame], Chart]] = {
     "accuracy": _accuracy,
     "curves": _curves,
-    "history_length": _by_group("group", "train items; n: users"),
-    "item_popularity": _by_group("group", "users who have the item; n: users"),
-    "newcomers": _by_group("epochs", "local epochs of fitting"),
+    "history_length": partial(_by_group, column="group", name="train items; n: users"),
+    "item_popularity": partial(_by_group, column="group", name="users who have the item; n: users"),
+    "newcomers": partial(_by_group, column="epochs", name="local epochs of fitting"),
     "reliance": _reliance,
     "removal": _removal,
 }

@@ -1,7 +1,6 @@
-"""Results over seeds: what goes along x, a row per combination, means with intervals."""
+"""Results over seeds: what goes along x, a row per combination, means with intervals, series."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -13,7 +12,7 @@ from fedvlr_jax.report.chart import Axis, Numbers, Series, side_by_side
 from fedvlr_jax.sweep.declare import Axes
 from fedvlr_jax.sweep.store import FINISHED
 
-_FEWEST_BARS = 3  # side by side, that they are as wide as
+_APART = 0.07  # of neighbouring series over names, so that their intervals show
 
 
 def varied(axes: Axes) -> list[str]:
@@ -28,6 +27,60 @@ def along(axes: Axes) -> str | None:
     """
     numbers = [n for n in varied(axes) if all(isinstance(v, Real) for v in axes[n])]
     return "clients" if "clients" in numbers else next(iter(numbers), None)
+
+
+def axis_of(name: str, values: Numbers, by_factors: bool = False) -> Axis:
+    """The axis of a setting's numbers: logarithmic where a line would not show their distances."""
+    log = min(values) > 0 and (by_factors or max(values) >= 10 * min(values))
+    shown = {"clients": "number of clients", "items": "number of items"}.get(name, name)
+    return Axis(shown, log=log, marks=tuple(values))
+
+
+def in_order(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """The runs of a table in the order of the values that are swept."""
+    names = varied(axes)
+    places = [[axes[name].index(value) for value in table[name]] for name in names]
+    return table.iloc[np.lexsort(places[::-1])] if names else table
+
+
+def grouped(
+    table: pd.DataFrame, names: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The rows that are equal in the columns `names`, with what they are equal in."""
+    groups = table.groupby(list(names), sort=False, dropna=False) if names else [((), table)]
+    for values, group in groups:
+        yield dict(zip(names, values, strict=True)), group
+
+
+def label(row: Mapping[str, Any] | pd.Series, names: Sequence[str]) -> str:
+    """What a combination is called where the names of its settings are known."""
+    return ", ".join(_short(row[name]) for name in names)
+
+
+def _short(value: Any) -> str:
+    """A value without needless digits, with all that it needs."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def labels(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """What the combinations of a table are called."""
+    return [label(row, names) or "all runs" for _, row in table.iterrows()]
+
+
+def over(
+    values: Sequence[float | int], limits: Interval = (-np.inf, np.inf)
+) -> tuple[float | int, Interval | tuple[None, None]]:
+    """The mean, and the ends of its interval where it has one.
+
+    A count stays a whole number where all are the same.
+    """
+    ends = interval(values, *limits) or (None, None)
+    return (values[0] if ends[0] is None else float(np.mean(values))), ends
+
+
+def with_ends(name: str, mean: Any, ends: Sequence[float | None]) -> dict[str, Any]:
+    """The columns of a mean and of the ends of its interval."""
+    return {name: mean, f"{name} low": ends[0], f"{name} high": ends[1]}
 
 
 def combined(table: pd.DataFrame, axes: Axes, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -47,119 +100,88 @@ def combined(table: pd.DataFrame, axes: Axes, columns: Mapping[str, str]) -> pd.
     for values, group in grouped(table[table["status"] == FINISHED], varied(axes)):
         row = values | {"runs": len(group)}
         for column, name in columns.items():
-            found = group[column] if column in group else pd.Series([None] * len(group))
+            known = column in group and not group[column].isna().any()
             mean, ends = None, (None, None)
-            if not found.isna().any():
-                mean, ends = over(found.tolist(), bounds(column))
-            row |= {name: mean, f"{name} low": ends[0], f"{name} high": ends[1]}
+            if known:
+                mean, ends = over(group[column].tolist(), bounds(column))
+            row |= with_ends(name, mean, ends)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def over(
-    values: Sequence[float | int], limits: Interval = (-np.inf, np.inf)
-) -> tuple[float | int, Interval | tuple[None, None]]:
-    """The mean, and the ends of its interval where it has one.
-
-    A count stays a whole number where all are the same.
-    """
-    ends = interval(values, *limits) or (None, None)
-    return (values[0] if ends[0] is None else float(np.mean(values))), ends
-
-
-def grouped(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """The rows that are equal in the columns `names`, with what they are equal in."""
-    if not names:
-        return [({}, table)]
-    groups = table.groupby(list(names), sort=False, dropna=False)
-    return [(dict(zip(names, values, strict=True)), group) for values, group in groups]
-
-
-def line(table: pd.DataFrame, column: str, x: str, name: str, **look: Any) -> Series:
-    """A line through the rows of `combined`.
-
-    Rows without a mean are left out; the interval of a single run ends at the run itself.
-    """
-    rows = table[table[column].notna()].sort_values(x, kind="stable")
-    means = rows[column].astype(float)
-    low, high = (
-        rows[f"{column} {end}"].astype(float).fillna(means).tolist() for end in ("low", "high")
-    )
-    return Series(name, rows[x].tolist(), means.tolist(), (low, high), **look)
-
-
-def bars(
+def series(
     table: pd.DataFrame,
     column: str,
-    x: Sequence[Any],
-    by: tuple[str, str],
-    styles: Mapping[Any, int],
+    x: str,
+    by: Sequence[str] = (),
+    places: Sequence[Any] | None = None,
+    styles: Mapping[str, int] | None = None,
+    gap: float = _APART,
     name: str = "{}",
+    **look: Any,
 ) -> list[Series]:
-    """Bars side by side at every value of a column, one for every value of another one.
+    """Means with their intervals, a series for every combination of some columns.
+
+    Rows without a mean are left out; the interval of a single run ends at the run itself.
 
     Args:
         table: as of `combined`.
         column: what is drawn.
-        x: the values of the first column of `by`, from left to right.
-        by: the columns.
-        styles: of the values of the second one, from left to right; `name` is what they are called.
+        x: the column along x.
+        by: the columns that tell series apart.
+        places: values of `x` that stand at 0, 1, ... of an axis with labels, series side by side;
+            None for numbers.
+        styles: of the series by their `label`, from left to right; by default in order.
+        gap: between neighbours.
+        name: of a series, with {} for its label.
+        **look: of all series.
     """
-    width, found = 0.84 / max(len(styles), _FEWEST_BARS), []
-    for number, (value, style) in enumerate(styles.items()):
-        rows = table[table[by[1]] == value]
-        shift = side_by_side(number, len(styles), width)
-        places = rows[by[0]].map(lambda at: x.index(at)) + shift
-        made = line(rows.assign(_place=places.astype(float)), column, "_place", name.format(value))
-        found.append(dataclasses.replace(made, kind="bars", width=0.92 * width, style=style))
-    return found
+    found = {label(values, by): rows for values, rows in grouped(table, by)}
+    styles = styles or {name: number for number, name in enumerate(found)}
+    made = []
+    for number, (which, style) in enumerate(styles.items()):
+        rows = found.get(which, table.iloc[:0])
+        rows = rows[rows[column].notna()]
+        if rows.empty:
+            continue
+        if places is None:
+            rows = rows.sort_values(x, kind="stable")
+            at = rows[x].tolist()
+        else:
+            shift = side_by_side(number, len(styles), gap)
+            at = [places.index(value) + shift for value in rows[x]]
+        means = rows[column].astype(float)
+        low, high = (
+            rows[f"{column} {end}"].astype(float).fillna(means).tolist() for end in ("low", "high")
+        )
+        told = name.format(which).strip()
+        made.append(Series(told, at, means.tolist(), (low, high), style, **look))
+    return made
 
 
-def over_rounds(runs: pd.DataFrame, column: str, name: str, **look: Any) -> Series:
-    """A band over the rounds of runs that differ in their seed, as far as all of them have gone.
+def curves(
+    table: pd.DataFrame, column: str, by: Sequence[str], styles: Mapping[str, int] | None = None
+) -> list[Series]:
+    """Bands over the rounds of runs that differ in their seed, as far as all of them have gone.
 
     A mean over fewer would jump.
 
     Args:
-        runs: `seed`, `round` and the column.
+        table: a row per run and round: what `by` names, `seed`, `round` and the column.
         column: that is drawn.
-        name: in the legend.
-        **look: of the series.
+        by: the columns that tell series apart.
+        styles: of the series by their `label`; by default in order.
     """
-    by_round = runs.assign(y=pd.to_numeric(runs[column])).groupby("round")["y"]
-    whole = by_round.count() == runs["seed"].nunique()
-    found = {
-        number: over(by_round.get_group(number).tolist(), bounds(column))
-        for number in whole.index[whole]
-    }
-    means = [float(mean) for mean, _ in found.values()]
-    ends = [(mean, mean) if end[0] is None else end for mean, end in found.values()]
-    low, high = zip(*ends, strict=True) if ends else ((), ())
-    return Series(name, list(found), means, (low, high), kind="band", **look)
-
-
-def in_order(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
-    """The runs of a table in the order of the values that are swept."""
-    names = varied(axes)
-    places = [[axes[name].index(value) for value in table[name]] for name in names]
-    return table.iloc[np.lexsort(places[::-1])] if names else table
-
-
-def label(row: Mapping[str, Any] | pd.Series, names: Sequence[str]) -> str:
-    """What a combination is called where the names of its settings are known."""
-    return ", ".join(
-        f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in names
-    )
-
-
-def labels(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """What the combinations of a table are called."""
-    return [label(row, names) or "all runs" for _, row in table.iterrows()]
-
-
-def axis_of(name: str, values: Numbers, by_factors: bool = False) -> Axis:
-    """The axis of a setting's numbers: logarithmic where a line would not show their distances."""
-    positive = min(values) > 0
-    log = positive and (by_factors or max(values) >= 10 * min(values))
-    shown = {"clients": "number of clients", "items": "number of items"}.get(name, name)
-    return Axis(shown, log=log, marks=tuple(values))
+    made = []
+    for number, (values, rows) in enumerate(grouped(table, by)):
+        by_round = rows.assign(y=pd.to_numeric(rows[column])).groupby("round")["y"]
+        whole = by_round.count() == rows["seed"].nunique()
+        rounds = whole.index[whole].tolist()
+        found = [over(by_round.get_group(r).tolist(), bounds(column)) for r in rounds]
+        means = [float(mean) for mean, _ in found]
+        ends = [(mean, mean) if end[0] is None else end for mean, end in found]
+        low, high = zip(*ends, strict=True) if ends else ((), ())
+        name = label(values, by)
+        style = number if styles is None else styles[name]
+        made.append(Series(name or "all runs", rounds, means, (low, high), style, "band"))
+    return made

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,49 +147,64 @@ def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
     others = [name for name in names if name != x]
     found = seeds.combined(table, axes, {column: column for column in (*_DRAWN, _POPULARITY)})
     finished = table[table["status"] == FINISHED]
-    counted = x is not None and setting_type(leaves()[x]) is int and min(axes[x]) > 0
     panels, slopes = [], []
     for column, (y, title) in _DRAWN.items():
         if x is None or not (finished[column] > 0).all():
             y = Axis(y.name, zero=True)
         if x is None:
-            across = Axis(", ".join(names), labels=seeds.labels(found, names))
-            rows = found.assign(_place=range(len(found)))
-            lines = [seeds.line(rows, column, "_place", title, kind="bars", legend=False)]
-            popular = rows.set_index("_place")[_POPULARITY]
+            places = seeds.labels(found, names)
+            across, rows = Axis(", ".join(names), labels=places), found.assign(_name=places)
+            look = {"name": title, "kind": "bars", "legend": False}
+            drawn = seeds.series(rows, column, "_name", places=places, **look)
+            popular = pd.Series(found[_POPULARITY].tolist()).dropna()
         else:
-            across, lines = seeds.axis_of(x, axes[x], counted), []
-            for style, (values, group) in enumerate(seeds.grouped(found, others)):
-                runs = finished[(finished[others] == list(values.values())).all(axis=1)]
-                line = seeds.line(group, column, x, seeds.label(values, others) or title)
-                fit = counted and column != _SCORE and _power(runs, x, column)
-                if fit:
-                    low, high = (None if np.isnan(fit[1]) else fit[0] + s * fit[1] for s in (-1, 1))
-                    power = f"power of {x}"
-                    powers = {power: fit[0], f"{power} low": low, f"{power} high": high}
-                    slopes.append({"what": title} | values | powers)
-                    line = dataclasses.replace(line, name=f"{line.name} (power {fit[0]:.2f})")
-                if fit and y.log:
-                    fitted = np.exp(fit[2]) * np.array(line.x, float) ** fit[0]
-                    lines.append(
-                        Series(
-                            line.name, line.x, fitted.tolist(), None, style, dash=1, legend=False
-                        )
-                    )
-                lines.append(dataclasses.replace(line, style=style))
-            popular = finished.groupby(x)[_POPULARITY].mean()
-        popular = popular.dropna()
+            counted = setting_type(leaves()[x]) is int and min(axes[x]) > 0
+            across = seeds.axis_of(x, axes[x], counted)
+            drawn = seeds.series(found, column, x, others, name="{}" if others else title)
+            if counted and column != _SCORE:
+                drawn, powers = _fitted(drawn, finished, (x, column, title), others, y.log)
+                slopes += powers
+            popular = finished.groupby(x)[_POPULARITY].mean().dropna()
         if column == _SCORE and len(popular):
-            places = popular.index.tolist()
-            lines.append(Series("popularity", places, popular.tolist(), style=GREY, dash=1))
-        panels.append(Panel(across, y, [line for line in lines if line.x]))
+            line = popular.index.tolist(), popular.tolist()
+            drawn.append(Series("popularity", *line, style=GREY, dash=1))
+        panels.append(Panel(across, y, drawn))
     told = f"Time, throughput, memory and accuracy over {x or ', '.join(names) or 'all runs'}."
     return Chart(told, panels, across=2, size=(4.5, 3.25)), slopes
 
 
-def _power(runs: pd.DataFrame, x: str, column: str) -> tuple[float, float, float] | None:
-    known = runs[[x, column]].astype(float).dropna()
-    return slope(known[x].to_numpy(), known[column].to_numpy())
+def _fitted(
+    lines: Sequence[Series],
+    runs: pd.DataFrame,
+    drawn: tuple[str, str, str],
+    others: Sequence[str],
+    log: bool,
+) -> tuple[list[Series], list[dict[str, Any]]]:
+    """Lines named with the powers of x that they grow with, and these as rows of a table.
+
+    Args:
+        lines: of the column over x, one for each combination of `others`.
+        runs: that have finished.
+        drawn: x, the column, and what it is.
+        others: the settings that tell lines apart.
+        log: whether the powers are drawn, too.
+    """
+    x, column, title = drawn
+    by_name, found, rows = {line.name: line for line in lines}, [], []
+    for values, mine in seeds.grouped(runs, others):
+        line = by_name.get(seeds.label(values, others) or title)
+        known = mine[[x, column]].astype(float).dropna()
+        fit = slope(known[x].to_numpy(), known[column].to_numpy())
+        if line is not None and fit is not None:
+            power, half, constant = fit
+            ends = [None if np.isnan(half) else power + sign * half for sign in (-1, 1)]
+            rows.append({"what": title} | values | seeds.with_ends(f"power of {x}", power, ends))
+            line = dataclasses.replace(line, name=f"{line.name} (power {power:.2f})")
+            if log:
+                y = (np.exp(constant) * np.array(line.x, float) ** power).tolist()
+                found.append(Series(line.name, line.x, y, None, line.style, dash=1, legend=False))
+        found += [] if line is None else [line]
+    return found, rows
 
 
 def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
@@ -203,13 +218,10 @@ def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
     if not lines:
         return None
     rounds = pd.concat(lines).merge(table[["run", "seed", *names]], on="run")
-    panels = []
-    for column, axis in _CURVES.items():
-        curves = [
-            seeds.over_rounds(group, column, seeds.label(values, names) or "all runs", style=style)
-            for style, (values, group) in enumerate(seeds.grouped(rounds, names))
-        ]
-        panels.append(Panel(Axis("round", whole=True), axis, curves))
+    panels = [
+        Panel(Axis("round", whole=True), axis, seeds.curves(rounds, column, names))
+        for column, axis in _CURVES.items()
+    ]
     return Section(
         "Learning curves",
         "Mean and 95 % interval over seeds, as far as all seeds have gone. A round in which the "

@@ -8,7 +8,7 @@ import pytest
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.references.choose import Reference
-from fedvlr_jax.report import paper_page, paper_tables, sections, tabulate
+from fedvlr_jax.report import drawing, paper_page, paper_tables, sections, tabulate
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import cold_start
 from fedvlr_jax.study.search import Combination, Found
@@ -189,7 +189,8 @@ def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
         assert "nan" not in written.lower()
         assert "none" not in written.lower()
     charts = paper_page.charts(shown, seeds)
-    paper_page.draw(charts, tmp_path)
+    for name, chart in charts.items():
+        drawing.write(chart, tmp_path / f"{name}.png")
     page = sections.page("Nobody", {}, paper_page.sections(shown, charts, seeds))
     page = page.split("plotly.js v")[0]
     assert ">nan<" not in page.lower()
