@@ -18,10 +18,10 @@ from fedvlr_jax import compilation, plugins, record
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
+from fedvlr_jax.report import compare_page
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation import kept
 from fedvlr_jax.simulation import programs as compiled
-from fedvlr_jax.sweep import compare
 from tests import worlds
 from tests.experiments import programs
 from tests.undone import undone
@@ -223,7 +223,7 @@ def test_finished_runs_are_opened_without_or_with_their_plugins(folder, capsys):
     (folder / "halved.py").write_text(HALVED)
     with undone():
         fedvlr_jax.train(Config.of(**settings()), folder / "run")
-    assert compare.held(folder / "run")[0].settings["backbone"] == "mine"
+    assert compare_page.held(folder / "run")[0].settings["backbone"] == "mine"
     assert "mine" not in BACKBONES
     code, said, _ = programs.in_process(recommend, capsys, "--run=run", "--user=0")
     assert code == 0
