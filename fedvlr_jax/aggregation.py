@@ -51,14 +51,17 @@ class Aggregation:
         """What one of its functions makes of a gradient.
 
         Raises:
-            UserError: something of other shapes.
+            UserError: another tree, or arrays of other shapes or types.
         """
         found = gradient if function is None else function(gradient)
-        before, after = (jax.tree.map(jnp.shape, tree) for tree in (gradient, found))
-        if before != after:
+        given, made = (
+            jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree)
+            for tree in (gradient, found)
+        )
+        if (type(given), given) != (type(made), made):
             raise UserError(
-                f"--aggregation={self.name}: gives arrays of the shapes {after}, expected those "
-                f"that it got, {before}"
+                f"--aggregation={self.name}: its function gives {made}, expected a tree of the "
+                f"same shapes as it got, {given}"
             )
         return found
 

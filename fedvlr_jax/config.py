@@ -330,7 +330,8 @@ class Config:
 
         Args:
             **settings: any leaf of the tree, e.g. `data="data/KU"`, `rounds=50`. Lists (`LISTS`)
-                may be a comma-separated string or a sequence of names.
+                may be a comma-separated string or a sequence of names. `plugins` are imported
+                before the others are checked.
 
         Raises:
             UserError: an unknown name, a value of the wrong type or out of its range, or settings

@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
 from fedvlr_jax import names
-from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, ExecutionConfig, having, leaves
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import Role
 
 
 def test_defaults_are_resolved():
@@ -22,6 +25,18 @@ def test_flat_settings_make_the_same_configuration_again():
 def test_every_setting_explains_itself():
     for name, leaf in leaves().items():
         assert len(leaf.metadata["help"]) > 20, name
+
+
+def test_lists_of_settings_follow_from_their_roles():
+    layout = {leaf.name for leaf in dataclasses.fields(ExecutionConfig)} | {"plugins"}
+    assert set(having(Role.LAYOUT)) == layout
+    # Where private states are decides what checkpoints hold.
+    assert set(having(Role.RESUMED)) == layout - {"private_state"} | {"rounds", "data"}
+    assert set(having(Role.DATA)) == {"data", *SYNTHETIC_DEFAULTS}
+    assert having(Role.CLIENTS) == ("cohort", "eval_clients")
+    rates = [name for name in leaves() if name.endswith("_lr")]
+    assert len(rates) == 6
+    assert set(rates) < set(having(Role.TRACED))
 
 
 @pytest.mark.parametrize(

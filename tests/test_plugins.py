@@ -272,9 +272,13 @@ def test_an_error_in_tracing_names_the_plugin(folder, capsys):
     assert complaint.count("\n") == 1
 
 
-def test_an_aggregation_that_gives_other_shapes_is_refused(folder):
-    (folder / "halved.py").write_text(HALVED.replace("0.5 * x", "x[:1]"))
-    with pytest.raises(UserError, match=r"^--aggregation=halved: gives arrays of the shapes "):
+@pytest.mark.parametrize(
+    "wrong", ["jax.tree.map(lambda x: x[:1], gradient)", "tuple(gradient)", "gradient[0]", "None"]
+)
+def test_an_aggregation_that_gives_something_else_is_refused(folder, wrong):
+    right = "jax.tree.map(lambda x: 0.5 * x, gradient)"
+    (folder / "halved.py").write_text(HALVED.replace(right, wrong))
+    with pytest.raises(UserError, match=r"^--aggregation=halved: its function gives .*, expected"):
         fedvlr_jax.train(Config.of(**settings()), folder / "run")
 
 
@@ -323,11 +327,13 @@ def test_a_name_of_known_code_hides_no_foreign_code():
 
 
 @pytest.mark.usefixtures("folder")
-def test_edited_code_is_another_program_in_the_same_process():
+@pytest.mark.parametrize("side", ["of_client", "of_mean"])
+def test_edited_code_is_another_program_in_the_same_process(side):
     """A notebook that registers again, by the same name."""
     after = []
     for factor in ("0.5", "0.25"):
-        exec(HALVED.replace("0.5", factor), {"__name__": "notebook"})
+        text = HALVED.replace("halve)", f"{side}=halve)").replace("0.5", factor)
+        exec(text, {"__name__": "notebook"})
         simulation = worlds.simulation(aggregation="halved", variant="id", server_optimizer="sgd")
         state = simulation.initial_state(0)
         shapes = (state, simulation.population, simulation.features, simulation.rates)
