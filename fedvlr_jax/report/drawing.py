@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib import axes as plots
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fedvlr_jax import files
@@ -17,6 +18,7 @@ _ERROR = {"capsize": 3, "elinewidth": 1.2}
 DPI = 150  # of a PNG
 _BESIDE = 0.55  # left of the first of things that have names, and right of the last
 _ABOVE = 0.03  # of what is in sight, above what is drawn
+_MOST_ROWS = 6  # of a legend, beside one for how many more there are
 _CHARACTERS = 11.0  # of a legend, in an inch
 _CROWDED = 11.0  # characters of labels, in an inch of a panel, above which they are turned
 
@@ -56,12 +58,15 @@ def figure(chart: Chart) -> Figure:
 
 
 def _legend(above: Any, names: dict[str, Any], inches: float, **place: Any) -> None:
-    """A legend in so many columns as its width has room for."""
+    """A legend in so many columns as its width has room for, and no more than some rows."""
     if names:
         each = max(map(len, names)) + 6
         columns = max(1, min(len(names), int(inches * _CHARACTERS / each)))
+        shown = dict(list(names.items())[: _MOST_ROWS * columns])
+        if len(shown) < len(names):
+            shown[f"and {len(names) - len(shown)} more"] = Line2D([], [], linestyle="")
         look = {"ncols": columns, "fontsize": "small", "frameon": False}
-        above.legend(list(names.values()), list(names), **look, **place)
+        above.legend(list(shown.values()), list(shown), **look, **place)
 
 
 def style(number: int) -> dict[str, Any]:
@@ -87,6 +92,8 @@ def save(drawn: Figure, path: Path) -> None:
 
 
 def _draw(axis: plots.Axes, panel: Panel, inches: float) -> None:
+    scales = ("log" if of.log else "linear" for of in (panel.x, panel.y))
+    axis.set(**dict(zip(("xscale", "yscale"), scales, strict=True)))
     for series in panel.series:
         {"bars": _bars, "boxes": _boxes}.get(series.kind, _line)(axis, series)
     axis.set_title(panel.title, fontsize="medium")
@@ -151,8 +158,6 @@ def _boxes(axis: plots.Axes, series: Series) -> None:
 def _scale(drawn: plots.Axes, side: str, axis: Axis, inches: float) -> None:
     """Limits, scale and labels of one side of a panel."""
     ticks, limits = getattr(drawn, f"{side}axis"), getattr(drawn, f"set_{side}lim")
-    if axis.log:
-        getattr(drawn, f"set_{side}scale")("log")
     low, high = getattr(drawn, f"get_{side}lim")()
     if axis.limits:
         low, high = axis.limits

@@ -201,7 +201,8 @@ def _fitted(
             rows.append({"what": title} | values | seeds.with_ends(f"power of {x}", power, ends))
             line = dataclasses.replace(line, name=f"{line.name} (power {power:.2f})")
             if log:
-                y = (np.exp(constant) * np.array(line.x, float) ** power).tolist()
+                # Rounded, as limits that differ in their last bit alone cannot be drawn.
+                y = [float(f"{np.exp(constant) * float(x) ** power:.6g}") for x in line.x]
                 found.append(Series(line.name, line.x, y, None, line.style, dash=1, legend=False))
         found += [] if line is None else [line]
     return found, rows

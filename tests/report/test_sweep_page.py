@@ -2,10 +2,11 @@
 
 import json
 
+import matplotlib.image
 import pandas as pd
 import pytest
 
-from fedvlr_jax.report import drawing, sweep_page, sweep_results
+from fedvlr_jax.report import drawing, seeds, sweep_page, sweep_results
 from fedvlr_jax.report.sections import page as as_html
 from fedvlr_jax.sweep import declare
 from fedvlr_jax.sweep.store import Row
@@ -170,3 +171,43 @@ def test_runs_of_older_versions_and_failed_ones_have_no_remarks():
     assert sweep_results.remarks(swept(["clients=10,20"], number=older)[2]) == []
     failed = pd.DataFrame([{"run": "x", "status": "failed", "reason": "y"}])
     assert sweep_results.remarks(failed) == []
+
+
+DRAWN = [
+    # what is swept, what goes along x, how many series show accuracy
+    (["clients=10"], "", 2),
+    (["clients=10,20"], "number of clients", 2),
+    (["clients=10", "server_lr=0.1,0.2", "seed=0,1"], "server_lr", 2),
+    (["server_lr=0.1,0.2", "clients=10,20", "seed=0,1"], "number of clients", 3),
+    (["variant=mlp,id", "backbone=fcf,fedavg"], "variant, backbone", 2),
+    (["variant=mlp,id", "dropout=0,0.5"], "dropout", 3),
+    (["clients=10,20", "variant=mlp,id", "server_lr=lin:0.1:0.5:30"], "number of clients", 61),
+]
+
+
+@pytest.mark.parametrize(("lines", "x", "series"), DRAWN, ids=str)
+def test_the_picture_has_the_setting_of_the_report_along_x(lines, x, series, tmp_path):
+    runs, axes, table = swept(lines)
+    table = sweep_page.prepared(table, runs, axes)
+    chart, _ = sweep_page.over(table, axes)
+    assert {panel.x.name for panel in chart.panels} == {x}
+    assert len(chart.panels[-1].series) == series
+    drawing.write(chart, tmp_path / "scaling.png")
+    assert matplotlib.image.imread(tmp_path / "scaling.png").shape[0] > 500
+    if seeds.varied(axes):
+        parts = sweep_page.sections(table, runs, axes, tmp_path)
+        (over,) = (part for part in parts if part.title.startswith(("Over ", "By ")))
+        assert over.charts == (chart,)
+
+
+def test_powers_are_those_of_the_runs():
+    def timed(c):
+        return {"timing": summary()["timing"] | {"round_seconds_median": 0.001 * c**1.5}}
+
+    runs, axes, table = swept(["clients=10,20,40"], {k: timed(10 * 2**k) for k in range(3)})
+    chart, (time, *_) = sweep_page.over(sweep_page.prepared(table, runs, axes), axes)
+    assert time["what"] == "time of a round"
+    assert time["power of clients"] == pytest.approx(1.5)
+    fitted, line = chart.panels[0].series
+    assert line.name == "time of a round (power 1.50)"
+    assert fitted.y == pytest.approx(line.y, rel=1e-5)
