@@ -10,7 +10,6 @@ from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.processes import cores
 from fedvlr_jax.report import drawing, paper_page, paper_tables, tabulate
-from fedvlr_jax.report.recovery_table import recovery_table
 from fedvlr_jax.study.search import Combination, Study
 
 USAGE = """
@@ -82,7 +81,7 @@ def main(values: flags.FlagValues) -> None:
             cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
             continue
         added = {"concentration": concentration}
-        parts.append(recovery_table(study.dataset.planted, *found).assign(**added))
+        parts.append(paper_tables.recovery_table(study.dataset.planted, *found).assign(**added))
         accuracy.append(paper_tables.accuracy_table(found, []).assign(**added))
         table = pd.concat(parts)
         table.insert(0, "concentration", table.pop("concentration"))

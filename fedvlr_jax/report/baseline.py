@@ -21,6 +21,7 @@ from fedvlr_jax.sweep.store import FINISHED
 
 # Where runs differ in one of these, they are of other populations or evaluate other clients.
 OF_POPULATIONS = (*(field.name for field in dataclasses.fields(DataConfig)), "eval_clients")
+_NUMBERS = tuple(field.name for field in dataclasses.fields(Difference))
 _EXPECTED = "expected a setting and one of its values in the sweep, like --baseline=variant=mlp"
 
 
@@ -61,11 +62,7 @@ def read(text: str, axes: Axes, evaluated: int) -> Baseline:
             "expected a setting that leaves users as they are"
         )
     if name not in swept:
-        others = (
-            f"one of {', '.join(swept)}"
-            if swept
-            else "a sweep of it, like --sweep=" + (f"{name}=...")
-        )
+        others = f"one of {', '.join(swept)}" if swept else f"a sweep of it, --sweep={name}=..."
         raise UserError(f"{where}: {name} has one value in this sweep, expected {others}")
     found = [v for v in axes[name] if _is(v, value)]
     if not found:
@@ -145,8 +142,7 @@ def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Pat
         mine = seeds.label(values, [baseline.setting])
         said = {"difference": f"{mine} - {str(baseline).partition('=')[2]}", "runs": len(common)}
         rows.append(values | said | (vars(found) if found else {"mean": None, "users": 0}))
-    columns = [*names, "difference", "runs", *(f.name for f in dataclasses.fields(Difference))]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*names, "difference", "runs", *_NUMBERS])
 
 
 def told(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
@@ -157,9 +153,9 @@ def told(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
         "(95 % interval):"
     ]
     for _, row in found.iterrows():
-        said = "not comparable, as the users are not the same"
+        said = "not comparable, as users are not the same or none of them is warm"
         if row["users"]:
-            numbers = Difference(*(row[f.name] for f in dataclasses.fields(Difference)))
+            numbers = Difference(*(row[name] for name in _NUMBERS))
             clear = "higher" if row["low"] > 0 else "lower" if row["high"] < 0 else ""
             said = f"{numbers} over {row['users']:,} users, {clear or 'no clear difference'}"
         others = ", ".join(f"{n} {seeds.label(row, [n])}" for n in names)

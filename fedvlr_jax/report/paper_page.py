@@ -35,10 +35,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "data": (
         "Data (the paper's table 1)",
         "Leave-one-out by time: every user's last item is the test item, the one before is for "
-        "validation. A user is warm if somebody has its test item in train, and cold if nobody "
-        "has. What is popular says nothing about a cold item, and a ranking that happens to put "
-        "unknown items first wins on cold users without learning anything, so read the warm "
-        "columns first.",
+        "validation. A user is warm if at least one user has its test item among the train "
+        "items, and cold otherwise. What is popular says nothing about a cold item, and a ranking "
+        "that happens to put unknown items first wins on cold users without learning anything, so "
+        "read the warm columns first.",
     ),
     "accuracy": (
         "Accuracy (the paper's table 2)",
@@ -60,7 +60,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "item_popularity": (
         "By popularity of the test item",
-        "Test users by how many have their test item in train; 0 is a cold item. Numbers are in "
+        "Test users by how many users have their test item among their train items; 0 is a cold "
+        "item. Numbers are in "
         "tables/item_popularity.csv.",
     ),
     "newcomers": (

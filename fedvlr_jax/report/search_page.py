@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from fedvlr_jax import files
+from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, side_by_side
 from fedvlr_jax.report.sections import Section
@@ -61,11 +61,9 @@ def test_line(summaries: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50"):
         values = [summary["test"][f"warm/{name}"] for summary in summaries]
-        if None in values:
-            parts.append(f"{name} --")
-            continue
-        spread = f" ({np.std(values, ddof=1):.2f})" if len(values) > 1 else ""
-        parts.append(f"{name} {np.mean(values):.2f}{spread}")
+        mean, deviation = spread(name, values).values()
+        told = "--" if mean is None else f"{mean:.2f}"
+        parts.append(f"{name} {told}" + ("" if deviation is None else f" ({deviation:.2f})"))
     return "  ".join(parts)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.data.types import Planted
-from fedvlr_jax.report.recovery_table import recovery_table
+from fedvlr_jax.report.paper_tables import recovery_table
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study.search import Combination, Found
 
