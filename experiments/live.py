@@ -14,7 +14,7 @@ from experiments import interrupts
 from fedvlr_jax.config import Config
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.sweep.store import FAILED, Row
+from fedvlr_jax.runs.ledger import FAILED, Row
 
 _MOST_ENDED = 8  # runs that have ended, and are still shown
 _PER_SECOND = 4  # pictures

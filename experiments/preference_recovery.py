@@ -1,16 +1,19 @@
 """Do routers learn what is there? python -m experiments.preference_recovery"""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 from absl import flags
 
-from experiments import cli, grids, lists
-from experiments.reporting import Quiet
+from experiments import cli, lists, scheduling
 from fedvlr_jax import data, files
-from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.processes import cores
 from fedvlr_jax.report import drawing, paper_page, paper_tables, tabulate
-from fedvlr_jax.study.search import Combination, Study
+from fedvlr_jax.runs.ledger import Row
+from fedvlr_jax.runs.study import Combination, Studies, Study
 
 USAGE = """
     usage: python -m experiments.preference_recovery [--concentrations=0.1,0.3,...] [--seeds=N]
@@ -23,7 +26,7 @@ USAGE = """
 """
 
 _VARIANTS = ("fedvlr", "mlp")
-_SET_HERE = ("data", "variant", "preference_concentration", *grids.SET_HERE)
+_SET_HERE = ("data", "variant", "preference_concentration", *scheduling.SET_BY_STUDIES)
 # The population that the numbers in the documentation are of.
 _DEFAULTS = {"clients": 2000, "items": 800, "rounds": 60}
 
@@ -33,7 +36,7 @@ def define_flags(into: flags.FlagValues) -> None:
     cli.define_settings(into, leaves(), without=_SET_HERE)
     for name, value in _DEFAULTS.items():
         into.set_default(name, value)
-    grids.define_flags(into)
+    scheduling.define_study_flags(into)
     flags.DEFINE_string(
         "concentrations",
         "0.1,0.3,1,3,10,30,100",
@@ -41,7 +44,6 @@ def define_flags(into: flags.FlagValues) -> None:
         "With a small one, every client cares about one modality only.",
         flag_values=into,
     )
-    cli.define_compilation_cache(into)
     cli.define_path(into, "out", "runs/recovery", "Folder of the study.")
 
 
@@ -52,45 +54,70 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Study every concentration, and renew table and figure after each."""
     concentrations = lists.positive_numbers("concentrations", values.concentrations)
-    grid, seeds = grids.grid(values), range(values.seeds)
     settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
     backbone = settings.pop("backbone", "fedavg")
     out = values.out
     files.check_folder(out)
     combinations = [Combination(backbone, variant) for variant in _VARIANTS]
-
-    def study_of(concentration: float) -> Study:
-        here = settings | {"preference_concentration": concentration}
-        place = out / f"concentration{concentration:g}"
-        dataset = data.load(Config.of(**here))
-        return Study(here, dataset, grid, seeds, place, cli.tell, Quiet())
-
+    studies = {
+        concentration: Study(
+            settings=settings | {"preference_concentration": concentration},
+            grid=scheduling.rate_grid(values),
+            seeds=range(values.seeds),
+            combinations=combinations,
+            out=out,
+            place=f"concentration{concentration:g}",
+        )
+        for concentration in concentrations
+    }
     # Concentrations differ in preferences alone: what one is refused, all would be.
     cores.begin()
-    first = study_of(concentrations[0])
-    for combination in combinations:
-        first.check(combination)
-    for name in ("tables", "figures"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    parts, accuracy = [], []
-    for concentration in concentrations:
-        study = study_of(concentration)
-        try:
-            found = [study.search(combination) for combination in combinations]
-        except DivergedError as reason:
-            cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
-            continue
-        added = {"concentration": concentration}
-        parts.append(paper_tables.recovery_table(study.dataset.planted, *found).assign(**added))
-        accuracy.append(paper_tables.accuracy_table(found, []).assign(**added))
-        table = pd.concat(parts)
-        table.insert(0, "concentration", table.pop("concentration"))
-        tabulate.write(table, out / "tables", "recovery")
-        tabulate.write(pd.concat(accuracy), out / "tables", "accuracy")
-        drawing.write(paper_page.recovery(table, len(seeds)), out / "figures" / "recovery.png")
-    if not parts:
+    first = studies[concentrations[0]]
+    configured = first.config(combinations[0], next(iter(first.grid)), 0)
+    first.check(data.load(configured))
+    told = scheduling.StudyLines(values.quiet, _Made(studies, out).renew)
+    rows = scheduling.execute(
+        Studies(list(studies.values())), out, values, told, configured.execution.devices
+    )
+    for concentration, study in studies.items():
+        for combination in combinations:
+            if study.found(combination, rows) is None:
+                reason = scheduling.why_nothing(study, combination, rows)
+                cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
+    if not (out / "tables" / "recovery.md").exists():
         raise DivergedError("every run diverges at all learning rates, expected smaller rates")
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
+
+
+class _Made:
+    """Tables and the figure of what was found so far, renewed after every concentration."""
+
+    def __init__(self, studies: Mapping[float, Study], out: Path) -> None:
+        self._studies, self._out = studies, out
+        self._parts: dict[float, tuple[pd.DataFrame, pd.DataFrame]] = {}
+
+    def renew(self, rows: Mapping[str, Row]) -> None:
+        """Write tables and figure if a concentration has been added."""
+        before = len(self._parts)
+        for concentration, study in self._studies.items():
+            found = [study.found(combination, rows) for combination in study.combinations]
+            if concentration in self._parts or None in found:
+                continue
+            planted = data.load(study.config(found[0].combination, found[0].rates, 0)).planted
+            recovered = paper_tables.recovery_table(planted, *found)
+            recovered.insert(0, "concentration", concentration)
+            accuracy = paper_tables.accuracy_table(found, []).assign(concentration=concentration)
+            self._parts[concentration] = recovered, accuracy
+        if len(self._parts) == before:
+            return
+        parts = [self._parts[c] for c in self._studies if c in self._parts]
+        recovery, accuracy = (pd.concat(part) for part in zip(*parts, strict=True))
+        for name in ("tables", "figures"):
+            (self._out / name).mkdir(parents=True, exist_ok=True)
+        tabulate.write(recovery, self._out / "tables", "recovery")
+        tabulate.write(accuracy, self._out / "tables", "accuracy")
+        chart = paper_page.recovery(recovery, len(next(iter(self._studies.values())).seeds))
+        drawing.write(chart, self._out / "figures" / "recovery.png")
 
 
 if __name__ == "__main__":

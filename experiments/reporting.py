@@ -15,7 +15,7 @@ from tqdm import tqdm
 from experiments import interrupts
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.reporter import Reporter, Silent
-from fedvlr_jax.sweep.store import FAILED, Row
+from fedvlr_jax.runs.ledger import FAILED, Row
 from fedvlr_jax.version import __version__
 
 _SECONDS_BETWEEN = 20.0  # of lines where there is no terminal

@@ -4,23 +4,24 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, interrupts
+from experiments import cli, interrupts, scheduling
 from experiments.reporting import Progress, Quiet, facts
 from fedvlr_jax import files, record
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
-from fedvlr_jax.processes import accelerators, share
 from fedvlr_jax.report import drawing, search_page, sections, sweep_page, tabulate
 from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.search import execute, space
-from fedvlr_jax.search.space import Search
-from fedvlr_jax.search.trials import COMPLETE, FAILED, Trial, ended, ranked
+from fedvlr_jax.runs import space
+from fedvlr_jax.runs.ledger import Row
+from fedvlr_jax.runs.scheduler import Plan
+from fedvlr_jax.runs.space import Search
+from fedvlr_jax.runs.trials import COMPLETE, RUNNING, Searching, Trial, ended, ranked
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS
 
 USAGE = """
@@ -72,8 +73,7 @@ def define_flags(into: flags.FlagValues) -> None:
         AT_LEAST_ZERO,
     )
     cli.define_number(into, "search_seed", 0, "Seed of the choice of the values to try.", SEED)
-    cli.define_quiet(into)
-    cli.define_compilation_cache(into)
+    scheduling.define_flags(into)
     cli.define_path(into, "out", "runs/search", "Folder of the search.")
 
 
@@ -84,18 +84,17 @@ define_flags(FLAGS)
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
     search, out = declared(values), values.out
-    own = share.take(search.first().execution.devices, share.found(accelerators.startable()))
-    told = _Told(search, out, values.trials, values.quiet)
-    for variable, names in own.items():
-        told.note(f"this process has {variable}={names}")
-    trials = execute.execute(search, out, told, values.trials)
+    planner = Searching(search, values.trials)
+    told = _Told(planner, out, values.trials, values.quiet)
+    devices = search.first().execution.devices
+    trials = planner.trials(scheduling.execute(planner, out, values, told, devices))
     best = next(iter(ranked(trials)), None)
     if best is None:
         reason = trials[-1].outcome.reason
         raise UserError(f"--out={out}: no trial is complete, the last one because of: {reason}")
     print(f"the best by validation, of {len(trials)} trials:")
     print(tabulate.as_text(search_page.best_table(trials, search.space, _SHOWN)))
-    folders = execute.run_folders(search, out, best.params)
+    folders = planner.folders(best.params)
     summaries = [record.summary(folder, ("test",)) for folder in folders]
     print(
         f"test of trial {best.number}, warm clients, in percent: {search_page.test_line(summaries)}"
@@ -131,64 +130,61 @@ def declared(values: flags.FlagValues) -> Search:
 class _Told:
     """Prints where a search stands, and keeps its table, picture and best settings up to date."""
 
-    def __init__(self, search: Search, out: Path, number: int, quiet: bool) -> None:
-        self._search, self._out, self._number, self._quiet = search, out, number, quiet
+    def __init__(self, planner: Searching, out: Path, number: int, quiet: bool) -> None:
+        self._planner, self._out, self._number, self._quiet = planner, out, number, quiet
+        self._rows: dict[str, Row] = {}
         self._reported = -math.inf  # when, of time.monotonic
 
     def note(self, sentence: str) -> None:
         """Print it."""
-        self._tell(sentence)
-
-    def begun(self, trial: Trial) -> None:
-        """Say which values are tried."""
-        tried = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-        self._tell(f"trial {trial.number} of {self._number}: {tried}")
-
-    def reporter(self, trial: Trial, run: str) -> Reporter:
-        """A reporter that puts the trial before its lines, and the seed where there are several."""
-        seed = run.rpartition(",")[2] if len(self._search.seeds or ()) > 1 else ""
-        shown = Quiet() if self._quiet else Progress(f"trial {trial.number} {seed}".strip())
-        return WithEvents(shown, self._out / "runs" / run)
-
-    def ended(self, trial: Trial) -> None:
-        """Say what it came to."""
-        interrupts.defer(False)  # whatever it has ended by
-        outcome = trial.outcome
-        line = f"trial {trial.number} {outcome.state}"
-        if outcome.state == COMPLETE:
-            line += f": valid NDCG@50 {outcome.value:.2f}, best round {outcome.best_round}"
-        elif outcome.state == FAILED:
-            line += f": {outcome.reason}"
-        else:
-            line += f" {outcome.reason}"
-        self._tell(line)
-
-    def _tell(self, line: str) -> None:
         if not self._quiet:
-            cli.tell(line)
+            cli.tell(sentence)
 
-    def known(self, trials: Sequence[Trial]) -> None:
-        """Write trials.csv, best.yaml and search.png anew, and now and then the page."""
-        searched = self._search.space
-        files.write_table(self._out / "trials.csv", search_page.results(trials, searched))
+    def reporter(self, run: str, plan: Plan) -> Reporter:
+        """Say which values are tried; then put the trial before every line of its run."""
+        trial = self._trial(run)
+        several = len(self._planner.search.seeds or ()) > 1
+        if plan.folder == self._planner.folders(trial.params)[0].relative_to(self._out):
+            tried = ", ".join(f"{name} {value}" for name, value in trial.params.items())
+            self.note(f"trial {trial.number} of {self._number}: {tried}")
+        seed = run.rpartition(",")[2] if several else ""
+        shown = Quiet() if self._quiet else Progress(f"trial {trial.number} {seed}".strip())
+        return WithEvents(shown, self._out / plan.folder)
+
+    def ended(self, run: str, row: Row) -> None:
+        """Say what the trial came to, if it was its last run."""
+        interrupts.defer(False)  # whatever it has ended by
+        self._rows[run] = row
+        trial = self._trial(run)
+        outcome = trial.outcome
+        if outcome.state == COMPLETE:
+            valid = f"valid NDCG@50 {outcome.value:.2f}, best round {outcome.best_round}"
+            self.note(f"trial {trial.number} {COMPLETE}: {valid}")
+        elif outcome.state != RUNNING:
+            self.note(f"trial {trial.number} {outcome.state}: {outcome.reason}")
+
+    def _trial(self, run: str) -> Trial:
+        return self._planner.trials(self._rows)[self._planner.number_of(run)]
+
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """Write trials.csv and best.yaml anew, and now and then the picture and the page."""
+        self._rows = dict(rows)
+        search, trials = self._planner.search, self._planner.trials(rows)
+        files.write_table(self._out / "trials.csv", search_page.results(trials, search.space))
         for best in ranked(trials)[:1]:
-            search_page.write_best(self._search, best.params, self._out / "best.yaml")
+            search_page.write_best(search, best.params, self._out / "best.yaml")
         done = ended(trials)
-        if not done:
-            return
-        drawing.write(search_page.chart(trials, searched), self._out / "search.png")
-        if (
-            len(done) >= self._number
-            or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS
-        ):
+        whole = len(done) >= self._number
+        if done and (whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS):
             self._reported = time.monotonic()
+            drawing.write(search_page.chart(trials, search.space), self._out / "search.png")
             counts = Counter(trial.outcome.state for trial in done)
             told = facts(
                 "search",
                 trials=", ".join(f"{number} {state}" for state, number in counts.items()),
-                searched="; ".join(f"{name} {values}" for name, values in searched.items()),
+                searched="; ".join(f"{name} {values}" for name, values in search.space.items()),
             )
-            parts = search_page.sections(self._search, trials)
+            parts = search_page.sections(search, trials)
             page = sections.page(f"Search {self._out.name}", told, parts)
             files.write_text(self._out / "report.html", page)
 

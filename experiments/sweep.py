@@ -11,19 +11,17 @@ import pandas as pd
 from absl import flags
 from rich.console import Console
 
-from experiments import cli, interrupts, live, reporting
+from experiments import cli, live, reporting, scheduling
 from experiments.reporting import Display, facts
 from fedvlr_jax import files
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.events import WithEvents
-from fedvlr_jax.processes import accelerators, share
 from fedvlr_jax.report import baseline, drawing, sections, sweep_page, sweep_results
 from fedvlr_jax.report.baseline import Baseline
-from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, NOT_NEGATIVE, SEEDS
-from fedvlr_jax.sweep import declare, estimate, execute
-from fedvlr_jax.sweep.store import FAILED, FINISHED, Row
+from fedvlr_jax.runs import declare, estimate
+from fedvlr_jax.runs.grid import Grid
+from fedvlr_jax.runs.ledger import FAILED, FINISHED, Row
+from fedvlr_jax.settings import FILE, FOLDER, NOT_NEGATIVE, SEEDS
 
 USAGE = """
     usage: python -m experiments.sweep [--sweep=SETTING=VALUES ...] [--seeds=N] [--config=FILE]
@@ -72,14 +70,6 @@ def define_flags(into: flags.FlagValues) -> None:
     cli.define_path(
         into, "config", None, "YAML file with settings and `sweep`. Flags override it.", FILE
     )
-    cli.define_number(
-        into,
-        "together",
-        0,
-        "Largest number of runs that one program trains at the same time. 0 means one on a "
-        "CPU, and as many as the memory holds on an accelerator.",
-        AT_LEAST_ZERO,
-    )
     flags.DEFINE_string(
         "baseline",
         None,
@@ -101,11 +91,7 @@ def define_flags(into: flags.FlagValues) -> None:
         NOT_NEGATIVE,
         float,
     )
-    cli.define_quiet(into)
-    cli.define_compilation_cache(into)
-    flags.DEFINE_boolean(
-        "retry_failed", False, "Train the runs that have failed once more.", flag_values=into
-    )
+    scheduling.define_flags(into)
     cli.define_path(into, "out", "runs/sweep", "Folder of the sweep.")
 
 
@@ -121,17 +107,16 @@ def main(values: flags.FlagValues) -> None:
         evaluated = max(config.schedule.eval_clients or 0 for config in runs.values())
         compared = baseline.read(values.baseline, axes, evaluated)
     wanted = {config.execution.devices for config in runs.values()}
-    own = share.take(wanted.pop() if len(wanted) == 1 else 0, share.found(accelerators.startable()))
+    devices = wanted.pop() if len(wanted) == 1 else 0
     if values.dry_run:
+        scheduling.take_share(devices)
         _foretell(runs)
         return
     if values.max_memory:
         estimate.refuse_what_cannot_fit(runs, values.max_memory)
     with contextlib.ExitStack() as display:
         told = _Told(runs, axes, out, _display(runs, values.quiet, display), compared)
-        for variable, names in own.items():
-            told.note(f"this process has {variable}={names}")
-        rows = execute.execute(runs, out, told, values.together, values.retry_failed)
+        rows = scheduling.execute(Grid(runs), out, values, told, devices)
     table = sweep_results.results(rows)
     print(sweep_results.shown(table, axes))
     for sentence in (*sweep_results.remarks(table), *told.compared):
@@ -221,7 +206,7 @@ def _axes(values: flags.FlagValues) -> declare.Axes:
     return declare.axes(lines)
 
 
-class _Told:
+class _Told(scheduling.Shown):
     """Shows where a sweep stands, and keeps its table, picture and report up to date."""
 
     def __init__(
@@ -232,38 +217,25 @@ class _Told:
         display: Display,
         compared: Baseline | None,
     ) -> None:
-        self._runs, self._axes, self._out, self._display = runs, axes, out, display
+        super().__init__(display, out)
+        self._runs, self._axes = runs, axes
         self._baseline = compared
         self.compared: list[str] = []  # differences from the baseline, as sentences
         self._reported = -math.inf  # when, of time.monotonic
 
-    def note(self, sentence: str) -> None:
-        """Show a sentence."""
-        self._display.note(sentence)
-
-    def reporter(self, run: str) -> Reporter:
-        """What shows a run, and writes its events for TensorBoard."""
-        rounds = self._runs[run].schedule.rounds
-        return WithEvents(self._display.reporter(run, rounds), self._out / "runs" / run)
-
-    def ended(self, run: str, row: Row) -> None:
-        """Show it."""
-        interrupts.defer(False)  # whatever it has ended by
-        self._display.ended(run, row)
-
     def known(self, rows: Mapping[str, Row]) -> None:
-        """Write results.csv and scaling.png anew."""
-        self._display.known(rows)
+        """Write results.csv anew, and now and then the picture and the page."""
+        super().known(rows)
         table = sweep_results.results(rows)
-        files.write_table(self._out / "results.csv", table)
-        table = sweep_page.prepared(table, self._runs, self._axes)
-        if (table["status"] == FINISHED).any():
-            chart, _ = sweep_page.over(table, self._axes)
-            drawing.write(chart, self._out / "scaling.png")
-        # The report reads every run's learning curve: seldom while there are runs to come.
+        files.write_table(self.out / "results.csv", table)
+        # To draw takes as long as a small run: seldom while there are runs to come.
         whole = len(rows) == len(self._runs)
         if whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = time.monotonic()
+            table = sweep_page.prepared(table, self._runs, self._axes)
+            if (table["status"] == FINISHED).any():
+                chart, _ = sweep_page.over(table, self._axes)
+                drawing.write(chart, self.out / "scaling.png")
             self._report(table, whole)
 
     def _report(self, table: pd.DataFrame, whole: bool) -> None:
@@ -277,14 +249,14 @@ class _Told:
             precision_of_products=", ".join(precisions),
             trained_on=sweep_results.machines(table),
         )
-        parts = sweep_page.sections(table, self._runs, self._axes, self._out)
+        parts = sweep_page.sections(table, self._runs, self._axes, self.out)
         if whole and self._baseline is not None:
-            found = baseline.differences(table, self._axes, self._baseline, self._out / "runs")
-            files.write_table(self._out / "baseline.csv", found)
+            found = baseline.differences(table, self._axes, self._baseline, self.out / "runs")
+            files.write_table(self.out / "baseline.csv", found)
             self.compared = baseline.told(found, self._axes, self._baseline)
             parts.insert(1, baseline.section(found, self._axes, self._baseline))
-        page = sections.page(f"Sweep {self._out.name}", told, parts)
-        files.write_text(self._out / "report.html", page)
+        page = sections.page(f"Sweep {self.out.name}", told, parts)
+        files.write_text(self.out / "report.html", page)
 
 
 if __name__ == "__main__":

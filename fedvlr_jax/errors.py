@@ -60,6 +60,10 @@ class DivergedError(UserError):
     """Training whose loss or parameters stopped being finite; smaller learning rates may help."""
 
 
+class PrunedError(Exception):
+    """A run was ended before its last round; the text says why it is not worth going on with."""
+
+
 class UnwritableError(UserError):
     """A file system that takes no more, or nothing at all: no fault of what was to be written."""
 

@@ -8,8 +8,8 @@ from fedvlr_jax import files
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.files import plain_size
 from fedvlr_jax.prepare import folder as folder_of_data
+from fedvlr_jax.runs.ledger import Ledger
 from fedvlr_jax.simulation import folder as folder_of_run
-from fedvlr_jax.sweep.claims import Claims
 
 
 def test_the_size_of_a_plain_file(tmp_path):
@@ -159,7 +159,7 @@ def test_what_no_folder_can_be_made_of_is_told(tmp_path, out, where):
         files.check_folder,
         lambda folder: folder_of_run.claimed(folder, {"rounds": 3}).__enter__(),
         lambda folder: folder_of_data.claimed(folder, {}).__enter__(),
-        Claims,
+        Ledger,
     ):
         with naming_flags(), pytest.raises(UserError) as refused:
             check(tmp_path / out)

@@ -18,7 +18,7 @@ from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from fedvlr_jax.report import compare_page
 from fedvlr_jax.reporter import Silent
-from fedvlr_jax.sweep import declare
+from fedvlr_jax.runs import declare
 
 WHOLE = [
     50,

@@ -16,8 +16,8 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import seeds
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series
 from fedvlr_jax.report.sections import Section
-from fedvlr_jax.sweep.declare import SWEEP, Axes
-from fedvlr_jax.sweep.store import FINISHED
+from fedvlr_jax.runs.declare import SWEEP, Axes
+from fedvlr_jax.runs.ledger import FINISHED
 
 # Where runs differ in one of these, they are of other populations or evaluate other clients.
 OF_POPULATIONS = (*(field.name for field in dataclasses.fields(DataConfig)), "eval_clients")

@@ -17,8 +17,8 @@ from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.report import published
 from fedvlr_jax.report.baseline import over_users
+from fedvlr_jax.runs.study import Found
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study.search import Found
 
 _LENGTHS = (5, 20, 200)  # of histories, in train items
 _METRICS = tuple(f"{group}{m}@50" for group in ("warm/", "", "cold/") for m in ("hr", "ndcg"))

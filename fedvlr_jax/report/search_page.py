@@ -13,8 +13,8 @@ from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, side_by_side
 from fedvlr_jax.report.sections import Section
 from fedvlr_jax.report.sweep_page import command
-from fedvlr_jax.search.space import Choice, Range, Search, Space
-from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, Trial, ended, ranked
+from fedvlr_jax.runs.space import Choice, Range, Search, Space
+from fedvlr_jax.runs.trials import COMPLETE, FAILED, PRUNED, Trial, ended, ranked
 
 MEASURED = "seconds"  # the column that another day would fill differently
 # These a sweep and a single run take other values of where nothing is said.

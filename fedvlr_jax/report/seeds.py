@@ -9,8 +9,8 @@ import pandas as pd
 
 from fedvlr_jax.analysis.statistics import Interval, bounds, interval
 from fedvlr_jax.report.chart import Axis, Numbers, Series, side_by_side
-from fedvlr_jax.sweep.declare import Axes
-from fedvlr_jax.sweep.store import FINISHED
+from fedvlr_jax.runs.declare import Axes
+from fedvlr_jax.runs.ledger import FINISHED
 
 _APART = 0.07  # of neighbouring series over names, so that their intervals show
 

@@ -17,9 +17,9 @@ from fedvlr_jax.report import baseline, seeds
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, stacked
 from fedvlr_jax.report.sections import Section
 from fedvlr_jax.report.sweep_results import COMPILATION, MEMORY, of_programs, remarks
+from fedvlr_jax.runs.declare import Axes
+from fedvlr_jax.runs.ledger import FAILED, FINISHED
 from fedvlr_jax.settings import setting_type
-from fedvlr_jax.sweep.declare import Axes
-from fedvlr_jax.sweep.store import FAILED, FINISHED
 
 _SCORE, _HITS = "test/warm/ndcg@50", "test/warm/hr@50"
 _POPULARITY = "popularity/test/warm/ndcg@50"

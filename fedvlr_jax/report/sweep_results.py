@@ -7,9 +7,9 @@ import pandas as pd
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.report import tabulate
+from fedvlr_jax.runs.declare import Axes
+from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.simulation.traced import program_of
-from fedvlr_jax.sweep.declare import Axes
-from fedvlr_jax.sweep.store import FINISHED, Row
 
 # Columns of the printed table, with the heads they get there.
 _SHOWN = {

@@ -14,13 +14,16 @@ from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import DivergedError, UserError
+from fedvlr_jax.errors import DivergedError, PrunedError, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
 from fedvlr_jax.simulation.evaluate import NOT_FINITE
 from fedvlr_jax.simulation.simulation import Simulation
 from fedvlr_jax.simulation.trainer import Run
+
+# Takes the lines of metrics.jsonl after an evaluation; says why to end the run there, or nothing.
+Prune = Callable[[list[dict[str, Any]]], str | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Course:
         reporter: told about it.
         start: when work on it began, of `time.perf_counter`.
         data_seconds: that reading the data took.
+        prune: says why the run is not worth going on with, if it is not.
     """
 
     config: Config
@@ -44,6 +48,7 @@ class Course:
     reporter: Reporter
     start: float
     data_seconds: float
+    prune: Prune | None = None
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -53,6 +58,13 @@ class Course:
     def goes_on(self, progress: Progress) -> bool:
         """Whether there is a round left to train."""
         return progress.round < self.config.schedule.rounds and not progress.stopped
+
+    def pruned(self, progress: Progress) -> PrunedError | None:
+        """Why the run ends here, though there are rounds left to train; None if it does not."""
+        if self.prune is None or not progress.lines or not self.goes_on(progress):
+            return None
+        reason = self.prune(progress.lines)
+        return PrunedError(reason) if reason else None
 
     def until_evaluation(self, progress: Progress, done: int) -> int:
         """Rounds until the next evaluation, `done` ones after the last."""

@@ -19,13 +19,13 @@ from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics, plugins
 from fedvlr_jax.config import Config, check_made, check_population, having
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import DivergedError, Stopped, UserError
+from fedvlr_jax.errors import DivergedError, PrunedError, Stopped, UserError
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.reporter import Muted, Reporter, Silent
 from fedvlr_jax.settings import FOLDER, Role, argument
 from fedvlr_jax.simulation import environment, fit, folder, keys, memory, results, trainers
 from fedvlr_jax.simulation.checkpoint import Done
-from fedvlr_jax.simulation.course import Course
+from fedvlr_jax.simulation.course import Course, Prune
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.round import Outcome
 from fedvlr_jax.simulation.saving import Saver
@@ -90,7 +90,7 @@ def train(
     out = default_out(config) if out is None else argument("out", Path, FOLDER, out)
     datasets = None if dataset is None else [dataset]
     (found,) = train_together([config], [out], [reporter or Silent()], datasets)
-    if isinstance(found, DivergedError):
+    if not isinstance(found, Result):
         raise found
     return found
 
@@ -101,7 +101,8 @@ def train_together(
     outs: Sequence[Path],
     reporters: Sequence[Reporter],
     datasets: Sequence[Dataset] | None = None,
-) -> list[Result | DivergedError]:
+    prune: Sequence[Prune | None] | None = None,
+) -> list[Result | DivergedError | PrunedError]:
     """Train federations in one program (simulation/lanes.py), each as `train` would.
 
     Args:
@@ -109,9 +110,11 @@ def train_together(
         outs: a folder for each, see `train`.
         reporters: each is told about one run; the first one about the rounds of all.
         datasets: the data of each, if it is loaded already; data that is the same is one object.
+        prune: for each, what hears its evaluations and may end it before its last round; the
+            others go on, and its last checkpoint stays.
 
     Returns:
-        For each, in order, its result, or why it diverged.
+        For each, in order, its result, or why it diverged or was ended.
 
     Raises:
         UserError: as in `train`, but for training that diverged; several runs of which one keeps
@@ -142,7 +145,7 @@ def train_together(
     }
     fingerprints = _fingerprints(datasets)
     together.check_same("data", " ".join(fingerprints))
-    found: dict[int, Result | DivergedError] = {}
+    found: dict[int, Result | DivergedError | PrunedError] = {}
     resident = where["private_state"] == "device"
     with contextlib.ExitStack() as claims:
         for number, (config, out) in enumerate(zip(configs, outs, strict=True)):
@@ -157,8 +160,10 @@ def train_together(
                 found[number] = Result(summary, out)
         if len(found) < len(configs):
             runs = [
-                Course(*pair, simulation, out, reporter, start, data_seconds)
-                for pair, out, reporter in zip(pairs, outs, reporters, strict=True)
+                Course(*pair, simulation, *own, start, data_seconds, judge)
+                for pair, *own, judge in zip(
+                    pairs, outs, reporters, prune or [None] * len(pairs), strict=True
+                )
             ]
             with fit.explained(simulation.federation, resident):
                 found |= _trained(runs, set(found))
@@ -223,23 +228,25 @@ def _done(outcome: Outcome, run: int, seconds: float) -> Done:
     )
 
 
-def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | DivergedError]:
+def _trained(
+    runs: Sequence[Course], done: Set[int]
+) -> dict[int, Result | DivergedError | PrunedError]:
     """Rounds, evaluations and checkpoints to the end; then every run's results at its best round.
 
-    Runs that are `done`, that have stopped or diverged stay in the program until the last one is
-    done: so what a run comes to does not depend on when the others ended.
+    Runs that are `done`, that have stopped, diverged or were pruned stay in the program until the
+    last one is done: so what a run comes to does not depend on when the others ended.
     """
     trainer = trainers.create([run.config for run in runs], runs[0].simulation, runs[0].out)
     states, reporter = trainer.runs, runs[0].reporter
     progress = {k: run.resume(states[k]) for k, run in enumerate(runs) if k not in done}
-    diverged: dict[int, DivergedError] = {}
+    given_up: dict[int, DivergedError | PrunedError] = {}
     before = {k: p.total_seconds for k, p in progress.items()}
     begun = time.perf_counter()
     trainer.compile(lambda: reporter.note("compiling (this takes up to a minute)"))
     compile_seconds = time.perf_counter() - begun
 
     def active() -> list[int]:
-        return [k for k, p in progress.items() if k not in diverged and runs[k].goes_on(p)]
+        return [k for k, p in progress.items() if k not in given_up and runs[k].goes_on(p)]
 
     for k in active():
         seconds = progress[k].compile_seconds + compile_seconds
@@ -249,6 +256,10 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
     shown = min(progress)  # the run whose rounds are told
     reporter.begin(progress[shown].round, runs[shown].config.schedule.rounds, "round")
     since: dict[int, list[Done]] = {k: [] for k in progress}  # rounds since the last evaluation
+
+    for k in active():  # a kill may have come between the last evaluation and its judgement
+        if (reason := runs[k].pruned(progress[k])) is not None:
+            given_up[k] = reason
 
     def end() -> None:
         for run in runs:
@@ -280,13 +291,15 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
                 found = run.evaluated(states[k], progress[k], since[k])
             except DivergedError as reason:
                 savers[k].rescue()
-                diverged[k] = reason
+                given_up[k] = reason
                 continue
             elapsed = time.perf_counter() - run.start
             progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
             since[k] = []
             savers[k].evaluated(progress[k], last=not run.goes_on(progress[k]))
             run.tell(progress[k])
+            if (reason := run.pruned(progress[k])) is not None:
+                given_up[k] = reason
         if stops():
             for k in set(active()) & set(ahead):
                 elapsed = before[k] + time.perf_counter() - runs[k].start
@@ -294,7 +307,7 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
             end()
             raise Stopped(f"stopped after round {progress[shown].round + len(since[shown])}")
     end()
-    ended = [k for k in progress if k not in diverged]
+    ended = [k for k in progress if k not in given_up]
     for k in ended:
         runs[k].go_to_best(states[k], progress[k])
     finished = {}
@@ -302,8 +315,8 @@ def _trained(runs: Sequence[Course], done: Set[int]) -> dict[int, Result | Diver
         try:
             summary = results.write(runs[k], states[k], progress[k])
         except DivergedError as reason:
-            diverged[k] = reason
+            given_up[k] = reason
             continue
         finished[k] = Result(summary, runs[k].out)
         runs[k].thin(progress[k])
-    return diverged | finished
+    return given_up | finished

@@ -1,7 +1,6 @@
 """Accuracy where little is known: short histories, unpopular items, users who join late; tables."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,9 @@ from fedvlr_jax.data.split import split_clients
 from fedvlr_jax.data.types import Dataset, Interactions
 from fedvlr_jax.errors import DivergedError
 from fedvlr_jax.report.paper_tables import names_of, users_of
+from fedvlr_jax.runs.ledger import Row
+from fedvlr_jax.runs.study import Change, Found, Study
 from fedvlr_jax.simulation.newcomers import join
-from fedvlr_jax.study.search import Found, Study
 
 _METRICS = ("hr@50", "ndcg@50")
 # A number of every user, from the arrays of a run.
@@ -58,59 +58,61 @@ def _grouped(
     return [g for g in groups.by_value(ranks, users["warm"], values, edges) if g.users]
 
 
-def of_members(study: Study, share: float) -> tuple[Study, Dataset]:
-    """The study of those that are there from the start, in `<out>/members`, and who joins later.
+def members_of(dataset: Dataset, share: float) -> tuple[Change, Dataset]:
+    """Training on those who are there from the start, and the data of those who join later.
 
     Raises:
         UserError: a share that leaves no members or no newcomers.
     """
-    members, newcomers = split_clients(study.dataset, share, seed=0)
-    return dataclasses.replace(study, dataset=members, out=study.out / "members"), newcomers
+    members, newcomers = split_clients(dataset, share, seed=0)
+    # Whatever is kept of other runs: it is the best round that newcomers join.
+    return Change("members", {"keep_checkpoints": "best"}, members), newcomers
 
 
 def newcomers_table(
-    study: Study, found: Sequence[Found], share: float, rounds: Sequence[int] = _ROUNDS
+    study: Study,
+    found: Sequence[Found],
+    change: Change,
+    newcomers: Dataset,
+    rows: Mapping[str, Row],
+    tell: Callable[[str], None],
+    rounds: Sequence[int] = _ROUNDS,
 ) -> pd.DataFrame:
     """Users who join after training (simulation/newcomers.py), by epochs of fitting.
 
-    Every combination is trained once more on the others, at its rates, in `<out>/members`.
-
     Args:
-        study: gives data, settings and seeds.
+        study: gives settings and seeds.
         found: combinations with their rates.
-        share: of the users who join later, the same ones for all.
+        change: the training of the others (`members_of`).
+        newcomers: data of the users who join later, the same ones for all.
+        rows: how runs have ended.
+        tell: takes a line for what diverges.
         rounds: of fitting, ascending, after which accuracy is told.
 
     Returns:
         A row per combination and round of fitting: test metrics of newcomers whose test item some
         member has in train, mean and deviation over seeds.
-
-    Raises:
-        UserError: a share that leaves no members or no newcomers.
     """
-    part, newcomers = of_members(study, share)
-    members = part.dataset
-    rows = []
+    table = []
     for f in found:
-        # Whatever is kept of other runs: it is the best round that newcomers join.
-        trained = part.vary(f, "members", keep_checkpoints="best")
+        trained = study.changed(f, change, rows)
         if trained is None:
             continue
         try:
             seeds = [
                 join(
-                    part.config(f.combination, f.rates, seed),
-                    *(run.out, members, newcomers, max(rounds)),
+                    study.config(f.combination, f.rates, seed),
+                    *(run.out, change.members, newcomers, max(rounds)),
                 )
                 for seed, run in zip(study.seeds, trained.runs, strict=True)
             ]
         except DivergedError as reason:
-            study.tell(f"{f.combination.name}: {reason}")
+            tell(f"{f.combination.name}: {reason}")
             continue
         for number in rounds:
             lines = [told[number] for told in seeds]
             row = names_of(f) | {"epochs": lines[0]["epochs"]}
             for metric in _METRICS:
                 row |= spread(metric, [line[f"test/warm/{metric}"] for line in lines])
-            rows.append(row)
-    return pd.DataFrame(rows)
+            table.append(row)
+    return pd.DataFrame(table)

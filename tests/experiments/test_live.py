@@ -7,7 +7,7 @@ from rich.console import Console
 
 from experiments import interrupts, live
 from fedvlr_jax.config import Config
-from fedvlr_jax.sweep.store import Row
+from fedvlr_jax.runs.ledger import Row
 
 RUNS = {f"clients={c}": Config.of(clients=c, rounds=10) for c in (100, 200, 300)}
 DONE = Row("finished", {}, {"rounds_done": 10, "valid": {"warm/ndcg@50": 12.345}})

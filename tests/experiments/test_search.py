@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import matplotlib.image
 import pandas as pd
@@ -14,8 +15,8 @@ import pytest
 from experiments import search, sweep
 from fedvlr_jax.config import leaves
 from fedvlr_jax.report.search_page import MEASURED
-from fedvlr_jax.search.space import Choice, Search
-from fedvlr_jax.search.trials import RUNNING, Outcome, Trial
+from fedvlr_jax.runs.space import Choice, Search
+from fedvlr_jax.runs.trials import RUNNING, Outcome, Trial
 from tests.experiments import programs
 
 SMALL = (
@@ -66,7 +67,9 @@ def test_a_search_writes_a_table_a_picture_and_the_best_settings(searched):
 
 def test_nothing_is_drawn_before_a_trial_has_ended(tmp_path):
     running = Trial(0, {"dim": 8}, Outcome(RUNNING))
-    search._Told(Search({}, {"dim": Choice((8, 16))}, (0,)), tmp_path, 3, True).known([running])
+    searched = Search({}, {"dim": Choice((8, 16))}, (0,))
+    planner = SimpleNamespace(search=searched, trials=lambda _: [running])
+    search._Told(planner, tmp_path, 3, True).known({})
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 

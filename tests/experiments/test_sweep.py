@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments import cli, sweep
 from fedvlr_jax.report.sweep_results import MEASURED
-from fedvlr_jax.sweep import estimate
+from fedvlr_jax.runs import estimate
 from tests.experiments import programs
 from tests.report import browser
 

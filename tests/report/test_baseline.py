@@ -11,7 +11,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import baseline, seeds
 from fedvlr_jax.report.baseline import Baseline
 from fedvlr_jax.report.sections import page
-from fedvlr_jax.sweep import declare
+from fedvlr_jax.runs import declare
 
 USERS = 30
 MLP = Baseline("variant", "mlp")

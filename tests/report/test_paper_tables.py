@@ -9,9 +9,9 @@ from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.report import drawing, paper_page, paper_tables, sections, tabulate
+from fedvlr_jax.runs.study import Combination, Found
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import cold_start
-from fedvlr_jax.study.search import Combination, Found
 from tests import worlds
 
 NAMES = [f"{g}{m}@50" for g in ("", "warm/", "cold/") for m in ("hr", "ndcg")]

@@ -6,7 +6,6 @@ import pytest
 from fedvlr_jax.data.types import Planted
 from fedvlr_jax.report.paper_tables import recovery_table
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.study.search import Combination, Found
 
 LENGTHS = np.array([5, 6, 7, 20, 30, 60, 21])
 PLANTED = Planted(np.random.default_rng(0).dirichlet(np.ones(3), 7).astype(np.float32))

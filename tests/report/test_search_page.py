@@ -9,11 +9,10 @@ from absl import flags
 from experiments import cli, train
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.report import drawing, search_page, sections, sweep_page, tabulate
-from fedvlr_jax.search import space
-from fedvlr_jax.search.space import Search
-from fedvlr_jax.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial, ranked
+from fedvlr_jax.runs import declare, space
+from fedvlr_jax.runs.space import Search
+from fedvlr_jax.runs.trials import COMPLETE, FAILED, PRUNED, RUNNING, Outcome, Trial, ranked
 from fedvlr_jax.settings import ANY, SEEDS
-from fedvlr_jax.sweep import declare
 
 LINES = ("server_lr=log:1e-4:1e-1", "client_lr=log:1e-2:1e-1", "dropout=lin:0:0.5", "dim=8,16")
 OUTCOMES = (

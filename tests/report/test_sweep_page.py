@@ -8,8 +8,8 @@ import pytest
 
 from fedvlr_jax.report import drawing, seeds, sweep_page, sweep_results
 from fedvlr_jax.report.sections import page as as_html
-from fedvlr_jax.sweep import declare
-from fedvlr_jax.sweep.store import Row
+from fedvlr_jax.runs import declare
+from fedvlr_jax.runs.ledger import Row
 
 
 def summary(**parts):

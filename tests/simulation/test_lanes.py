@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from fedvlr_jax.errors import DivergedError, Stopped
+from fedvlr_jax.errors import DivergedError, PrunedError, Stopped
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.checkpoint import Checkpoints
-from fedvlr_jax.simulation.run import train, train_together
+from fedvlr_jax.simulation.run import Result, train, train_together
 from fedvlr_jax.simulation.simulation import build
 from fedvlr_jax.simulation.traced import program_of
 from tests import worlds
@@ -189,3 +189,29 @@ def test_states_that_grow_with_histories_need_the_same_population():
             program_of(worlds.config(**pooled, preference_concentration=c)) for c in (0.1, 10.0)
         )
         assert few != many
+
+
+def test_a_run_that_is_pruned_ends_and_the_others_go_on(tmp_path):
+    configs = [worlds.config(rounds=4, eval_every=1, seed=seed) for seed in range(2)]
+    whole = together(configs, tmp_path / "whole")
+    heard = []
+
+    def prune(lines):
+        heard.append([line["round"] for line in lines])
+        return "not good enough" if len(lines) == 2 else None
+
+    outs = [tmp_path / str(k) for k in range(2)]
+    silent = [Silent()] * 2
+    ended, other = train_together(configs, outs, silent, [DATA] * 2, [prune, None])
+    assert isinstance(ended, PrunedError)
+    assert str(ended) == "not good enough"
+    assert heard == [[1], [1, 2]]
+    assert other.summary["test"] == whole[1].summary["test"]
+    assert not (outs[0] / "summary.json").exists()
+    # Who asks again hears of it again, also if a kill came between evaluation and judgement.
+    (again,) = train_together(configs[:1], outs[:1], silent[:1], [DATA], [lambda _: "no"])
+    assert isinstance(again, PrunedError)
+    # A run in its last round is not pruned.
+    late = [lambda lines: "no" if len(lines) == 4 else None]
+    (found,) = train_together(configs[:1], outs[:1], silent[:1], [DATA], late)
+    assert isinstance(found, Result)

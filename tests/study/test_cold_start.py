@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from fedvlr_jax.runs import scheduler
+from fedvlr_jax.runs.study import Combination, Found, Study
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import cold_start
-from fedvlr_jax.study.search import Combination, Found, Grid, Study
 from tests import worlds
-from tests.study.test_search import SETTINGS
+from tests.runs.test_study import SETTINGS, Told
 
 
 @pytest.fixture
@@ -51,16 +52,20 @@ def test_all_users_by_popularity_of_their_item(found):
 
 
 @pytest.mark.slow
-def test_newcomers_are_told_by_epochs_of_fitting(tmp_path):
-    grid = Grid(server=(0.1,), client=(0.1,))
-    study = Study(SETTINGS, worlds.dataset(), grid, range(2), tmp_path, lambda _: None)
-    found = [study.search(Combination("fcf", "id"))]
-    table = cold_start.newcomers_table(study, found, share=0.5, rounds=(0, 2))
+def test_newcomers_are_told_by_epochs_of_fitting(tmp_path, monkeypatch):
+    dataset = worlds.dataset()
+    monkeypatch.setattr(scheduler.Kept, "load_all", lambda _, cs: [dataset] * len(cs))
+    change, newcomers = cold_start.members_of(dataset, 0.5)
+    mine, grid = Combination("fcf", "id"), RateGrid(server=(0.1,), client=(0.1,))
+    study = Study(SETTINGS, grid, range(2), [mine], tmp_path, {mine: [change]})
+    rows = scheduler.execute(study, tmp_path, Told())
+    found = [study.found(mine, rows)]
+    args = (study, found, change, newcomers, rows, print, (0, 2))
+    table = cold_start.newcomers_table(*args)
     assert table["epochs"].tolist() == [0, 2]
     assert table["hr@50"].between(0, 100).all()
     before = [p.stat().st_mtime_ns for p in (tmp_path / "members").rglob("summary.json")]
     assert len(before) == 2
-    again = cold_start.newcomers_table(study, found, share=0.5, rounds=(0, 2))
-    assert table.equals(again)
+    assert table.equals(cold_start.newcomers_table(*args))
     after = [p.stat().st_mtime_ns for p in (tmp_path / "members").rglob("summary.json")]
     assert after == before

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.runs import declare
 from fedvlr_jax.settings import ANY, SEEDS
-from fedvlr_jax.sweep import declare
 
 
 def test_axes_are_lists_and_ranges():

@@ -8,9 +8,10 @@ import pytest
 from fedvlr_jax import data
 from fedvlr_jax.errors import DivergedError, UnwritableError, UserError
 from fedvlr_jax.reporter import Silent
+from fedvlr_jax.runs import declare, scheduler
+from fedvlr_jax.runs.grid import Grid
+from fedvlr_jax.runs.ledger import FAILED, FINISHED, Ledger, Row
 from fedvlr_jax.simulation.run import Result
-from fedvlr_jax.sweep import declare, execute
-from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
 
 AXES = {"variant": ("fedvlr", "mlp"), "seed": (0, 1, 2)}
 
@@ -22,7 +23,7 @@ class Told:
     def note(self, sentence):
         self.notes.append(sentence)
 
-    def reporter(self, _):
+    def reporter(self, *_):
         return Silent()
 
     def ended(self, run, row):
@@ -53,13 +54,13 @@ def trained(monkeypatch):
 
     train_together.fail = lambda *_: None
     train_together.groups = groups
-    monkeypatch.setattr(execute, "train_together", train_together)
+    monkeypatch.setattr(scheduler, "train_together", train_together)
     return train_together
 
 
 def test_runs_that_share_a_program_train_together(tmp_path, trained):
     told = Told()
-    rows = execute.execute(sweep(), tmp_path, told, most=2)
+    rows = scheduler.execute(Grid(sweep()), tmp_path, told, most=2)
     assert list(rows) == list(sweep())
     # Of three seeds two and one: groups are as equal as can be.
     assert sorted(map(len, trained.groups)) == [1, 1, 2, 2]
@@ -76,13 +77,13 @@ def test_populations_of_other_preferences_train_together_each_on_its_own(tmp_pat
     configs = declare.configs({"clients": 20, "rounds": 2}, axes)
     given = []
 
-    def train_together(_, outs, __, datasets):
+    def train_together(_, outs, __, datasets, ___):
         given.append(dict(zip((out.name for out in outs), datasets, strict=True)))
         return [Result({"rounds_done": 2}, out) for out in outs]
 
-    monkeypatch.setattr(execute, "train_together", train_together)
+    monkeypatch.setattr(scheduler, "train_together", train_together)
     runs = {declare.run_name(config, axes): config for config in configs}
-    execute.execute(runs, tmp_path, Told(), most=4)
+    scheduler.execute(Grid(runs), tmp_path, Told(), most=4)
     (group,) = given
     for name, config in runs.items():
         assert group[name].fingerprint() == data.load(config).fingerprint(), name
@@ -91,18 +92,18 @@ def test_populations_of_other_preferences_train_together_each_on_its_own(tmp_pat
 
 @pytest.mark.parametrize(("fitting", "sizes"), [(1, [1] * 6), (2, [1, 1, 2, 2]), (9, [3, 3])])
 def test_what_fits_decides_where_nobody_else_does(tmp_path, trained, monkeypatch, fitting, sizes):
-    monkeypatch.setattr(execute.fit, "runs_together", lambda _: fitting)
-    execute.execute(sweep(), tmp_path, Told())
+    monkeypatch.setattr(scheduler.fit, "runs_together", lambda _: fitting)
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
     assert sorted(map(len, trained.groups)) == sizes
 
 
 def test_what_is_done_is_not_done_again(tmp_path, trained):
-    execute.execute(sweep(), tmp_path, Told())
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
     before = len(trained.groups)
-    execute.execute(sweep(), tmp_path, Told())
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
     assert len(trained.groups) == before
     # More rounds go on from where it ended.
-    rows = execute.execute(sweep(rounds=5), tmp_path, Told())
+    rows = scheduler.execute(Grid(sweep(rounds=5)), tmp_path, Told())
     assert len(trained.groups) == 2 * before
     assert {row.content["rounds_done"] for row in rows.values()} == {5}
 
@@ -112,22 +113,22 @@ def test_an_interrupted_group_goes_on_in_its_program(tmp_path, trained):
         pass
 
     def add_two_and_die(*_):
-        if len(Store(tmp_path).rows()) == 2:
+        if len(Ledger(tmp_path).rows()) == 2:
             raise Killed
 
     told = Told()
     told.ended = add_two_and_die
     with pytest.raises(Killed):
-        execute.execute(sweep(), tmp_path, told, most=3)
-    execute.execute(sweep(), tmp_path, Told(), most=2)
+        scheduler.execute(Grid(sweep()), tmp_path, told, most=3)
+    scheduler.execute(Grid(sweep()), tmp_path, Told(), most=2)
     assert trained.groups[0] == trained.groups[1]
     assert len(trained.groups) == 3
 
 
 def test_fewer_runs_may_be_asked_for_after_an_interruption(tmp_path, trained):
-    Store(tmp_path).add_groups([[f"variant=mlp,seed={seed}" for seed in range(3)]])
+    Ledger(tmp_path).add_groups([[f"variant=mlp,seed={seed}" for seed in range(3)]])
     fewer = {name: config for name, config in sweep().items() if "seed=2" not in name}
-    assert list(execute.execute(fewer, tmp_path, Told(), most=3)) == list(fewer)
+    assert list(scheduler.execute(Grid(fewer), tmp_path, Told(), most=3)) == list(fewer)
     assert sorted(name for group in trained.groups for name in group) == sorted(fewer)
 
 
@@ -136,24 +137,24 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path, trained):
         return DivergedError("round 1: not finite") if name == "variant=mlp,seed=1" else None
 
     trained.fail = fail
-    rows = execute.execute(sweep(), tmp_path, Told())
+    rows = scheduler.execute(Grid(sweep()), tmp_path, Told())
     bad = rows.pop("variant=mlp,seed=1")
     assert bad.status == FAILED
     assert bad.content["reason"] == "round 1: not finite"
     assert {row.status for row in rows.values()} == {FINISHED}
     # It stays so until it is asked for.
     before = len(trained.groups)
-    execute.execute(sweep(), tmp_path, Told())
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
     assert len(trained.groups) == before
     trained.fail = lambda *_: None
-    again = execute.execute(sweep(), tmp_path, Told(), retry_failed=True)
+    again = scheduler.execute(Grid(sweep()), tmp_path, Told(), retry_failed=True)
     assert {row.status for row in again.values()} == {FINISHED}
 
 
 def test_retrying_ends(tmp_path, trained):
     trained.fail = lambda *_: DivergedError("always")
     for retry in (False, True):
-        rows = execute.execute(sweep(), tmp_path, Told(), retry_failed=retry)
+        rows = scheduler.execute(Grid(sweep()), tmp_path, Told(), retry_failed=retry)
         assert {row.status for row in rows.values()} == {FAILED}
 
 
@@ -164,10 +165,10 @@ def test_what_does_not_fit_together_is_done_alone(tmp_path, trained, reason):
             raise reason
 
     trained.fail = fail
-    rows = execute.execute(sweep(), tmp_path, Told())
+    rows = scheduler.execute(Grid(sweep()), tmp_path, Told())
     assert [name for name, row in rows.items() if row.status == FAILED] == ["variant=mlp,seed=2"]
     assert rows["variant=mlp,seed=2"].content["reason"] == (str(reason) or "MemoryError")
-    assert [len(group) for group in Store(tmp_path).groups()] == [1] * 6
+    assert [len(group) for group in Ledger(tmp_path).groups()] == [1] * 6
 
 
 def test_two_at_once_do_every_run_once(tmp_path, trained):
@@ -175,7 +176,7 @@ def test_two_at_once_do_every_run_once(tmp_path, trained):
     trained.fail = lambda *_: meeting.wait() and None  # each waits for the other one's group
 
     def work():
-        execute.execute(sweep(), tmp_path, Told(), most=3)
+        scheduler.execute(Grid(sweep()), tmp_path, Told(), most=3)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -183,17 +184,17 @@ def test_two_at_once_do_every_run_once(tmp_path, trained):
     for thread in threads:
         thread.join()
     assert sorted(name for group in trained.groups for name in group) == sorted(sweep())
-    assert len(Store(tmp_path).rows()) == 6
+    assert len(Ledger(tmp_path).rows()) == 6
 
 
 @pytest.mark.usefixtures("trained")
 def test_another_sweeps_folder_is_refused(tmp_path):
-    execute.execute(sweep(), tmp_path, Told())
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
     with pytest.raises(UserError, match=r"holds another sweep, whose run .* has --dim=64, now 32"):
-        execute.execute(sweep(dim=32), tmp_path, Told())
+        scheduler.execute(Grid(sweep(dim=32)), tmp_path, Told())
     with pytest.raises(UserError, match="--rounds=2, now 1"):
-        execute.execute(sweep(rounds=1), tmp_path, Told())
-    execute.execute(sweep(chunk=3), tmp_path, Told())
+        scheduler.execute(Grid(sweep(rounds=1)), tmp_path, Told())
+    scheduler.execute(Grid(sweep(chunk=3)), tmp_path, Told())
 
 
 JAX = {
@@ -206,7 +207,7 @@ JAX = {
 
 def with_jax(jax):
     """Runs whose summaries say what JAX they are of."""
-    real = execute.train_together
+    real = scheduler.train_together
 
     def train_together(*args):
         return [Result(found.summary | {"jax": jax}, found.out) for found in real(*args)]
@@ -225,27 +226,27 @@ def with_jax(jax):
 )
 @pytest.mark.usefixtures("trained")
 def test_a_sweep_tells_of_another_jax(tmp_path, monkeypatch, now, words):
-    monkeypatch.setattr(execute.environment, "in_force", lambda: JAX)
-    monkeypatch.setattr(execute, "train_together", with_jax(JAX))
-    execute.execute(sweep(), tmp_path, Told())
-    monkeypatch.setattr(execute.environment, "in_force", lambda: now)
+    monkeypatch.setattr(scheduler.environment, "in_force", lambda: JAX)
+    monkeypatch.setattr(scheduler, "train_together", with_jax(JAX))
+    scheduler.execute(Grid(sweep()), tmp_path, Told())
+    monkeypatch.setattr(scheduler.environment, "in_force", lambda: now)
     finished, longer = Told(), Told()
-    execute.execute(sweep(), tmp_path, finished)
+    scheduler.execute(Grid(sweep()), tmp_path, finished)
     assert finished.notes == []  # nothing is left to do
-    execute.execute(sweep(rounds=3), tmp_path, longer)
+    scheduler.execute(Grid(sweep(rounds=3)), tmp_path, longer)
     assert [words in note for note in longer.notes] == ([True] if words else [])
 
 
 @pytest.mark.usefixtures("trained")
 def test_a_sweep_with_other_draws_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(execute.environment, "in_force", lambda: JAX)
-    monkeypatch.setattr(execute, "train_together", with_jax(JAX))
+    monkeypatch.setattr(scheduler.environment, "in_force", lambda: JAX)
+    monkeypatch.setattr(scheduler, "train_together", with_jax(JAX))
     runs = sweep()
-    execute.execute(dict(list(runs.items())[:2]), tmp_path, Told())
+    scheduler.execute(Grid(dict(list(runs.items())[:2])), tmp_path, Told())
     other = JAX | {"jax_threefry_partitionable": False}
-    monkeypatch.setattr(execute.environment, "in_force", lambda: other)
+    monkeypatch.setattr(scheduler.environment, "in_force", lambda: other)
     with pytest.raises(UserError, match="jax_threefry_partitionable was True and is now False"):
-        execute.execute(runs, tmp_path, Told())
+        scheduler.execute(Grid(runs), tmp_path, Told())
 
 
 def test_a_full_disk_ends_a_sweep_and_is_no_failure_of_a_run(tmp_path, trained):
@@ -256,10 +257,10 @@ def test_a_full_disk_ends_a_sweep_and_is_no_failure_of_a_run(tmp_path, trained):
 
     trained.fail = fail
     with pytest.raises(UnwritableError):
-        execute.execute(sweep(), tmp_path, Told(), most=2)
-    assert Store(tmp_path).rows() == {}
+        scheduler.execute(Grid(sweep()), tmp_path, Told(), most=2)
+    assert Ledger(tmp_path).rows() == {}
     trained.fail = lambda *_: None
-    rows = execute.execute(sweep(), tmp_path, Told(), most=2)
+    rows = scheduler.execute(Grid(sweep()), tmp_path, Told(), most=2)
     assert {row.status for row in rows.values()} == {FINISHED}
 
 
@@ -267,7 +268,7 @@ def test_a_full_disk_ends_a_sweep_and_is_no_failure_of_a_run(tmp_path, trained):
 def test_a_folder_without_locks_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("fedvlr_jax.files.has_locks", lambda _: False)
     told = Told()
-    execute.execute(sweep(), tmp_path, told)
+    scheduler.execute(Grid(sweep()), tmp_path, told)
     assert ["no locks: do not start a second process" in note for note in told.notes] == [True]
 
 
@@ -275,6 +276,6 @@ def test_a_folder_without_locks_is_told(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("trained")
 def test_a_row_with_other_settings_is_refused(tmp_path, settings):
     runs = sweep()
-    Store(tmp_path).add(next(iter(runs)), Row(FINISHED, json.loads(settings), {}))
+    Ledger(tmp_path).add(next(iter(runs)), Row(FINISHED, json.loads(settings), {}))
     with pytest.raises(UserError, match=r"has no rounds|holds another sweep"):
-        execute.execute(runs, tmp_path, Told())
+        scheduler.execute(Grid(runs), tmp_path, Told())

@@ -3,8 +3,8 @@
 import json
 import math
 
+from fedvlr_jax.errors import PrunedError
 from fedvlr_jax.record import evaluations
-from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.run import Result
 
 ROUNDS = 4
@@ -22,7 +22,7 @@ class KilledError(BaseException):
 
 
 class Training:
-    """Takes the place of `train`.
+    """Takes the place of `train_together`, for runs that are alone.
 
     Attributes:
         begun: folders that were worked in, in order.
@@ -31,22 +31,31 @@ class Training:
             that is before anybody hears of it.
         fail: takes a configuration and gives an error or None.
         wait: called as a run begins.
+        jax: what summaries say it is trained with.
     """
 
-    def __init__(self, die=None, fail=lambda _: None, wait=lambda: None):
+    def __init__(self, die=None, fail=lambda _: None, wait=lambda: None, jax=None):
         self.begun, self.rounds, self.die, self.fail, self.wait = [], 0, die, fail, wait
+        self.jax = jax
 
-    def __call__(self, config, out, reporter=None, dataset=None):
+    def __call__(self, configs, outs, reporters, datasets, prune):
+        (config,), (out,), (reporter,), (dataset,), (prune,) = (
+            *(configs, outs, reporters, datasets, prune),
+        )
         assert dataset is not None
+        return [self._alone(config, out, reporter, prune)]
+
+    def _alone(self, config, out, reporter, prune):
         self.begun.append(out.name)
         self.wait()
         if failure := self.fail(config):
             raise failure
         out.mkdir(parents=True, exist_ok=True)
-        reporter = reporter or Silent()
         lines = evaluations(out)
         if not (out / "summary.json").exists():
             reporter.begin(len(lines), ROUNDS, "round")
+            if lines and prune and len(lines) < ROUNDS and (reason := prune(lines)):
+                return PrunedError(reason)
             for number in range(len(lines) + 1, ROUNDS + 1):
                 value = score(config, number)
                 line = {"round": number, "seconds": 1.0 * number, "valid/warm/ndcg@50": value}
@@ -55,12 +64,18 @@ class Training:
                 self.rounds += 1
                 if self.die == (self.rounds, "unheard"):
                     raise KilledError
+                lines.append(line)
                 reporter.evaluated(line)
+                reason = prune(lines) if prune and number < ROUNDS else None
                 if self.die == (self.rounds, "heard"):
                     raise KilledError
+                if reason:
+                    return PrunedError(reason)
             reporter.end()
         summary = {
             "valid": {"warm/ndcg@50": score(config, ROUNDS)},
+            "rounds_done": ROUNDS,
+            "jax": self.jax,
             "test": {f"warm/{m}@{k}": float(k) for m in ("hr", "ndcg") for k in (10, 50)},
         }
         (out / "summary.json").write_text(json.dumps(summary))

@@ -6,8 +6,8 @@ from fedvlr_jax import data
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.runs import estimate
 from fedvlr_jax.simulation.simulation import build
-from fedvlr_jax.sweep import estimate
 
 SMALL = {"items": 40, "dim": 8, "local_epochs": 2, "negatives": 1, "rounds": 20}
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.search import space
-from fedvlr_jax.search.space import Choice, Range, Search
+from fedvlr_jax.runs import space
+from fedvlr_jax.runs.space import Choice, Range, Search
 
 
 def test_lines_are_ranges_and_lists():
@@ -129,9 +129,7 @@ def test_what_is_suggested_is_in_the_space():
     found = space.read(lines)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        trial = study.ask()
-        for name, axis in found.items():
-            axis.suggest(trial, name)
+        trial = study.ask({name: axis.distribution for name, axis in found.items()})
         Search({}, found, (0,)).config(
             {name: axis.used(trial.params[name]) for name, axis in found.items()}
         )

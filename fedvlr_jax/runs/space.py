@@ -8,13 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import Trial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.runs import declare, notation
+from fedvlr_jax.runs.notation import Notation
 from fedvlr_jax.settings import setting_type
-from fedvlr_jax.sweep import declare, notation
-from fedvlr_jax.sweep.notation import Notation
 
 SEARCH = Notation("search", "searched")
 
@@ -44,12 +49,12 @@ class Range:
         """The values that are checked before anything is trained."""
         return tuple(int(x) if self.whole else x for x in (self.first, self.last))
 
-    def suggest(self, trial: Trial, name: str) -> None:
-        """Let a trial have a value, the one that it has or a new one."""
+    @property
+    def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
         if self.whole:
-            trial.suggest_int(name, int(self.first), int(self.last), log=self.log)
-        else:
-            trial.suggest_float(name, self.first, self.last, log=self.log)
+            return IntDistribution(int(self.first), int(self.last), log=self.log)
+        return FloatDistribution(self.first, self.last, log=self.log)
 
     def used(self, value: int | float) -> int | float:
         """What is trained with: six digits of what was suggested, so that names are short."""
@@ -71,9 +76,10 @@ class Choice:
         """The values that are checked before anything is trained."""
         return self.values
 
-    def suggest(self, trial: Trial, name: str) -> None:
-        """Let a trial have a value, the one that it has or a new one."""
-        trial.suggest_categorical(name, self.values)
+    @property
+    def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
+        return CategoricalDistribution(self.values)
 
     def used(self, value: Any) -> Any:
         """What is trained with: what was suggested."""

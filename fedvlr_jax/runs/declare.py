@@ -19,6 +19,8 @@ import yaml
 from fedvlr_jax import files
 from fedvlr_jax.config import LISTS, Config, leaves, load_plugins
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.runs import notation
+from fedvlr_jax.runs.notation import Notation
 from fedvlr_jax.settings import (
     FILE,
     MOST_RUNS,
@@ -30,8 +32,6 @@ from fedvlr_jax.settings import (
     parsed,
     setting_type,
 )
-from fedvlr_jax.sweep import notation
-from fedvlr_jax.sweep.notation import Notation
 
 Axes = dict[str, tuple[Any, ...]]
 Kind = tuple[type, Check]  # whether a value is a str, a Path, an int or a float, and its range

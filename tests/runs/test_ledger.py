@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedvlr_jax.errors import UnwritableError, UserError
-from fedvlr_jax.sweep.store import FAILED, FINISHED, Row, Store
+from fedvlr_jax.runs.ledger import FAILED, FINISHED, Ledger, Row
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -23,31 +23,31 @@ ROOT = Path(__file__).parent.parent.parent
 def test_files_of_somebody_else_are_not_replaced(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"^--out={tmp_path}: holds {name}, but no sweep"):
-        Store(tmp_path)
+        Ledger(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    Store(tmp_path / "new")
+    Ledger(tmp_path / "new")
     (tmp_path / "new" / name).write_text("the sweep's")
-    Store(tmp_path / "new")
+    Ledger(tmp_path / "new")
 
 
 def test_the_last_attempt_counts(tmp_path):
-    store = Store(tmp_path)
-    store.add("a", Row(FAILED, {"dim": 8}, {"reason": "nan"}))
-    store.add("b", Row(FINISHED, {"dim": 8}, {"score": 0.1}))
-    store.add("a", Row(FINISHED, {"dim": 8}, {"score": 1 / 3}))
-    assert Store(tmp_path).rows() == {
+    ledger = Ledger(tmp_path)
+    ledger.add("a", Row(FAILED, {"dim": 8}, {"reason": "nan"}))
+    ledger.add("b", Row(FINISHED, {"dim": 8}, {"score": 0.1}))
+    ledger.add("a", Row(FINISHED, {"dim": 8}, {"score": 1 / 3}))
+    assert Ledger(tmp_path).rows() == {
         "b": Row(FINISHED, {"dim": 8}, {"score": 0.1}),
         "a": Row(FINISHED, {"dim": 8}, {"score": 1 / 3}),
     }
 
 
 def test_groups_are_written_once(tmp_path):
-    store = Store(tmp_path)
-    store.add_groups([["b", "a"], ["c"]])
-    store.add_groups([["a", "d"], ["e"]])  # of another process that listed them before
-    assert sorted(store.groups()) == [["b", "a"], ["c"], ["e"]]
-    store.part(["b", "a"])
-    assert sorted(store.groups()) == [["a"], ["b"], ["c"], ["e"]]
+    ledger = Ledger(tmp_path)
+    ledger.add_groups([["b", "a"], ["c"]])
+    ledger.add_groups([["a", "d"], ["e"]])  # of another process that listed them before
+    assert sorted(ledger.groups()) == [["b", "a"], ["c"], ["e"]]
+    ledger.part(["b", "a"])
+    assert sorted(ledger.groups()) == [["a"], ["b"], ["c"], ["e"]]
 
 
 def test_a_claim_is_for_one_and_ends_with_its_process(tmp_path):
@@ -58,8 +58,8 @@ def test_a_claim_is_for_one_and_ends_with_its_process(tmp_path):
             textwrap.dedent(f"""
                 import time
                 from pathlib import Path
-                from fedvlr_jax.sweep.store import Store
-                with Store(Path({str(tmp_path)!r})).claimed("a") as mine:
+                from fedvlr_jax.runs.ledger import Ledger
+                with Ledger(Path({str(tmp_path)!r})).claimed("a") as mine:
                     print(mine, flush=True)
                     time.sleep(600)
             """),
@@ -70,21 +70,21 @@ def test_a_claim_is_for_one_and_ends_with_its_process(tmp_path):
     )
     try:
         assert holder.stdout.readline() == "True\n"
-        store = Store(tmp_path)
-        with store.claimed("a") as mine, store.claimed("b") as other:
+        ledger = Ledger(tmp_path)
+        with ledger.claimed("a") as mine, ledger.claimed("b") as other:
             assert (mine, other) == (False, True)
     finally:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         holder.stdout.close()
-    with store.claimed("a") as mine:
+    with ledger.claimed("a") as mine:
         assert mine
 
 
 def _add_many(folder, name):
-    store = Store(folder)
+    ledger = Ledger(folder)
     for number in range(25):
-        store.add(f"{name}{number}", Row(FINISHED, {}, {"number": number}))
+        ledger.add(f"{name}{number}", Row(FINISHED, {}, {"number": number}))
 
 
 def test_processes_add_at_the_same_time(tmp_path):
@@ -95,7 +95,7 @@ def test_processes_add_at_the_same_time(tmp_path):
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    rows = Store(tmp_path).rows()
+    rows = Ledger(tmp_path).rows()
     assert len(rows) == 75
     assert rows["y7"].content == {"number": 7}
 
@@ -103,10 +103,10 @@ def test_processes_add_at_the_same_time(tmp_path):
 def test_a_folder_that_is_none_or_a_damaged_database(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file, expected a folder"):
-        Store(tmp_path / "file" / "x")
+        Ledger(tmp_path / "file" / "x")
     (tmp_path / "runs.sqlite").write_text("no database" * 100)
     with pytest.raises(UserError, match=r"runs.sqlite: cannot be used"):
-        Store(tmp_path)
+        Ledger(tmp_path)
 
 
 GOOD = ("a", 1, FINISHED, '{"rounds": 2}', '{"best_round": 2}')
@@ -133,13 +133,13 @@ EDITED = [
 
 @pytest.mark.parametrize("edit", EDITED, ids=range(len(EDITED)))
 def test_an_edited_row_is_refused_with_file_and_run(tmp_path, edit):
-    store = Store(tmp_path)
+    ledger = Ledger(tmp_path)
     row = dict(zip(("run", "attempt", "status", "settings", "content"), GOOD, strict=True)) | edit
     with sqlite3.connect(tmp_path / "runs.sqlite") as database:
         database.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?)", tuple(row.values()))
     database.close()
     with pytest.raises(UserError, match=r"runs\.sqlite, run .*a") as refusal:
-        store.rows()
+        ledger.rows()
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 600
 
@@ -161,16 +161,16 @@ def test_an_edited_row_is_refused_with_file_and_run(tmp_path, edit):
     ids=range(10),
 )
 def test_an_edited_database_is_refused_or_read(tmp_path, statement):
-    store = Store(tmp_path)
+    ledger = Ledger(tmp_path)
     with sqlite3.connect(tmp_path / "runs.sqlite") as database:
         database.execute("PRAGMA writable_schema=1")
         database.execute(statement)
     database.close()
     if statement.startswith("PRAGMA"):  # changes nothing
-        assert (store.rows(), store.groups()) == ({}, [])
+        assert (ledger.rows(), ledger.groups()) == ({}, [])
         return
     with pytest.raises(UserError, match=r"runs\.sqlite"):
-        _ = store.rows(), store.groups()
+        _ = ledger.rows(), ledger.groups()
 
 
 def test_what_is_no_database_or_no_claim(tmp_path):
@@ -179,18 +179,18 @@ def test_what_is_no_database_or_no_claim(tmp_path):
         folder.mkdir()
         make(folder / "runs.sqlite")
         with pytest.raises(UserError, match=r"runs\.sqlite: is a (pipe|folder)"):
-            Store(folder)
-        store = Store(tmp_path / f"{make.__name__}-claims")
+            Ledger(folder)
+        ledger = Ledger(tmp_path / f"{make.__name__}-claims")
         make(tmp_path / f"{make.__name__}-claims" / "claims" / "a")
         with (
             pytest.raises(UserError, match=r"claims/a: is a (pipe|folder), expected a plain file"),
-            store.claimed("a"),
+            ledger.claimed("a"),
         ):
             pass
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "claims").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        Store(tmp_path / "x")
+        Ledger(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -201,18 +201,18 @@ def test_a_sweep_works_where_there_are_no_locks(tmp_path, monkeypatch, function,
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    assert Store(tmp_path / "other").has_locks
+    assert Ledger(tmp_path / "other").has_locks
     monkeypatch.setattr(function, refuse)
-    store = Store(tmp_path)
-    assert not store.has_locks
-    with store.claimed("a") as mine, store.alone(), store.waited_for("b"):
+    ledger = Ledger(tmp_path)
+    assert not ledger.has_locks
+    with ledger.claimed("a") as mine, ledger.alone():
         assert mine
-        store.add("a", Row(FINISHED, {"dim": 8}, {"best_round": 1}))
-    assert list(Store(tmp_path).rows()) == ["a"]
+        ledger.add("a", Row(FINISHED, {"dim": 8}, {"best_round": 1}))
+    assert list(Ledger(tmp_path).rows()) == ["a"]
 
 
 def test_a_disk_that_takes_no_more_is_told_as_such(tmp_path):
-    store = Store(tmp_path)
+    ledger = Ledger(tmp_path)
     with sqlite3.connect(tmp_path / "runs.sqlite") as database:
         pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.close()
@@ -226,6 +226,6 @@ def test_a_disk_that_takes_no_more_is_told_as_such(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", small)
         with pytest.raises(UnwritableError, match=r"cannot be used \(database or disk"):
-            store.add("a", Row(FAILED, {}, {"reason": "x" * 10**5}))
-    assert store.rows() == {}
-    store.add("a", Row(FAILED, {}, {"reason": json.dumps("x" * 10**5)}))
+            ledger.add("a", Row(FAILED, {}, {"reason": "x" * 10**5}))
+    assert ledger.rows() == {}
+    ledger.add("a", Row(FAILED, {}, {"reason": json.dumps("x" * 10**5)}))

@@ -1,1 +1,0 @@
-"""Searches: settings chosen by the validation score of runs, one after the other."""

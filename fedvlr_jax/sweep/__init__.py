@@ -1,1 +1,0 @@
-"""Sweeps: many runs that differ in some settings."""

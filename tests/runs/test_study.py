@@ -1,0 +1,136 @@
+import json
+
+import pytest
+
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.reporter import Silent
+from fedvlr_jax.runs import scheduler
+from fedvlr_jax.runs.ledger import FAILED
+from fedvlr_jax.runs.study import Change, Combination, RateGrid, Studies, Study
+from tests import worlds
+
+SETTINGS = {
+    "dim": 8,
+    "local_epochs": 1,
+    "negatives": 1,
+    "devices": 1,
+    "rounds": 2,
+    "eval_every": 1,
+    "buckets": 1,
+}
+ID = Combination("fcf", "id")
+
+
+class Told:
+    def __init__(self):
+        self.ends, self.notes = [], []
+
+    def note(self, sentence):
+        self.notes.append(sentence)
+
+    def reporter(self, *_):
+        return Silent()
+
+    def ended(self, run, row):
+        self.ends.append((run, row))
+
+    def known(self, rows): ...
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Makes a study of the tiny data set."""
+    monkeypatch.setattr(scheduler.Kept, "load_all", lambda _, cs: [worlds.dataset()] * len(cs))
+
+    def make(server=(0.1,), client=(0.1,), seeds=2, **others):
+        grid = RateGrid(server, client)
+        return Study(SETTINGS, grid, range(seeds), [ID], tmp_path, **others)
+
+    return make
+
+
+def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
+    told, mine = Told(), study(server=(1e-4, 0.3), client=(0.5, 3e38))
+    rows = scheduler.execute(mine, tmp_path, told)
+    found = mine.found(ID, rows)
+    scores = {}
+    for summary in (tmp_path / "runs" / "fcf-id").glob("*seed0/summary.json"):
+        config = json.loads((summary.parent / "config.json").read_text())
+        rates = config["server_lr"], config["client_lr"]
+        scores[rates] = json.loads(summary.read_text())["valid"]["warm/ndcg@50"]
+    assert set(scores) == {(1e-4, 0.5), (0.3, 0.5)}, "rates of 3e38 diverge"
+    failed = [row for _, row in told.ends if row.status == FAILED]
+    assert ["not finite" in row.content["reason"] for row in failed] == [True, True]
+    assert scores[found.rates] == max(scores.values())
+    assert [r.out.name.split("-")[-1] for r in found.runs] == ["seed0", "seed1"]
+    assert len(told.ends) == 4 + 1
+    # Again: nothing is trained, and the result is the same.
+    again = Told()
+    rows = scheduler.execute(mine, tmp_path, again)
+    assert again.ends == []
+    assert [r.summary for r in mine.found(ID, rows).runs] == [r.summary for r in found.runs]
+    for result in found.runs:
+        assert json.loads((result.out / "summary.json").read_text()) == result.summary
+
+
+def test_a_combination_that_always_diverges_comes_to_nothing(tmp_path, study):
+    mine = study(server=(1e-3,), client=(3e38,), changes={ID: [Change("more")]})
+    assert not mine.is_searched(ID, {})
+    rows = scheduler.execute(mine, tmp_path, Told())
+    assert mine.is_searched(ID, rows)
+    assert mine.found(ID, rows) is None
+    assert list(rows) == mine.searched(ID)
+
+
+def test_what_was_found_is_trained_again_with_something_changed(tmp_path, study):
+    noisy, wild = Change("noisy", {"gradient_noise": 0.5}), Change("wild", {"client_lr": 3e38})
+    mine = study(changes={ID: [noisy, wild]})
+    rows = scheduler.execute(mine, tmp_path, Told())
+    found = mine.found(ID, rows)
+    changed = mine.changed(found, noisy, rows)
+    assert (changed.combination, changed.rates) == (ID, found.rates)
+    for run, other in zip(found.runs, changed.runs, strict=True):
+        assert other.out == tmp_path / "runs" / "fcf-id-noisy" / run.out.name
+        config = json.loads((other.out / "config.json").read_text())
+        assert config["gradient_noise"] == 0.5
+        assert other.summary["test"] != run.summary["test"]
+    assert mine.changed(found, wild, rows) is None
+
+
+def test_members_train_on_their_own_data_in_a_folder_of_their_own(tmp_path, study):
+    members = worlds.dataset()
+    change = Change("members", {"keep_checkpoints": "best"}, members)
+    mine = study(changes={ID: [change]})
+    names = {name: plan for name, plan in mine.wanted({}).items() if plan.dataset is members}
+    assert not names, "rates are not known yet"
+    rows = scheduler.execute(mine, tmp_path, Told())
+    changed = mine.changed(mine.found(ID, rows), change, rows)
+    assert [run.out.parent for run in changed.runs] == [
+        tmp_path / "members" / "runs" / "fcf-id-members"
+    ] * 2
+
+
+def test_studies_share_a_folder_each_in_its_place(tmp_path, study):
+    parts = [study(place=f"part{k}", seeds=1) for k in range(2)]
+    rows = scheduler.execute(Studies(parts), tmp_path, Told())
+    assert list(rows) == [f"part{k}/fcf-id/server0.1-client0.1-seed0" for k in range(2)]
+    for part in parts:
+        (run,) = part.found(ID, rows).runs
+        assert run.out.parts[-4:] == (part.place, "runs", "fcf-id", "server0.1-client0.1-seed0")
+        assert (run.out / "summary.json").exists()
+
+
+def test_other_data_are_another_study(tmp_path, study):
+    scheduler.execute(study(fingerprint="a", seeds=1), tmp_path, Told())
+    with pytest.raises(UserError, match=r"study of other data .*was a, now b"):
+        scheduler.execute(study(fingerprint="b", seeds=1), tmp_path, Told())
+
+
+def test_more_rounds_go_on_and_rates_are_chosen_anew(tmp_path, study):
+    mine = study(server=(0.1, 0.3), seeds=1)
+    scheduler.execute(mine, tmp_path, Told())
+    mine.settings["rounds"] = 3
+    told = Told()
+    rows = scheduler.execute(mine, tmp_path, told)
+    assert {row.content["rounds_done"] for row in rows.values()} == {3}
+    assert len(told.ends) == 2
