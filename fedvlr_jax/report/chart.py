@@ -59,12 +59,12 @@ class Axis:
         gaps = [b - a for a, b in itertools.pairwise(places)]
         if not gaps or min(gaps) < _GAP * sum(gaps):
             return None
-        return list(self.marks), [f"{n:,g}" for n in self.marks]
+        return list(self.marks), [as_text(n) for n in self.marks]
 
     def shown(self, place: float | int) -> str:
         """A place on it as text."""
         if not self.labels:
-            return f"{place:,.6g}"
+            return as_text(place)
         return self.labels[min(max(round(place), 0), len(self.labels) - 1)]
 
 
@@ -135,6 +135,11 @@ class Chart:
     panels: Sequence[Panel]
     across: int = 3
     size: tuple[float, float] = (4.0, 3.4)
+
+
+def as_text(number: float | int) -> str:
+    """A number at an axis."""
+    return f"{number:,.0f}" if number == round(number) else f"{number:,.6g}"
 
 
 def levelled(panels: Sequence[Panel]) -> list[Panel]:

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fedvlr_jax import files
-from fedvlr_jax.report.chart import COLOURS, Axis, Chart, Panel, Series
+from fedvlr_jax.report.chart import COLOURS, Axis, Chart, Panel, Series, as_text
 
 # In the order of plotting.MARKERS.
 _MARKERS = ("o", "X", "^", "D", "P", "*", "v", "s")
@@ -179,5 +179,5 @@ def _scale(drawn: plots.Axes, side: str, axis: Axis, inches: float) -> None:
             ticks.set_major_locator(LogLocator(subs=between))
         elif axis.whole:
             ticks.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
-        ticks.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
+        ticks.set_major_formatter(FuncFormatter(lambda x, _: as_text(x)))
     ticks.set_minor_locator(NullLocator())

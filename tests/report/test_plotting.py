@@ -57,6 +57,7 @@ def test_labels_stand_where_numbers_are_if_there_is_room():
         return plotting.figure(panel).layout.xaxis.ticktext
 
     assert labels((100, 1000, 10000), log=True) == ("100", "1,000", "10,000")
+    assert labels((1, 1000, 1_000_000), log=True) == ("1", "1,000", "1,000,000")
     assert labels((0, 0.25, 0.5), log=False) == ("0", "0.25", "0.5")
     assert labels((100, 110, 10000), log=True) is None
     assert labels((1, 10, 100), log=False) is None
