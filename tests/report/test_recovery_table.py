@@ -5,6 +5,7 @@ import pytest
 
 from fedvlr_jax.data.types import Planted
 from fedvlr_jax.report.paper_tables import recovery_table
+from fedvlr_jax.runs.study import Combination, Found
 from fedvlr_jax.simulation.run import Result
 
 LENGTHS = np.array([5, 6, 7, 20, 30, 60, 21])
