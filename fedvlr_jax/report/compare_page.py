@@ -97,7 +97,9 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
     for found, runs in zip(groups, (first, second), strict=True):
         for run in runs:
             found.setdefault(tuple(run.settings.get(n) for n in varied), []).append(run)
-    common = [key for key in groups[0] if key in groups[1]]
+    common = sorted(
+        groups[0].keys() & groups[1], key=lambda key: [(type(v).__name__, v) for v in key]
+    )
     if not common:
         raise UserError(
             "the two have no combination of settings in common, expected sweeps over the same "
