@@ -8,9 +8,10 @@ print(result.summary["test"]["warm/ndcg@50"])
 from fedvlr_jax.aggregation import Aggregation
 from fedvlr_jax.backbones import Backbone
 from fedvlr_jax.config import Config
-from fedvlr_jax.errors import Stopped, UserError
+from fedvlr_jax.errors import PrunedError, Stopped, UserError
 from fedvlr_jax.fusion.operators import View
 from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
+from fedvlr_jax.simulation.callbacks import Callback
 from fedvlr_jax.simulation.run import Result, train
 from fedvlr_jax.version import __version__
 
@@ -21,7 +22,9 @@ register_view = VIEWS.register
 __all__ = [
     "Aggregation",
     "Backbone",
+    "Callback",
     "Config",
+    "PrunedError",
     "Result",
     "Stopped",
     "UserError",

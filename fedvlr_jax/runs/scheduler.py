@@ -18,6 +18,7 @@ from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.runs.ledger import FAILED, FINISHED, PRUNED, Ledger, Row, without_locks
 from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import environment, fit
+from fedvlr_jax.simulation.callbacks import Prune
 from fedvlr_jax.simulation.run import Result, train_together
 from fedvlr_jax.simulation.simulation import build
 from fedvlr_jax.simulation.traced import program_of
@@ -244,7 +245,7 @@ class _Worker:
                 [self._ledger.folder / plan.folder for plan in plans],
                 [self._told.reporter(name, plan) for name, plan in group.items()],
                 self._data(plans),
-                [self._planner.why_to_end(name) for name in group],
+                [[Prune(judge)] if judge else [] for judge in map(self._planner.why_to_end, group)],
             )
         except UnwritableError:  # no run is to blame
             raise

@@ -21,19 +21,15 @@ from fedvlr_jax.simulation.accounting import (
     speed,
     traffic,
 )
-from fedvlr_jax.simulation.checkpoint import Progress
-from fedvlr_jax.simulation.course import Course
-from fedvlr_jax.simulation.trainer import Run
+from fedvlr_jax.simulation.loop import Running
 from fedvlr_jax.version import __version__
 
 
-def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
+def write(run: Running) -> dict[str, Any]:
     """Test the best round and write rankings, per-client results and the summary.
 
     Args:
-        course: of the run.
-        run: at its best round.
-        progress: where it has ended.
+        run: that has ended, its states at its best round.
 
     Returns:
         The content of summary.json (docs/outputs.md).
@@ -41,100 +37,99 @@ def write(course: Course, run: Run, progress: Progress) -> dict[str, Any]:
     Raises:
         DivergedError: a score of the best round, or what is derived from it, is not finite.
     """
-    data = course.dataset.interactions
-    ranks, warm = course.ranks(run, "test", progress.best_round), data.warm("test")
-    found = run.rankings()
+    data = run.dataset.interactions
+    ranks, warm = run.ranks("test", run.progress.best_round), data.warm("test")
+    found = run.states.rankings()
     for derived in (found.weights, found.reliance, found.composition):
         if not np.isfinite(derived).all():
-            raise course.divergence(progress.best_round)
+            raise run.divergence(run.progress.best_round)
     users, weights = found.users, found.weights
-    course.write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
-    course.write(
+    run.write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
+    run.write(
         files.write_arrays,
         "per_user.npz",
         user=users,
         rank=ranks[users],
         history_length=data.lengths[users],
         warm=warm[users],
-        views=np.array(course.simulation.federation.server.fusion.names),
+        views=np.array(run.simulation.federation.server.fusion.names),
         view_weights=weights,
         reliance=found.reliance,
     )
-    summary = _summary(course, run, progress, metrics.from_ranks(ranks, warm), users)
+    summary = _summary(run, metrics.from_ranks(ranks, warm), users)
     summary["composition"] = {
         view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
         for view, shares in zip(
-            course.simulation.federation.server.fusion.names, found.composition, strict=True
+            run.simulation.federation.server.fusion.names, found.composition, strict=True
         )
     }
     summary["reliance"] = dataclasses.asdict(routers.summarize(MODALITIES, found.reliance))
-    if course.config.method.variant == "fedvlr":
+    if run.config.method.variant == "fedvlr":
         router = routers.summarize(tuple(summary["composition"]), weights)
-        course.reporter.note(router.sentence())
+        run.reporter.note(router.sentence())
         summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
-    run.close()
-    course.write(files.write_json, "summary.json", summary)
+    run.states.close()
+    run.write(files.write_json, "summary.json", summary)
     return summary
 
 
 def _summary(
-    course: Course,
-    run: Run,
-    progress: Progress,
+    run: Running,
     test: dict[str, float | None],
     users: Int[np.ndarray, " evaluated"],
 ) -> dict[str, Any]:
-    data, federation = course.dataset.interactions, course.simulation.federation
-    state = run.state  # of a run among others, a copy
-    protocol = protocol_of(course.simulation, state)
-    best = next(line for line in progress.lines if line["round"] == progress.best_round)
+    data, federation = run.dataset.interactions, run.simulation.federation
+    state = run.states.state  # of a run among others, a copy
+    protocol = protocol_of(run.simulation, state)
+    best = next(line for line in run.progress.lines if line["round"] == run.progress.best_round)
     prefix = "valid/"
     return {
         "version": __version__,
-        "jax": folder.environment_of(course.out),
+        "jax": folder.environment_of(run.out),
         "data": {
-            "name": course.dataset.name,
+            "name": run.dataset.name,
             "clients": data.n_clients,
             "items": data.n_items,
             "train_interactions": int(data.lengths.sum()),
             "padded_share": padded_share(federation, data.lengths),
         },
-        "best_round": progress.best_round,
-        "best_is_last": progress.best_round == progress.round,
-        "rounds_done": progress.round,
-        "stopped_early": progress.stopped,
+        "best_round": run.progress.best_round,
+        "best_is_last": run.progress.best_round == run.progress.round,
+        "rounds_done": run.progress.round,
+        "stopped_early": run.progress.stopped,
         "valid": {
             name.removeprefix(prefix): value
             for name, value in best.items()
             if name.startswith(prefix)
         },
         "test": test,
-        "popularity": {split: _popularity(course, split, users) for split in ("valid", "test")},
-        "timing": _timing(course, progress),
+        "popularity": {split: _popularity(run, split, users) for split in ("valid", "test")},
+        "timing": _timing(run),
         "memory": {
             "peak_rss_bytes": memory.peak_bytes(),
             # Without the rows that fill up the devices.
             "client_state_bytes": min(
-                run.private_bytes, fit.state_bytes(federation) // federation.runs
+                run.states.private_bytes, fit.state_bytes(federation) // federation.runs
             ),
         },
-        "participation": participation(course.simulation.cohort_size, progress),
-        "communication": traffic(protocol, progress) | {"protocol": dataclasses.asdict(protocol)},
-        "privacy": _privacy(course, progress),
-        "parameters": parameter_counts(course.simulation, state),
+        "participation": participation(run.simulation.cohort_size, run.progress),
+        "communication": traffic(protocol, run.progress)
+        | {"protocol": dataclasses.asdict(protocol)},
+        "privacy": _privacy(run),
+        "parameters": parameter_counts(run.simulation, state),
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }
 
 
-def _privacy(course: Course, progress: Progress) -> dict[str, float | None] | None:
+def _privacy(run: Running) -> dict[str, float | None] | None:
     """The budget that the rounds done have spent, None without noise on clipped uploads."""
-    part, simulation = course.config.participation, course.simulation
+    part, simulation = run.config.participation, run.simulation
     if not part.noise_multiplier:
         return None
     spent = privacy.epsilon(
         part.noise_multiplier,
-        progress.round,
+        run.progress.round,
         simulation.cohort_size,
         simulation.n_clients,
         part.delta,
@@ -145,27 +140,27 @@ def _privacy(course: Course, progress: Progress) -> dict[str, float | None] | No
         )
     else:
         budget = f"({spent:.2f}, {part.delta:g})-differential privacy of a user"
-    course.reporter.note(f"privacy: {budget} after {progress.round} rounds")
+    run.reporter.note(f"privacy: {budget} after {run.progress.round} rounds")
     return {"epsilon": spent, "delta": part.delta}
 
 
 def _popularity(
-    course: Course, split: str, users: Int[np.ndarray, " evaluated"]
+    run: Running, split: str, users: Int[np.ndarray, " evaluated"]
 ) -> dict[str, float | None]:
     """Metrics of ranking by popularity, over the same clients as the run's."""
-    data = course.dataset.interactions
-    ranks = popularity.held_out_ranks(data, getattr(data, split), course.config.schedule.seed)
+    data = run.dataset.interactions
+    ranks = popularity.held_out_ranks(data, getattr(data, split), run.config.schedule.seed)
     return metrics.from_ranks(ranks[users], data.warm(split)[users])
 
 
-def _timing(course: Course, progress: Progress) -> dict[str, float | None]:
+def _timing(run: Running) -> dict[str, float | None]:
     return {
-        "data_seconds": course.data_seconds,
-        "compile_seconds": progress.compile_seconds,
-        **speed(progress),
-        "eval_seconds_median": statistics.median(progress.eval_seconds),
-        "total_seconds": progress.total_seconds,
-        "runs_together": course.simulation.federation.runs,
+        "data_seconds": run.data_seconds,
+        "compile_seconds": run.progress.compile_seconds,
+        **speed(run.progress),
+        "eval_seconds_median": statistics.median(run.progress.eval_seconds),
+        "total_seconds": run.progress.total_seconds,
+        "runs_together": run.simulation.federation.runs,
     }
 
 

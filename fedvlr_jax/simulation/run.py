@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,16 +18,14 @@ from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics, plugins
 from fedvlr_jax.config import Config, check_made, check_population, having
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.errors import DivergedError, PrunedError, Stopped, UserError
+from fedvlr_jax.errors import DivergedError, PrunedError, UserError
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.reporter import Muted, Reporter, Silent
 from fedvlr_jax.settings import FOLDER, Role, argument
-from fedvlr_jax.simulation import environment, fit, folder, keys, memory, results, trainers
-from fedvlr_jax.simulation.checkpoint import Done
-from fedvlr_jax.simulation.course import Course, Prune
+from fedvlr_jax.simulation import environment, fit, folder, keys, loop, memory, results, trainers
+from fedvlr_jax.simulation.callbacks import OWN, Callback
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.round import Outcome
-from fedvlr_jax.simulation.saving import Saver
+from fedvlr_jax.simulation.loop import Running
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 
@@ -59,6 +56,7 @@ def train(
     out: str | Path | None = None,
     reporter: Reporter | None = None,
     dataset: Dataset | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train a federation, or go on with one, until its last round or until patience runs out.
 
@@ -69,6 +67,7 @@ def train(
             is returned as it is.
         reporter: told about progress; silent by default.
         dataset: the data of `config`, if it is loaded already.
+        callbacks: hear how the run goes on (`simulation/callbacks.py`), after those of every run.
 
     Returns:
         The summary (see docs/outputs.md) and the folder.
@@ -77,6 +76,7 @@ def train(
         UserError: bad settings, data or folder, processes that differ in them, or training that
             diverged.
         Stopped: the reporter wanted to stop.
+        PrunedError: a callback ended the run before its last round.
     """
     check_made(config)
     if reporter is not None and (isinstance(reporter, type) or not isinstance(reporter, Reporter)):
@@ -87,9 +87,14 @@ def train(
         raise UserError(
             f"--dataset={reprlib.repr(dataset)}: expected a data set that fedvlr_jax.data.load read"
         )
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise UserError(
+                f"--callbacks={reprlib.repr(callback)}: expected instances of fedvlr_jax.Callback"
+            )
     out = default_out(config) if out is None else argument("out", Path, FOLDER, out)
     datasets = None if dataset is None else [dataset]
-    (found,) = train_together([config], [out], [reporter or Silent()], datasets)
+    (found,) = train_together([config], [out], [reporter or Silent()], datasets, [callbacks])
     if not isinstance(found, Result):
         raise found
     return found
@@ -101,7 +106,7 @@ def train_together(
     outs: Sequence[Path],
     reporters: Sequence[Reporter],
     datasets: Sequence[Dataset] | None = None,
-    prune: Sequence[Prune | None] | None = None,
+    callbacks: Sequence[Sequence[Callback]] | None = None,
 ) -> list[Result | DivergedError | PrunedError]:
     """Train federations in one program (simulation/lanes.py), each as `train` would.
 
@@ -110,7 +115,7 @@ def train_together(
         outs: a folder for each, see `train`.
         reporters: each is told about one run; the first one about the rounds of all.
         datasets: the data of each, if it is loaded already; data that is the same is one object.
-        prune: for each, what hears its evaluations and may end it before its last round; the
+        callbacks: of each, hear how it goes on; they may end it before its last round. Then the
             others go on, and its last checkpoint stays.
 
     Returns:
@@ -159,14 +164,10 @@ def train_together(
                 reporters[number].note(f"{out}: this run is finished, nothing to do")
                 found[number] = Result(summary, out)
         if len(found) < len(configs):
-            runs = [
-                Course(*pair, simulation, *own, start, data_seconds, judge)
-                for pair, *own, judge in zip(
-                    pairs, outs, reporters, prune or [None] * len(pairs), strict=True
-                )
-            ]
+            own = callbacks or [()] * len(configs)
+            described = list(zip(outs, reporters, own, strict=True))
             with fit.explained(simulation.federation, resident):
-                found |= _trained(runs, set(found))
+                found |= _trained(pairs, simulation, described, set(found), (start, data_seconds))
     return [found[k] for k in range(len(configs))]
 
 
@@ -216,107 +217,61 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
         )
 
 
-def _done(outcome: Outcome, run: int, seconds: float) -> Done:
-    """A round of one of the runs that it is the outcome of."""
-    came = outcome.came
-    return Done(
-        seconds,
-        float(outcome.loss[run]),
-        came.by_length[run],
-        int(came.late[run]),
-        int(came.by_length.sum()),
-    )
-
-
 def _trained(
-    runs: Sequence[Course], done: Set[int]
+    pairs: Sequence[tuple[Config, Dataset]],
+    simulation: Simulation,
+    described: Sequence[tuple[Path, Reporter, Sequence[Callback]]],
+    done: Set[int],
+    times: tuple[float, float],
 ) -> dict[int, Result | DivergedError | PrunedError]:
-    """Rounds, evaluations and checkpoints to the end; then every run's results at its best round.
+    """Train the runs that are not `done`; then every run's results at its best round.
 
-    Runs that are `done`, that have stopped, diverged or were pruned stay in the program until the
-    last one is done: so what a run comes to does not depend on when the others ended.
+    Args:
+        pairs: configuration and data of every run, those that are done among them.
+        simulation: of all.
+        described: folder, reporter and callbacks of every run.
+        done: numbers of runs.
+        times: when work began, and the seconds that reading the data took.
     """
-    trainer = trainers.create([run.config for run in runs], runs[0].simulation, runs[0].out)
-    states, reporter = trainer.runs, runs[0].reporter
-    progress = {k: run.resume(states[k]) for k, run in enumerate(runs) if k not in done}
-    given_up: dict[int, DivergedError | PrunedError] = {}
-    before = {k: p.total_seconds for k, p in progress.items()}
+    (out, reporter, _), *_ = described
+    trainer = trainers.create([config for config, _ in pairs], simulation, out)
+    runs = [
+        Running(
+            *pairs[k],
+            simulation,
+            k,
+            *described[k][:2],
+            [*(kind() for kind in OWN), *described[k][2]],
+            *times,
+            trainer.runs[k],
+        )
+        for k in range(len(pairs))
+        if k not in done
+    ]
     begun = time.perf_counter()
     trainer.compile(lambda: reporter.note("compiling (this takes up to a minute)"))
-    compile_seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
+    for run in runs:
+        if run.goes_on:
+            spent = run.progress.compile_seconds + seconds
+            run.progress = dataclasses.replace(run.progress, compile_seconds=spent)
+    try:
+        loop.train(trainer, runs, reporter)
+    finally:
+        for _, told, _ in described:
+            told.end()
+    for run in runs:
+        if run.error is None:
+            run.go_to_best()
+    return {run.lane: _result(run) for run in runs}
 
-    def active() -> list[int]:
-        return [k for k, p in progress.items() if k not in given_up and runs[k].goes_on(p)]
 
-    for k in active():
-        seconds = progress[k].compile_seconds + compile_seconds
-        progress[k] = dataclasses.replace(progress[k], compile_seconds=seconds)
-    seconds = runs[0].config.execution.checkpoint_seconds
-    savers = {k: Saver(states[k], runs[k].checkpoints, seconds) for k in progress}
-    shown = min(progress)  # the run whose rounds are told
-    reporter.begin(progress[shown].round, runs[shown].config.schedule.rounds, "round")
-    since: dict[int, list[Done]] = {k: [] for k in progress}  # rounds since the last evaluation
-
-    for k in active():  # a kill may have come between the last evaluation and its judgement
-        if (reason := runs[k].pruned(progress[k])) is not None:
-            given_up[k] = reason
-
-    def end() -> None:
-        for run in runs:
-            run.reporter.end()
-
-    def stops() -> bool:
-        return together.any_says(reporter.wants_stop)
-
-    while ahead := active():
-        left = min(runs[k].until_evaluation(progress[k], len(since[k])) for k in ahead)
-        # Up to the next evaluation nothing moves between host and device unless it is meant.
-        with jax.transfer_guard("disallow"):
-            for _ in range(left):
-                begun = time.perf_counter()
-                outcome = trainer.round()
-                took = time.perf_counter() - begun
-                for k in ahead:
-                    since[k].append(_done(outcome, k, took))
-                reporter.advance(progress[shown].round + len(since[shown]))
-                if stops():
-                    break
-        for k in ahead:
-            run = runs[k]
-            if run.until_evaluation(progress[k], len(since[k])):
-                continue
-            try:
-                if (bad := states[k].diverged) >= 0:
-                    raise run.divergence(bad)
-                found = run.evaluated(states[k], progress[k], since[k])
-            except DivergedError as reason:
-                savers[k].rescue()
-                given_up[k] = reason
-                continue
-            elapsed = time.perf_counter() - run.start
-            progress[k] = dataclasses.replace(found, total_seconds=before[k] + elapsed)
-            since[k] = []
-            savers[k].evaluated(progress[k], last=not run.goes_on(progress[k]))
-            run.tell(progress[k])
-            if (reason := run.pruned(progress[k])) is not None:
-                given_up[k] = reason
-        if stops():
-            for k in set(active()) & set(ahead):
-                elapsed = before[k] + time.perf_counter() - runs[k].start
-                savers[k].pause(progress[k], since[k], elapsed)
-            end()
-            raise Stopped(f"stopped after round {progress[shown].round + len(since[shown])}")
-    end()
-    ended = [k for k in progress if k not in given_up]
-    for k in ended:
-        runs[k].go_to_best(states[k], progress[k])
-    finished = {}
-    for k in ended:
-        try:
-            summary = results.write(runs[k], states[k], progress[k])
-        except DivergedError as reason:
-            given_up[k] = reason
-            continue
-        finished[k] = Result(summary, runs[k].out)
-        runs[k].thin(progress[k])
-    return given_up | finished
+def _result(run: Running) -> Result | DivergedError | PrunedError:
+    if run.error is not None:
+        return run.error
+    try:
+        summary = results.write(run)
+    except DivergedError as reason:
+        return reason
+    run.thin()
+    return Result(summary, run.out)

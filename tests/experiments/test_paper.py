@@ -1,5 +1,10 @@
 import json
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -110,3 +115,86 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, flag, sen
     assert sentence in complaint
     assert complaint.count("\n") == 1
     assert not out.exists()
+
+
+STUDY = (
+    "experiments.paper",
+    *("--clients=60", "--items=40", "--dim=8", "--local_epochs=1", "--negatives=1", "--rounds=6"),
+    *("--eval_every=2", "--devices=1", "--server_rates=0.03,0.1", "--client_rates=0.1,3e38"),
+    *("--backbones=fcf,fedrap", "--variants=fedvlr,mlp", "--seeds=2", "--newcomers=0.3"),
+    "--noises=0.5",
+)
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The tables of a study that nothing has interrupted, and its output."""
+    out = tmp_path_factory.mktemp("calm") / "paper"
+    done = programs.run(*STUDY, f"--out={out}")
+    assert (done.returncode, done.stderr) == (0, "")
+    return tables_of(out), done.stdout
+
+
+def check_equal(out, calm):
+    """Tables but for what is measured are the same; no run was lost or done twice."""
+    tables, _ = calm
+    again = tables_of(out)
+    assert set(again) == set(tables)
+    for name, table in tables.items():
+        measured = [c for c in table if "second" in c]
+        pd.testing.assert_frame_equal(
+            again[name].drop(columns=measured), table.drop(columns=measured)
+        )
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_at_random_moments_ends_the_same(tmp_path, calm):
+    rng, kills = np.random.default_rng(0), 0
+    out = tmp_path / "paper"
+    while kills < KILLS:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *STUDY, f"--out={out}"],
+            cwd=programs.ROOT,
+            env=programs.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(rng.uniform(4, 20))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:  # done before it could be killed: a new one
+            check_equal(out, calm)
+            out = tmp_path / f"paper{kills}"
+    done = programs.run(*STUDY, f"--out={out}")
+    assert (done.returncode, done.stderr) == (0, "")
+    check_equal(out, calm)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(tmp_path, calm):
+    out = tmp_path / "paper"
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: programs.run(*STUDY, f"--out={out}"), range(2)))
+    assert [(done.returncode, done.stderr) for done in both] == [(0, "")] * 2
+    # Each run is told of by the process that did it.
+    told = [
+        [line.split(":")[0] for line in text.splitlines() if line.split("/")[0] in NAMES]
+        for text in (calm[1], *(done.stdout for done in both))
+    ]
+    assert told[1]
+    assert told[2]
+    assert sorted(told[1] + told[2]) == sorted(told[0])
+    check_equal(out, calm)
+
+
+NAMES = {
+    f"{backbone}-{variant}{change}"
+    for backbone in ("fcf", "fedrap")
+    for variant in ("fedvlr", "mlp")
+    for change in ("", "-members", "-noise0.5", "-without-image", "-without-text", "-without-id")
+}
+"""Of combinations, and of what is changed in them."""

@@ -38,12 +38,12 @@ class Training:
         self.begun, self.rounds, self.die, self.fail, self.wait = [], 0, die, fail, wait
         self.jax = jax
 
-    def __call__(self, configs, outs, reporters, datasets, prune):
-        (config,), (out,), (reporter,), (dataset,), (prune,) = (
-            *(configs, outs, reporters, datasets, prune),
+    def __call__(self, configs, outs, reporters, datasets, callbacks):
+        (config,), (out,), (reporter,), (dataset,), (own,) = (
+            *(configs, outs, reporters, datasets, callbacks),
         )
         assert dataset is not None
-        return [self._alone(config, out, reporter, prune)]
+        return [self._alone(config, out, reporter, own[0].judge if own else None)]
 
     def _alone(self, config, out, reporter, prune):
         self.begun.append(out.name)

@@ -7,6 +7,7 @@ import pytest
 
 from fedvlr_jax.errors import DivergedError, PrunedError, Stopped
 from fedvlr_jax.reporter import Silent
+from fedvlr_jax.simulation.callbacks import Prune
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.run import Result, train, train_together
 from fedvlr_jax.simulation.simulation import build
@@ -202,16 +203,16 @@ def test_a_run_that_is_pruned_ends_and_the_others_go_on(tmp_path):
 
     outs = [tmp_path / str(k) for k in range(2)]
     silent = [Silent()] * 2
-    ended, other = train_together(configs, outs, silent, [DATA] * 2, [prune, None])
+    ended, other = train_together(configs, outs, silent, [DATA] * 2, [[Prune(prune)], []])
     assert isinstance(ended, PrunedError)
     assert str(ended) == "not good enough"
     assert heard == [[1], [1, 2]]
     assert other.summary["test"] == whole[1].summary["test"]
     assert not (outs[0] / "summary.json").exists()
     # Who asks again hears of it again, also if a kill came between evaluation and judgement.
-    (again,) = train_together(configs[:1], outs[:1], silent[:1], [DATA], [lambda _: "no"])
+    (again,) = train_together(configs[:1], outs[:1], silent[:1], [DATA], [[Prune(lambda _: "no")]])
     assert isinstance(again, PrunedError)
     # A run in its last round is not pruned.
-    late = [lambda lines: "no" if len(lines) == 4 else None]
+    late = [[Prune(lambda lines: "no" if len(lines) == 4 else None)]]
     (found,) = train_together(configs[:1], outs[:1], silent[:1], [DATA], late)
     assert isinstance(found, Result)

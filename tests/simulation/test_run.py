@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import fedvlr_jax
+from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics, popularity
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import Stopped, UserError
-from fedvlr_jax.simulation import course, memory, run
+from fedvlr_jax.simulation import memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.programs import compiled
 from fedvlr_jax.simulation.simulation import build
@@ -243,7 +244,7 @@ def test_what_is_best_is_saved_where_a_run_is_stopped(tmp_path, data, whole, rou
 @pytest.mark.parametrize("function", ["write_arrays", "append_line", "write_json"])
 def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, function):
     out = tmp_path / "run"
-    write = getattr(course.files, function)
+    write = getattr(files, function)
 
     def dies(path, *args, **kwargs):
         if path.name in ("rankings.npz", "summary.json") or (
@@ -253,7 +254,7 @@ def test_a_run_killed_while_writing_goes_on(tmp_path, data, whole, monkeypatch, 
             raise Killed
         return write(path, *args, **kwargs)
 
-    monkeypatch.setattr(course.files, function, dies)
+    monkeypatch.setattr(files, function, dies)
     with pytest.raises(Killed):
         fedvlr_jax.train(worlds.config(**SETTINGS), out, dataset=data)
     monkeypatch.undo()
@@ -560,3 +561,30 @@ def test_the_default_folder_is_named_after_the_settings():
     assert a == b != c
     assert a.parent.name == "runs"
     assert "synthetic-fedvlr-seed0-" in a.name
+
+
+class Heard(fedvlr_jax.Callback):
+    """A user's own: remembers what it hears, and ends the run at the third evaluation."""
+
+    def __init__(self):
+        self.rounds = []
+
+    def begin(self, run):
+        self.rounds.append(run.progress.round)
+
+    def evaluated(self, run):
+        self.rounds.append(run.progress.lines[-1]["round"])
+        assert int(run.states.state.round) == self.rounds[-1]
+        return "enough" if len(run.progress.lines) == 3 else None
+
+
+def test_callbacks_of_a_user_hear_of_a_run_and_may_end_it(tmp_path, data):
+    config, heard = worlds.config(rounds=5, eval_every=1), Heard()
+    with pytest.raises(fedvlr_jax.PrunedError, match="^enough$"):
+        fedvlr_jax.train(config, tmp_path / "run", dataset=data, callbacks=[heard])
+    assert heard.rounds == [0, 1, 2, 3]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert not (tmp_path / "run" / "summary.json").exists()
+    with pytest.raises(UserError, match=r"^--callbacks=.*expected instances of fedvlr_jax\.Callb"):
+        fedvlr_jax.train(config, tmp_path / "other", dataset=data, callbacks=[Heard])
+    assert not (tmp_path / "other").exists()
