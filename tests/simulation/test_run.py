@@ -1,6 +1,7 @@
 """Whole runs: what they write, and that neither kills nor damage change what they end with."""
 
 import dataclasses
+import inspect
 import json
 import shutil
 import time
@@ -580,11 +581,13 @@ class Heard(fedvlr_jax.Callback):
 
 def test_callbacks_of_a_user_hear_of_a_run_and_may_end_it(tmp_path, data):
     config, heard = worlds.config(rounds=5, eval_every=1), Heard()
-    with pytest.raises(fedvlr_jax.PrunedError, match="^enough$"):
+    with pytest.raises(fedvlr_jax.PrunedError, match=r"^enough$"):
         fedvlr_jax.train(config, tmp_path / "run", dataset=data, callbacks=[heard])
     assert heard.rounds == [0, 1, 2, 3]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     assert not (tmp_path / "run" / "summary.json").exists()
     with pytest.raises(UserError, match=r"^--callbacks=.*expected instances of fedvlr_jax\.Callb"):
-        fedvlr_jax.train(config, tmp_path / "other", dataset=data, callbacks=[Heard])
+        inspect.unwrap(fedvlr_jax.train)(
+            config, tmp_path / "other", dataset=data, callbacks=[Heard]
+        )
     assert not (tmp_path / "other").exists()
