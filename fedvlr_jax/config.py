@@ -66,31 +66,37 @@ class DataConfig:
 
     data: str = path_setting(
         "synthetic",
-        "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, text_features.npy), "
-        "or 'synthetic' for a generated population with planted preferences.",
+        "Folder in the MMRec layout (inter.csv or *.inter, image_features.npy, "
+        "text_features.npy), or 'synthetic', which generates a population with planted "
+        "preferences.",
         (lambda v: v != "", "a folder or 'synthetic'"),
         Role.DATA | Role.RESUMED,  # its path may be spelled otherwise, its fingerprint decides
     )
     clients: int | None = _generated(
-        1000, "Number of clients (users) of the synthetic population; default 1000.", AT_LEAST_ONE
+        1000,
+        "Number of clients (users) that --data=synthetic generates; default 1000.",
+        AT_LEAST_ONE,
     )
     items: int | None = _generated(
-        2000, "Number of items of the synthetic catalogue; default 2000.", at_least(20)
+        2000, "Number of items that --data=synthetic generates; default 2000.", at_least(20)
     )
     history_length: int | None = _generated(
         0,
-        "Train items of every synthetic client, in items; 0 (the default) draws log-normal "
-        "lengths of mean about 16, clipped to 5..250.",
+        "Number of train items of every generated client. 0, the default, draws lengths "
+        "from a log-normal distribution with a mean of about 16, clipped to 5..250.",
         AT_LEAST_ZERO,
     )
     preference_concentration: float | None = _generated(
         0.3,
-        "Dirichlet concentration of the synthetic clients' preference over image, text and ID, "
-        "without unit; small = every client cares about one modality, default 0.3.",
+        "Concentration of the Dirichlet distribution from which every generated client "
+        "gets its preference over image, text and ID. With a small one, every client cares "
+        "about one modality only; default 0.3.",
         POSITIVE,
     )
     data_seed: int | None = _generated(
-        0, "Seed of the synthetic population, apart from --seed; default 0.", AT_LEAST_ZERO
+        0,
+        "Seed of the generated population, which is independent of --seed; default 0.",
+        AT_LEAST_ZERO,
     )
 
 
@@ -103,92 +109,112 @@ SYNTHETIC_DEFAULTS = {
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What is trained: the backbone, the variant, both sides' optimizers (METHOD: one round)."""
+    """What is trained, and how clients and server train it (docs/method.md)."""
 
     plugins: tuple[str, ...] | None = _layout(
         None,
         "Python modules of your own that register backbones, views or aggregations, "
-        "comma-separated. A module is named as Python imports it, also from the current folder, or "
-        "by the path of its .py file.",
+        "separated by commas. A module is named as Python imports it, also from the "
+        "current folder, or by the path of its .py file.",
         known=(),
     )
     backbone: str = _named(
-        "fedavg", "Federated recommender to enhance.", names.BACKBONES, BACKBONES, Role.SERVER
+        "fedavg",
+        "Federated recommender that scores the items.",
+        names.BACKBONES,
+        BACKBONES,
+        Role.SERVER,
     )
     variant: str = choice(
         "fedvlr",
-        "fedvlr: pre-fused views and a personal router; mlp: one generic fused view; vbpr: one "
-        "view per modality, each with a personal head; id: ID embeddings alone.",
+        "How items are represented. fedvlr: pre-fused views, weighed by a personal router; "
+        "mlp: one fused view for everybody; vbpr: one view per modality, each with a "
+        "personal head; id: ID embeddings alone.",
         names.VARIANTS,
         Role.SERVER,
     )
     views: tuple[str, ...] | None = _server(
         None,
-        f"Fusion operators of variant fedvlr, comma-separated, from {', '.join(names.VIEWS)}, or a "
-        "plugin's; by default one view per modality that there is. The paper's are sum,mlp,gate.",
+        f"Fusion operators of variant fedvlr, separated by commas, from {', '.join(names.VIEWS)}, "
+        "or a plugin's. The default is one view for each modality that there is. The paper uses "
+        "sum,mlp,gate.",
         known=VIEWS,
     )
     modalities: tuple[str, ...] = _server(
         names.MODALITIES,
-        "What views are fused from, comma-separated, from image, text and id; a data set may have "
-        "less.",
+        "Modalities that views are made of, separated by commas, from image, text and id. "
+        "Those that the data set does not have are left out.",
         known=names.MODALITIES,
     )
-    dim: int = _server(64, "Width d of item embeddings and views, in floats.", AT_LEAST_ONE)
+    dim: int = _server(64, "Width d of item embeddings and views, in numbers.", AT_LEAST_ONE)
     local_epochs: int = setting(
-        5, "Passes a client makes over its history in a round, in epochs.", AT_LEAST_ONE
+        5, "Number of passes that a client makes over its history in one round.", AT_LEAST_ONE
     )
-    negatives: int = setting(4, "Negatives per train item and local epoch, in items.", AT_LEAST_ONE)
+    negatives: int = setting(
+        4, "Number of negative items for each train item in every local epoch.", AT_LEAST_ONE
+    )
     negative_sampling: str = choice(
         "uniform",
-        "uniform: a client draws its negatives anew in every local epoch, each item that it does "
-        "not have as likely as any other; expected: it takes all of these items, each with the "
-        "weight that it has in such draws on average.",
+        "uniform: a client draws new negatives in every local epoch, all items outside its "
+        "history with the same probability; expected: it draws none, but takes all of "
+        "these items, each weighted by how often it would be drawn on average.",
         names.NEGATIVE_SAMPLINGS,
     )
     client_mode: str = choice(
         "accumulate",
-        "accumulate: clients hand over gradients of what is shared (the paper's algorithm 1); "
-        "local: they move copies of it and hand over how far (classic FedAvg).",
+        "accumulate: clients upload gradients of the shared parameters (the paper's "
+        "algorithm 1); local: they train copies of the shared parameters and upload the "
+        "difference (classic FedAvg).",
         names.CLIENT_MODES,
     )
     aggregation: str = _named(
         "mean",
-        "How the gradients of a cohort's clients are combined. mean: the mean, in which a client "
-        "has the weight that the backbone gives it.",
+        "How the gradients of a cohort's clients are combined. mean: the mean, in which a "
+        "client has the weight that the backbone gives it.",
         names.AGGREGATIONS,
         AGGREGATIONS,
     )
     negative_pool: int = setting(
         0,
-        "Items that a client draws its negatives from, a fixed random set; 0 = all that it has "
-        "not, or 256 for pfedrec and fedrap, whose clients keep vectors of them.",
+        "Size of the fixed random set of items from which a client draws its negatives. 0 "
+        "means all items outside its history; for pfedrec and fedrap, whose clients keep a "
+        "vector of every item in the set, 0 means 256.",
         AT_LEAST_ZERO,
     )
     cohort: int = _counted(
-        0, "Clients sampled per round without replacement; 0 = every client.", AT_LEAST_ZERO
+        0,
+        "Number of clients that are sampled in every round, without replacement. 0 means "
+        "every client.",
+        AT_LEAST_ZERO,
     )
     server_lr: float = _rate(3e-2, "Learning rate of the server's step.")
     network_lr: float = _rate(
-        3e-3, "Learning rate of the server's step of the scoring network (fedncf)."
+        3e-3,
+        "Learning rate of the server's step for the scoring network that clients share "
+        "(fedncf only).",
     )
-    client_lr: float = _rate(3e-2, "Learning rate of a client's head.")
+    client_lr: float = _rate(3e-2, "Learning rate of a client's prediction head.")
     router_lr: float = _rate(3e-3, "Learning rate of a client's router.")
     own_lr: float = _rate(
-        1e-1, "Learning rate of a client's own item vectors (pfedrec, fedrap), per sample."
+        1e-1,
+        "Learning rate of the item vectors that a client keeps for itself (pfedrec and "
+        "fedrap only). It is a rate per sample: a step follows the sum of the samples' "
+        "losses, not their mean.",
     )
     shared_lr: float = _rate(
-        1e-1, "Learning rate of a client's copies of what is shared, in --client_mode=local."
+        1e-1,
+        "Learning rate of a client's copies of the shared parameters (--client_mode=local only).",
     )
     server_optimizer: str = _optimizer("adam", "Optimizer of the server.", Role.SERVER)
     client_optimizer: str = _optimizer(
-        "sgd", "Optimizer of head and router; its state is new in every round."
+        "sgd", "Optimizer of a client's head and router. It starts anew in every round."
     )
     precision: str = choice(
         "highest",
-        "How exact matrix products of 32-bit numbers are: highest as on a CPU, high in three "
-        "bfloat16 products or TF32, default as is fastest (bfloat16 on a TPU, TF32 on a GPU). A "
-        "CPU computes all three alike.",
+        "How exactly products of 32-bit matrices are computed. highest: in 32 bits, as on "
+        "a CPU; high: as three bfloat16 products (TPU) or in TF32 (GPU); default: as fast "
+        "as possible, as one bfloat16 product (TPU) or in TF32 (GPU). On a CPU all three "
+        "are the same.",
         names.PRODUCTS,
     )
 
@@ -205,29 +231,36 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class ParticipationConfig:
-    """Who takes part in a round beside being sampled, and how what they upload is protected."""
+    """Which of the sampled clients take part in a round, and how their uploads are protected."""
 
     dropout: float = _traced(
-        0.0, "Probability that a sampled client does not take part, from 0 to below 1.", SHARE
+        0.0,
+        "Probability that a sampled client does not take part in the round, from 0 to below 1.",
+        SHARE,
     )
     late: float = _switch(
         0.0,
-        "Probability that what a client uploads arrives a round late and is added to that round's, "
-        "from 0 to below 1.",
+        "Probability that a client's upload arrives one round late, from 0 to below 1. A "
+        "late upload is added to those of the next round.",
         SHARE,
     )
     availability_skew: float = setting(
         0.0,
-        "How unevenly clients are available for cohorts: the standard deviation of the logarithm "
-        "of their availability; 0 = all alike.",
+        "How much clients differ in how often they are available for cohorts: the standard "
+        "deviation of the logarithm of their availability. 0 means that all are available "
+        "alike.",
         NOT_NEGATIVE,
     )
     clip_norm: float = _switch(
-        0.0, "L2 norm that a client's whole upload is clipped to; 0 = not clipped.", NOT_NEGATIVE
+        0.0,
+        "Largest L2 norm of a client's whole upload; a larger upload is scaled down to it. "
+        "0 means no clipping.",
+        NOT_NEGATIVE,
     )
     noise_multiplier: float = _traced(
         0.0,
-        "Standard deviation of the Gaussian noise on the sum of clipped uploads, in clip norms.",
+        "Standard deviation of the Gaussian noise that is added to the sum of clipped "
+        "uploads, as a multiple of --clip_norm.",
         NOT_NEGATIVE,
     )
     delta: float = _traced(
@@ -235,80 +268,95 @@ class ParticipationConfig:
     )
     gradient_noise: float = _switch(
         0.0,
-        "Standard deviation of Gaussian noise on the mean gradient of what the server learns, "
-        "without clipping and without a guarantee (the paper's noise experiment).",
+        "Standard deviation of the Gaussian noise that the server adds to the mean "
+        "gradient (the paper's noise experiment). Nothing is clipped for it, and no "
+        "privacy is guaranteed.",
         NOT_NEGATIVE,
     )
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long a run goes on, and how it is watched."""
+    """How long a run goes on, and when it is evaluated."""
 
-    rounds: int = setting(100, "Federated rounds of the run.", AT_LEAST_ONE, Role.RESUMED)
-    eval_every: int = setting(5, "Rounds between evaluations.", AT_LEAST_ONE)
+    rounds: int = setting(100, "Number of federated rounds.", AT_LEAST_ONE, Role.RESUMED)
+    eval_every: int = setting(5, "Number of rounds from one evaluation to the next.", AT_LEAST_ONE)
     eval_clients: int = _counted(
-        0, "Clients evaluated, a fixed uniform sample; 0 = every client.", AT_LEAST_ZERO
+        0,
+        "Number of clients that are evaluated, a fixed random sample. 0 means every client.",
+        AT_LEAST_ZERO,
     )
     patience: int = _traced(
         0,
-        "Stop after this many evaluations without a better validation warm NDCG@50; 0 = never.",
+        "Stop after this number of evaluations without a better validation score (warm "
+        "NDCG@50). 0 means never.",
         AT_LEAST_ZERO,
     )
-    seed: int = _traced(0, "Seed of initial parameters, cohorts, negatives and tie-breaking.", SEED)
+    seed: int = _traced(
+        0, "Seed of initial parameters, cohorts, negatives and the order of ties.", SEED
+    )
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How the work is laid out on the machine. Results agree to rounding error whatever is set."""
+    """How the work is laid out on the machine. It changes results by rounding errors only."""
 
     chunk: int = _layout(
-        0, "Clients trained at once per device; 0 = chosen from memory.", AT_LEAST_ZERO
+        0,
+        "Number of clients that one device trains at the same time. 0 means a number that "
+        "suits the device's memory.",
+        AT_LEAST_ZERO,
     )
     buckets: int = _layout(
         0,
-        "History-length buckets at most, each padded to its own width; 0 = as many, up to 4, as "
-        "save more time than compiling them takes.",
+        "Largest number of buckets into which clients are sorted by the length of their "
+        "history. Each bucket is padded to a width of its own. 0 means up to 4: as many as "
+        "save more time than their compilation takes.",
         AT_LEAST_ZERO,
     )
     scoring: str = choice(
         "auto",
-        "What a client with a linear head scores in training. dense: all items, by products of "
-        "matrices; sparse: only the rows of its samples; auto: what is faster for the number of "
-        "items, the histories and the platform.",
+        "Which items a client with a linear head scores in training. dense: all items, by "
+        "products of matrices; sparse: only its positives and negatives; auto: what is "
+        "faster for the number of items, the histories and the platform.",
         names.SCORINGS,
         _LAYOUT,
     )
-    devices: int = _layout(0, "Devices to spread clients over; 0 = all.", AT_LEAST_ZERO)
+    devices: int = _layout(
+        0, "Number of devices that clients are spread over. 0 means all devices.", AT_LEAST_ZERO
+    )
     private_state: str = choice(
         "auto",
-        "Where clients' private state is: in the devices' memory, or on the host for those that "
-        "have taken part, in memory and files; auto = on the devices if it fits.",
+        "Where clients' private states are kept. device: in the devices' memory; host: in "
+        "the host's memory and in files, for clients that have taken part only; auto: on "
+        "the devices if the states fit there.",
         names.PRIVATE_STATES,
         Role.LAYOUT,
     )
     wave: int = _layout(
         0,
-        "Clients on the devices at a time where private state is on the host; 0 = the cohort, or "
-        "what fits of it.",
+        "Number of clients that are on the devices at the same time if private states are "
+        "on the host. 0 means the cohort, or as much of it as fits.",
         AT_LEAST_ZERO,
     )
     host_gb: float = _layout(
         0.0,
-        "Memory for private state on the host, in GB; the rest goes to files in the run's folder; "
-        "0 = a quarter of the memory there is.",
+        "Memory for private states on the host, in GB. The other states go to files in the "
+        "run's folder. 0 means a quarter of the memory there is.",
         NOT_NEGATIVE,
     )
     checkpoint_seconds: float = _layout(
         10.0,
-        "Seconds of work that a kill may cost where private states are small (100 MB); 0 = a "
-        "checkpoint at every evaluation.",
+        "Seconds of work that a kill may lose: a run with small private states (up to 100 "
+        "MB) does not write checkpoints more often. 0 means a checkpoint at every "
+        "evaluation.",
         NOT_NEGATIVE,
     )
     keep_checkpoints: str = choice(
         "all",
-        "What a finished run keeps to be gone on with: its last checkpoints and the best round's, "
-        "the best round's alone, or none; with fewer it trains some rounds again.",
+        "Checkpoints that a finished run keeps. all: the last ones and the best round's; "
+        "best: the best round's alone; none: none. A run that goes on later from fewer "
+        "checkpoints trains some rounds again.",
         names.KEPT_CHECKPOINTS,
         _LAYOUT,
     )
