@@ -1,6 +1,7 @@
 """Doing what a planner wants: every run once, together where they can be, whatever happens."""
 
 import contextlib
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -117,6 +118,9 @@ def execute(
         UserError: the folder cannot be used, holds something else, or data cannot be read.
     """
     cores.begin()
+    # Every run begins with a collection of garbage (simulation/memory.py): of what is new since.
+    gc.collect()
+    gc.freeze()
     ledger = Ledger(out, planner.kind)
     planner.begin(ledger)
     worker = _Worker(planner, ledger, told, most, retry_failed)
