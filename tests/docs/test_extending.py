@@ -30,12 +30,15 @@ from tests.undone import undone
 
 PAGE = DOCS / "extending.md"
 PLUGINS = ("fedmf.py", "lowrank.py", "clipped.py")
+CALLBACK = "a callback"
 FILES = (*PLUGINS, "fedvlr_jax/data/raw/mind.py")
 
 
 def code(path):
     (found,) = [
-        block for block, file in zip(blocks(PAGE, "python"), FILES, strict=True) if file == path
+        block
+        for block, file in zip(blocks(PAGE, "python"), (*PLUGINS, CALLBACK, FILES[-1]), strict=True)
+        if file == path
     ]
     return found.text
 
@@ -224,3 +227,10 @@ def test_an_extended_project_trains(tmp_path):
     for run in ("fedmf", "lowrank", "clipped", "mind"):
         assert (tmp_path / "runs" / run / "summary.json").is_file()
     assert "Golfer 3 wins" in (tmp_path / "data" / "mind" / "items.csv").read_text()
+
+
+def test_the_callback_ends_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    executed(CALLBACK)
+    assert capsys.readouterr().out.startswith("reached the target in round ")
+    assert not (tmp_path / "runs" / "enough" / "summary.json").exists()
