@@ -102,6 +102,8 @@ class Study(Planner):
     changes: Mapping[Combination, Sequence[Change]] = field(default_factory=dict)
     place: str = ""
     fingerprint: str | None = None
+    # A planner is asked often, and a configuration takes a while to check.
+    _planned: dict[str, Plan] = field(default_factory=dict, init=False, repr=False)
 
     kind: ClassVar[str] = "study"
 
@@ -205,12 +207,13 @@ class Study(Planner):
         members = () if change.members is None else ("members",)
         plans = {}
         for rates, seed in itertools.product(grid, seeds):
-            name = f"{here}/server{rates[0]:g}-client{rates[1]:g}-seed{seed}"
-            plans["/".join(filter(None, (self.place, name)))] = Plan(
-                self.config(combination, rates, seed, change),
-                Path(self.place, *members, RUNS_FOLDER, name),
-                change.members,
-            )
+            run = f"{here}/server{rates[0]:g}-client{rates[1]:g}-seed{seed}"
+            name = "/".join(filter(None, (self.place, run)))
+            if name not in self._planned:
+                config = self.config(combination, rates, seed, change)
+                folder = Path(self.place, *members, RUNS_FOLDER, run)
+                self._planned[name] = Plan(config, folder, change.members)
+            plans[name] = self._planned[name]
         return plans
 
     def _ranked(self, combination: Combination, rows: Mapping[str, Row]) -> list[Rates]:

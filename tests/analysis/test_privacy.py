@@ -42,7 +42,7 @@ def test_sampling_amplifies_and_rounds_add_up():
 
 
 @pytest.mark.parametrize("cohort", [3, 12])
-@pytest.mark.parametrize("rounds", [1, 100])
+@pytest.mark.parametrize("rounds", [1, 20])
 @pytest.mark.parametrize(
     ("noise", "delta"),
     [(1e-30, 1e-5), (1e-3, 1e-5), (0.2, 0.5), (1.0, 1e-300), (1.0, 0.999999), (1e30, 1e-5)],

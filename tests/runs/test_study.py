@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -129,8 +130,7 @@ def test_other_data_are_another_study(tmp_path, study):
 def test_more_rounds_go_on_and_rates_are_chosen_anew(tmp_path, study):
     mine = study(server=(0.1, 0.3), seeds=1)
     scheduler.execute(mine, tmp_path, Told())
-    mine.settings["rounds"] = 3
-    told = Told()
+    mine, told = dataclasses.replace(mine, settings=SETTINGS | {"rounds": 3}), Told()
     rows = scheduler.execute(mine, tmp_path, told)
     assert {row.content["rounds_done"] for row in rows.values()} == {3}
     assert len(told.ends) == 2
