@@ -7,6 +7,7 @@ import pandas as pd
 
 from fedvlr_jax.config import Config
 from fedvlr_jax.report import tabulate
+from fedvlr_jax.report.seeds import in_order
 from fedvlr_jax.runs.declare import Axes
 from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.simulation.traced import program_of
@@ -103,6 +104,7 @@ def machines(table: pd.DataFrame) -> str:
 
 def shown(table: pd.DataFrame, axes: Axes) -> str:
     """The table for a terminal: what runs differ in, and what they came to."""
+    table = in_order(table, axes)
     table = table.assign(**{"memory/peak_rss_gb": table.get("memory/peak_rss_bytes", 0) / 1e9})
     columns = [*axes, *(c for c in _SHOWN if c in table)]
     return tabulate.as_text(table[columns].rename(columns=_SHOWN))
