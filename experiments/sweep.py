@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments import cli, live, reporting, scheduling
 from experiments.reporting import Display, facts
-from fedvlr_jax import files
+from fedvlr_jax import files, record
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import baseline, drawing, sections, sweep_page, sweep_results
@@ -251,7 +251,9 @@ class _Told(scheduling.Shown):
         )
         parts = sweep_page.sections(table, self._runs, self._axes, self.out)
         if whole and self._baseline is not None:
-            found = baseline.differences(table, self._axes, self._baseline, self.out / "runs")
+            found = baseline.differences(
+                table, self._axes, self._baseline, self.out / record.RUNS_FOLDER
+            )
             files.write_table(self.out / "baseline.csv", found)
             self.compared = baseline.told(found, self._axes, self._baseline)
             parts.insert(1, baseline.section(found, self._axes, self._baseline))

@@ -10,6 +10,7 @@ from fedvlr_jax.backbones import Backbone
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import PrunedError, Stopped, UserError
 from fedvlr_jax.fusion.operators import View
+from fedvlr_jax.opened import Run, open_run, open_sweep
 from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS
 from fedvlr_jax.simulation.callbacks import Callback
 from fedvlr_jax.simulation.run import Result, train
@@ -26,10 +27,13 @@ __all__ = [
     "Config",
     "PrunedError",
     "Result",
+    "Run",
     "Stopped",
     "UserError",
     "View",
     "__version__",
+    "open_run",
+    "open_sweep",
     "register_aggregation",
     "register_backbone",
     "register_view",

@@ -10,9 +10,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from fedvlr_jax.files import where_supported
+from fedvlr_jax.record import EVENTS
 from fedvlr_jax.reporter import Reporter
-
-FOLDER = "events"
 
 
 class WithEvents:
@@ -26,7 +25,7 @@ class WithEvents:
     """
 
     def __init__(self, reporter: Reporter, out: Path) -> None:
-        self._reporter, self._folder = reporter, out / FOLDER
+        self._reporter, self._folder = reporter, out / EVENTS
         # Not the package's SummaryWriter, which writes some time later in a thread of its own.
         self._writer: EventsWriter | None = None
 

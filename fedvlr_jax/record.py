@@ -23,6 +23,10 @@ from fedvlr_jax.names import MODALITIES
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 EVALUATIONS, RANKINGS, PER_USER = "metrics.jsonl", "rankings.npz", "per_user.npz"
+FILES = (CONFIG, SUMMARY, EVALUATIONS, RANKINGS, PER_USER)
+CHECKPOINTS, PRIVATE, EVENTS = "checkpoints", "private", "events"
+FOLDERS = (CHECKPOINTS, PRIVATE, EVENTS)
+RUNS_FOLDER = "runs"  # in the folder of a sweep, search or study
 _MOST_LINES = 1 << 30  # bytes of metrics.jsonl
 _MOST_COLUMNS = 10_000
 _DEFLATED = 1_100  # bytes that deflate makes of one, at most
@@ -55,7 +59,7 @@ class _Array(NamedTuple):
     dimensions: int
 
 
-_ARRAYS = {
+ARRAYS = {
     RANKINGS: {"users": _Array("iu", 1), "topk": _Array("iu", 2)},
     PER_USER: {
         "user": _Array("iu", 1),
@@ -67,6 +71,35 @@ _ARRAYS = {
         "reliance": _Array("f", 2),
     },
 }
+
+
+def check_finished(run: Path) -> None:
+    """Refuse what is not the folder of a finished run.
+
+    Raises:
+        UserError: a file that every finished run has is missing, or its summary is not a run's.
+    """
+    for name in (CONFIG, SUMMARY, RANKINGS, PER_USER):
+        if not (run / name).is_file():
+            what = "an unfinished run" if (run / CONFIG).is_file() else "no run"
+            raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
+    summary(run)
+
+
+def finished(folder: Path) -> list[Path]:
+    """The folders of a sweep's finished runs, by name; that of a run is the only one of its own.
+
+    Raises:
+        UserError: there are none.
+    """
+    places = [folder] if (folder / SUMMARY).is_file() else sorted(folder.glob(f"{RUNS_FOLDER}/*"))
+    found = [p for p in places if (p / SUMMARY).is_file() and (p / CONFIG).is_file()]
+    if not found:
+        raise UserError(
+            f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
+            "or experiments.train"
+        )
+    return found
 
 
 def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
@@ -176,7 +209,7 @@ def rankings(run: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: they are not a run's.
     """
-    return _arrays(run / RANKINGS, tuple(_ARRAYS[RANKINGS]))
+    return _arrays(run / RANKINGS, tuple(ARRAYS[RANKINGS]))
 
 
 def per_user(run: Path, needed: Sequence[str] = ("user", "rank")) -> dict[str, np.ndarray]:
@@ -204,7 +237,7 @@ def _arrays(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with files.open_plain(path) as file, zipfile.ZipFile(file) as archive:
             there = set(archive.namelist())
-            for key, wanted in _ARRAYS[path.name].items():
+            for key, wanted in ARRAYS[path.name].items():
                 if key in needed or f"{key}.npy" in there:
                     found[key] = _array(archive, key, wanted)
     except UserError:

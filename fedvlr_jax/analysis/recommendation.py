@@ -1,22 +1,19 @@
 """What a finished run recommends to one user, and what its router looks at."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from fedvlr_jax import data as data_sets
 from fedvlr_jax import record
-from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.data.labels import Labels, history_in_time, read_labels
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FOLDER, argument
-
-_PER_USER = ("user", "rank", "views", "view_weights")
+from fedvlr_jax.opened import WEIGHT, open_run
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, argument
 
 
 @dataclass(frozen=True)
@@ -81,31 +78,22 @@ def recommend(
     Raises:
         UserError: no finished run there, its data has changed or is gone, or no such user.
     """
-    run = argument("run", Path, FOLDER, run)
     user = None if user is None else argument("user", int, AT_LEAST_ZERO, user)
     top = argument("top", int, AT_LEAST_ONE, top)
-    data = None if data is None else argument("data", Path, FOLDER, data)
-    settings, ranked, per_user = _results(run)
-    if plugins is not None:
-        settings["plugins"] = plugins
-    config = Config.of(**{name: settings[name] for name in leaves() if name in settings})
-    if data is not None:
-        if "synthetic" in (config.data.data, str(data)):
-            raise UserError(f"--data={data}: only a data set in a folder can have moved")
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=str(data)))
-    found = _load(run, config, settings)
-    _check_fits(run, found, ranked, per_user)
+    opened = open_run(run, data, plugins)
+    run, users, best = opened.folder, opened.users, opened.rankings
+    found, config = opened.dataset, opened.config
+    _check_fits(run, found, users["user"].to_numpy(), best)
     folder = None if config.data.data == "synthetic" else Path(config.data.data)
     size = found.interactions
     labels = read_labels(folder, size.n_clients, size.n_items) if folder else Labels()
     user = _user(found, labels, user, original_user)
-    place = np.flatnonzero(per_user["user"] == user)
+    place = np.flatnonzero(users["user"] == user)
     if not len(place):
         raise UserError(f"--user={user}: was not evaluated in {run} (--eval_clients)")
-    row = int(place[0])
-    best = ranked["topk"][row][ranked["topk"][row] >= 0]
-    if not 1 <= top <= ranked["topk"].shape[1]:
-        raise UserError(f"--top={top}: expected 1 to {ranked['topk'].shape[1]} items")
+    if not 1 <= top <= best.shape[1]:
+        raise UserError(f"--top={top}: expected 1 to {best.shape[1]} items")
+    own, ranked = users.iloc[place[0]], best[place[0]]
     interactions = found.interactions
     held_out = {int(interactions.valid[user]): "validation", int(interactions.test[user]): "test"}
     if folder:
@@ -123,7 +111,6 @@ def recommend(
             held_out=held_out.get(item, ""),
         )
 
-    weights = per_user["view_weights"][row]
     return Recommendation(
         run=run,
         data=found.name,
@@ -131,36 +118,21 @@ def recommend(
         user=user,
         name=labels.users[user] if labels.users else "",
         history=tuple(shown(int(item)) for item in history),
-        top=tuple(shown(int(item)) for item in best[:top]),
-        test_rank=int(per_user["rank"][row]),
-        weights=dict(zip(per_user["views"].tolist(), weights.tolist(), strict=True)),
+        top=tuple(shown(int(item)) for item in ranked[ranked >= 0][:top]),
+        test_rank=int(own["rank"]),
+        weights={
+            name.removeprefix(WEIGHT): float(own[name]) for name in users if name.startswith(WEIGHT)
+        },
         folder=labels.folder,
         preference={name: values[user] for name, values in labels.preferences.items()},
     )
 
 
-def _results(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """config.json, rankings.npz and per_user.npz of a finished run."""
-    for name in ("config.json", "summary.json", "rankings.npz", "per_user.npz"):
-        if not (run / name).is_file():
-            what = "an unfinished run" if (run / "config.json").is_file() else "no run"
-            raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
-    record.summary(run)
-    settings = record.settings(run, ("data_fingerprint",))
-    return settings, record.rankings(run), record.per_user(run, _PER_USER)
-
-
 def _check_fits(
-    run: Path, found: Dataset, ranked: dict[str, np.ndarray], per_user: dict[str, np.ndarray]
+    run: Path, found: Dataset, users: Int[np.ndarray, " users"], top: Int[np.ndarray, "users top"]
 ) -> None:
     """Refuse results that are not of this data set."""
     size = found.interactions
-    users, top = per_user["user"], ranked["topk"]
-    if not np.array_equal(ranked["users"], users):
-        raise UserError(
-            f"--run={run}: {record.RANKINGS} and {record.PER_USER} list different users, "
-            "expected both from one run"
-        )
     if users.size and users[-1] >= size.n_clients:
         raise UserError(
             f"--run={run}: {record.PER_USER} has user {users[-1]}, but the data set "
@@ -171,22 +143,6 @@ def _check_fits(
             f"--run={run}: {record.RANKINGS} has items that are not among the {size.n_items:,} "
             "of the data set"
         )
-
-
-def _load(run: Path, config: Config, settings: dict[str, Any]) -> Dataset:
-    """The data that the run was trained on."""
-    try:
-        found = data_sets.load(config)
-    except UserError as error:
-        raise UserError(
-            f"--run={run}: its data cannot be read ({error}); --data=DIR tells where it is now"
-        ) from None
-    if found.fingerprint() != settings["data_fingerprint"]:
-        raise UserError(
-            f"--run={run}: {config.data.data} has changed since, expected the data it was trained "
-            "on"
-        )
-    return found
 
 
 def _user(found: Dataset, labels: Labels, user: int | None, original: Any) -> int:

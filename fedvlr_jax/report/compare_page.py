@@ -62,18 +62,10 @@ def held(folder: str | Path) -> list[Held]:
         folder = fitted(Path, FOLDER, folder)
     except UnfitError as expected:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
-    places = [folder] if (folder / "summary.json").is_file() else sorted(folder.glob("runs/*"))
-    found = [
+    return [
         Held(Config().flat() | record.settings(place), record.summary(place, _NEEDED), place)
-        for place in places
-        if (place / "summary.json").is_file() and (place / "config.json").is_file()
+        for place in record.finished(folder)
     ]
-    if not found:
-        raise UserError(
-            f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
-            "or experiments.train"
-        )
-    return found
 
 
 def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:

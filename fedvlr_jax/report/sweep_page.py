@@ -214,7 +214,7 @@ def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
     lines = [
         pd.DataFrame(measured).assign(run=run)
         for run in table.loc[table["status"] == FINISHED, "run"]
-        if (measured := record.evaluations(out / "runs" / run))
+        if (measured := record.evaluations(out / record.RUNS_FOLDER / run))
     ]
     if not lines:
         return None

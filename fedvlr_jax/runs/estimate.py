@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fedvlr_jax import record
 from fedvlr_jax.config import Config
 from fedvlr_jax.data import Kept
 from fedvlr_jax.data.types import Dataset
@@ -233,7 +234,7 @@ def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
         run = trainer.runs[0]
         if whole:
             run.ranks("valid")
-            checkpoints = Checkpoints(Path(folder) / "checkpoints")
+            checkpoints = Checkpoints(Path(folder) / record.CHECKPOINTS)
             found = _Rounds(
                 clients,
                 per_round,

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedvlr_jax.config import Config
+from fedvlr_jax.record import RUNS_FOLDER
 from fedvlr_jax.runs.ledger import Row
-from fedvlr_jax.runs.scheduler import RUNS_FOLDER, Plan, Planner
+from fedvlr_jax.runs.scheduler import Plan, Planner
 
 
 class Grid(Planner):

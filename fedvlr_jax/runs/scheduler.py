@@ -25,7 +25,6 @@ from fedvlr_jax.simulation.simulation import build
 from fedvlr_jax.simulation.traced import program_of
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at what other processes have done
-RUNS_FOLDER = "runs"
 
 
 @dataclass(frozen=True)

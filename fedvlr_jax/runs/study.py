@@ -17,8 +17,9 @@ from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short
+from fedvlr_jax.record import RUNS_FOLDER
 from fedvlr_jax.runs.ledger import FAILED, FINISHED, Ledger, Row
-from fedvlr_jax.runs.scheduler import RUNS_FOLDER, Plan, Planner
+from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.simulation.run import Result, check
 
 Rates = tuple[float, float]  # of the server and of the client's head

@@ -22,9 +22,10 @@ from fedvlr_jax.config import check_population, having
 from fedvlr_jax.data import Kept
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short
+from fedvlr_jax.record import RUNS_FOLDER
 from fedvlr_jax.runs import ledger
 from fedvlr_jax.runs.ledger import FINISHED, Ledger, Row
-from fedvlr_jax.runs.scheduler import RUNS_FOLDER, Plan, Planner
+from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.space import Search
 from fedvlr_jax.runs.tpe import Sampler
 from fedvlr_jax.settings import Role

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fedvlr_jax import files
+from fedvlr_jax import files, record
 from fedvlr_jax.simulation.saving import Saver
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Lines(Callback):
 
     def begin(self, run: Running) -> None:
         """Write the lines of what was done before; a kill may have cut the last one."""
-        run.write(files.write_lines, "metrics.jsonl", run.progress.lines)
+        run.write(files.write_lines, record.EVALUATIONS, run.progress.lines)
 
     def evaluated(self, run: Running) -> None:
         """Add a line."""
-        run.write(files.append_line, "metrics.jsonl", run.progress.lines[-1])
+        run.write(files.append_line, record.EVALUATIONS, run.progress.lines[-1])
 
 
 class Tell(Callback):

@@ -155,6 +155,27 @@ def held_out_ranks(
     return _over_clients(evaluation, one, key, sent, private, population, chosen, target, empty)
 
 
+def scores(
+    evaluation: Evaluation,
+    key: keys.Words,
+    sent: Broadcast,
+    private: Private,
+    population: Population,
+    chosen: Bool[Array, " rows"],
+) -> tuple[Float[Array, "rows items"], Float[Array, "rows views"]]:
+    """Every chosen client's `candidate_scores` of all items; NaN for the other clients."""
+
+    def one(
+        sent: Broadcast, _key: keys.Words, state: ClientState, data: ClientData, _: Array
+    ) -> tuple[Array, Array]:
+        return candidate_scores(evaluation.model, sent, state, data)
+
+    n_rows, unused = population.client.shape[0], population.client
+    widths = evaluation.n_items, evaluation.model.n_views
+    empty = tuple(jnp.full((n_rows, width), jnp.nan) for width in widths)
+    return _over_clients(evaluation, one, key, sent, private, population, chosen, unused, empty)
+
+
 def rankings(
     evaluation: Evaluation,
     key: keys.Words,

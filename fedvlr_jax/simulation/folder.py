@@ -26,9 +26,6 @@ from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import environment
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 
-_CONFIG, _SUMMARY = record.CONFIG, record.SUMMARY
-_FILES = (_CONFIG, _SUMMARY, record.EVALUATIONS, record.RANKINGS, record.PER_USER)
-_FOLDERS = ("checkpoints", "private", "events")
 _JAX = "jax"
 _MAY_DIFFER = {_JAX, *having(Role.RESUMED)}  # what it was run with in JAX is compared by itself
 _told: set[int] = set()  # numbers of file systems of which this process has told what they lack
@@ -64,15 +61,15 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[list[str]]:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             notes = _weaknesses(out, settings)
-            stored = read_json(out / _CONFIG) if (out / _CONFIG).exists() else {}
-            if _is_finished(out / _SUMMARY, settings["rounds"]):
+            stored = read_json(out / record.CONFIG) if (out / record.CONFIG).exists() else {}
+            if _is_finished(out / record.SUMMARY, settings["rounds"]):
                 settings = settings | {_JAX: _environment(out, stored) or settings[_JAX]}
-            elif Checkpoints(out / "checkpoints").finished():
+            elif Checkpoints(out / record.CHECKPOINTS).finished():
                 began = _environment(out, stored)
                 notes += [f"{out}: {note}" for note in environment.notes(began, settings[_JAX])]
                 settings = settings | {_JAX: environment.joined(began, settings[_JAX])}
             if stored != settings:
-                write_json(out / _CONFIG, settings)
+                write_json(out / record.CONFIG, settings)
             yield notes
     except OSError as error:
         place = f" {error.filename}" if error.filename and str(error.filename) != str(out) else ""
@@ -98,13 +95,13 @@ def _weaknesses(out: Path, settings: dict[str, Any]) -> list[str]:
 
 def environment_of(out: Path) -> dict[str, Any]:
     """What JAX the run in a folder that is claimed has been trained with."""
-    return _environment(out, read_json(out / _CONFIG))
+    return _environment(out, read_json(out / record.CONFIG))
 
 
 def _environment(out: Path, stored: dict[str, Any]) -> dict[str, Any]:
     found = stored.get(_JAX, {})
     if not isinstance(found, dict):
-        raise UserError(f"{out / _CONFIG}: {_JAX} is {short(found)}, expected an object")
+        raise UserError(f"{out / record.CONFIG}: {_JAX} is {short(found)}, expected an object")
     return found
 
 
@@ -113,7 +110,7 @@ def finished_summary(out: Path, rounds: int) -> dict[str, Any] | None:
 
     Otherwise an older summary is taken away: only finished runs have one.
     """
-    path = out / _SUMMARY
+    path = out / record.SUMMARY
     if together.first_says(lambda: _is_finished(path, rounds)):
         return record.summary(out)
     if together.is_first():
@@ -131,8 +128,8 @@ def _is_finished(path: Path, rounds: int) -> bool:
 def _check(out: Path, settings: dict[str, Any]) -> None:
     check_folder(out)
     content = [p.name for p in out.iterdir() if not is_leftover(p)] if out.exists() else []
-    if _CONFIG in content:
-        stored = read_json(out / _CONFIG)
+    if record.CONFIG in content:
+        stored = read_json(out / record.CONFIG)
         _check_same(out, stored, settings)
         reason = environment.difference(_environment(out, stored), settings[_JAX])
         if reason is not None:
@@ -141,16 +138,16 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
             )
     elif set(content) - {LOCK}:
         raise UserError(
-            f"--out={out}: holds {content[0]} and no {_CONFIG}, expected a new folder or that of "
-            "a run"
+            f"--out={out}: holds {content[0]} and no {record.CONFIG}, expected a new folder or "
+            "that of a run"
         )
     for name in content:
-        if name in _FILES:
+        if name in record.FILES:
             plain_size(out / name)
-        elif name in _FOLDERS and not (out / name).is_dir():
+        elif name in record.FOLDERS and not (out / name).is_dir():
             raise UserError(f"{out / name}: is not a folder, expected one that a run has written")
-    rounds_done = Checkpoints(out / "checkpoints").finished()
-    if _SUMMARY in content:  # a finished run may have kept fewer checkpoints
+    rounds_done = Checkpoints(out / record.CHECKPOINTS).finished()
+    if record.SUMMARY in content:  # a finished run may have kept fewer checkpoints
         rounds_done = max(rounds_done, record.summary(out)["rounds_done"])
     if rounds_done > settings["rounds"]:
         raise UserError(

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
@@ -76,7 +77,7 @@ class Running:
     @property
     def checkpoints(self) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.out / "checkpoints")
+        return Checkpoints(self.out / record.CHECKPOINTS)
 
     @property
     def goes_on(self) -> bool:

@@ -8,7 +8,7 @@ is used. That is the cold start of a user, apart from that of an item.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,17 @@ from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.processes import together
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role
-from fedvlr_jax.simulation import evaluate, fit, keys
-from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
+from fedvlr_jax.simulation import best, evaluate, fit
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.population import NO_CLIENT, Population
 from fedvlr_jax.simulation.private import Private, beginnings
 from fedvlr_jax.simulation.round import (
     Federation,
     FederationState,
     Rates,
-    init_server,
     train_cohort,
 )
-from fedvlr_jax.simulation.simulation import Simulation, abstract, build
+from fedvlr_jax.simulation.simulation import Simulation, build
 
 _SPLITS = ("valid", "test")
 
@@ -67,13 +64,42 @@ def join(
             checkpoint, too little memory, or private states that diverged.
     """
     _check(config, run, members)
+    joined = fit_private(config, run, newcomers, members.interactions.n_clients, rounds)
+    return [
+        {"round": done, "epochs": done * config.method.local_epochs}
+        | _measured(newcomers, here[:, : newcomers.interactions.n_clients])
+        for done, here in enumerate(joined.ranks)
+    ]
+
+
+class Joined(NamedTuple):
+    """Clients that have fitted their private states.
+
+    Attributes:
+        simulation: of these clients alone.
+        state: of the run's best round, without private states.
+        private: these clients' states after the last round.
+        population: these clients, with their ids.
+        ranks: of their validation and test items after every number of rounds, the first 0.
+    """
+
+    simulation: Simulation
+    state: FederationState
+    private: Private
+    population: Population
+    ranks: Int[np.ndarray, "done splits rows"]
+
+
+@numerics.as_written()
+def fit_private(config: Config, run: Path, newcomers: Dataset, first: int, rounds: int) -> Joined:
+    """Fit the private states of newcomers, whose ids are counted from `first`; see `join`."""
     simulation = build(_alone(config), newcomers)
     federation = simulation.federation
     fit.check(federation, resident=True)
-    state = _learned(simulation, run)
-    population = _numbered_from(simulation.population, members.interactions.n_clients)
+    state = best.shared_state(simulation, run)
+    population = _numbered_from(simulation.population, first)
     with fit.explained(federation, resident=True), numerics.products(federation.precision):
-        _, ranks, finite = fitted(
+        private, ranks, finite = fitted(
             federation,
             simulation.evaluation,
             rounds,
@@ -89,11 +115,7 @@ def join(
             f"newcomers' round {int(finite.argmin())}: a parameter is not finite, or a score, "
             "expected smaller learning rates (--client_lr, --router_lr, --own_lr)"
         )
-    return [
-        {"round": done, "epochs": done * config.method.local_epochs}
-        | _measured(newcomers, here[:, : simulation.n_clients])
-        for done, here in enumerate(ranks)
-    ]
+    return Joined(simulation, state, private, population, ranks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -145,7 +167,7 @@ def fitted(
 
 def _check(config: Config, run: Path, members: Dataset) -> None:
     """Refuse a run of which the config's server cannot be read."""
-    if not (run / "summary.json").is_file():
+    if not (run / record.SUMMARY).is_file():
         raise UserError(f"{run}: no finished run, expected one that was trained on the members")
     stored, wanted = record.settings(run), config.flat()
     if stored.get("data_fingerprint") != members.fingerprint():
@@ -166,25 +188,6 @@ def _alone(config: Config) -> Config:
         participation=ParticipationConfig(),
         schedule=dataclasses.replace(config.schedule, eval_clients=0),
     )
-
-
-def _learned(simulation: Simulation, run: Path) -> FederationState:
-    """The state of a run's best round, without private states."""
-    federation = simulation.federation
-    init = functools.partial(init_server, federation)
-    shapes = jax.eval_shape(init, simulation.features, keys.from_seed(0))
-    like = abstract(shapes, everywhere(federation.mesh))
-    best = record.summary(run, ("best_round",))["best_round"]
-    checkpoints = Checkpoints(run / "checkpoints")
-    if best not in checkpoints.rounds():
-        raise UserError(
-            f"{run}: the checkpoint of round {best} is not there, expected a run with "
-            "--keep_checkpoints=best or all"
-        )
-    try:
-        return checkpoints.load(best, like)[0]
-    except DamagedError as damage:
-        raise UserError(f"{damage}; nobody can join this run") from None
 
 
 def _numbered_from(population: Population, first: int) -> Population:

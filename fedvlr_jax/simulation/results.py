@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax import files
+from fedvlr_jax import files, record
 from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
@@ -44,10 +44,10 @@ def write(run: Running) -> dict[str, Any]:
         if not np.isfinite(derived).all():
             raise run.divergence(run.progress.best_round)
     users, weights = found.users, found.weights
-    run.write(files.write_arrays, "rankings.npz", users=users, topk=found.top)
+    run.write(files.write_arrays, record.RANKINGS, users=users, topk=found.top)
     run.write(
         files.write_arrays,
-        "per_user.npz",
+        record.PER_USER,
         user=users,
         rank=ranks[users],
         history_length=data.lengths[users],
@@ -69,7 +69,7 @@ def write(run: Running) -> dict[str, Any]:
         run.reporter.note(router.sentence())
         summary["router"] = dataclasses.asdict(router) | {"collapsed": router.collapsed}
     run.states.close()
-    run.write(files.write_json, "summary.json", summary)
+    run.write(files.write_json, record.SUMMARY, summary)
     return summary
 
 

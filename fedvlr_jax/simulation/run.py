@@ -19,6 +19,7 @@ from fedvlr_jax import numerics, plugins
 from fedvlr_jax.config import Config, check_made, check_population, having
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, PrunedError, UserError
+from fedvlr_jax.opened import Run, open_run
 from fedvlr_jax.processes import cores, together
 from fedvlr_jax.reporter import Muted, Reporter, Silent
 from fedvlr_jax.settings import FOLDER, Role, argument
@@ -35,6 +36,11 @@ class Result:
 
     summary: dict[str, Any]
     out: Path
+
+    @property
+    def run(self) -> Run:
+        """The run, opened (docs/python.md)."""
+        return open_run(self.out)
 
 
 def default_out(config: Config) -> Path:

@@ -164,7 +164,9 @@ def test_what_cannot_be_joined_is_a_sentence(tmp_path, run, planted):
     shutil.copytree(run, damaged, symlinks=True)
     for checksums in damaged.glob("checkpoints/*/checksums.json"):
         checksums.unlink()
-    with pytest.raises(UserError, match=r"the checkpoint is damaged .*; nobody can join this run"):
+    with pytest.raises(
+        UserError, match=r"the checkpoint is damaged .*; what the run has learned cannot be read"
+    ):
         join(config, damaged, members, newcomers, rounds=1)
     Checkpoints(damaged / "checkpoints").thin("none", best=0)
     with pytest.raises(

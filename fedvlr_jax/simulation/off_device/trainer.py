@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax import record
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
@@ -34,7 +35,7 @@ from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Alone, Rankings, alone
 
-_STATES = "private"  # folder below the run's and below a checkpoint's
+_STATES = record.PRIVATE  # folder below the run's and below a checkpoint's
 
 
 @dataclass
