@@ -149,7 +149,7 @@ class _Door:
     async def links(self, patience: float) -> Links:
         for server in self._servers:
             server.setblocking(False)
-            self._start(self._accept(server))
+            self._open(server)
         self._start(self._note_who_is_missing())
         try:
             async with asyncio.timeout(patience):
@@ -179,28 +179,44 @@ class _Door:
 
     async def _stop(self) -> None:
         """End all tasks, and with them the greetings that are not done; then shut the door."""
+        for server in self._servers:
+            asyncio.get_running_loop().remove_reader(server)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         addresses.close(self._servers)
 
-    async def _accept(self, server: socket.socket) -> None:
-        while True:
-            try:
-                link, address = await asyncio.get_running_loop().sock_accept(server)
-            except OSError:  # gone already, or too many files are open for the moment
-                await asyncio.sleep(_SECONDS_BETWEEN)
-                continue
-            link.setblocking(False)
-            if len(self._pending) >= _PENDING:
-                # Who belongs here is done within milliseconds, so the oldest does not.
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-                oldest.cancel()
-            task = self._start(self._greet(link, str(address[0])))
-            self._pending[task] = None
-            task.add_done_callback(lambda task, link=link: self._end_greeting(task, link))
+    def _open(self, server: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(server, self._accept, server)
+
+    def _accept(self, server: socket.socket) -> None:
+        """Begin to greet who has come to `server`.
+
+        Not a coroutine: cancelled between the connection and its greeting, it would leave the
+        connection to nobody.
+        """
+        try:
+            link, address = server.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # gone already, or too many files are open for the moment
+            asyncio.get_running_loop().remove_reader(server)
+            self._start(self._open_again(server))
+            return
+        link.setblocking(False)
+        if len(self._pending) >= _PENDING:
+            # Who belongs here is done within milliseconds, so the oldest does not.
+            oldest = next(iter(self._pending))
+            del self._pending[oldest]
+            oldest.cancel()
+        task = self._start(self._greet(link, str(address[0])))
+        self._pending[task] = None
+        task.add_done_callback(lambda task: self._end_greeting(task, link))
+
+    async def _open_again(self, server: socket.socket) -> None:
+        await asyncio.sleep(_SECONDS_BETWEEN)
+        self._open(server)
 
     def _end_greeting(self, task: asyncio.Task, link: socket.socket) -> None:
         self._pending.pop(task, None)

@@ -1,11 +1,14 @@
 """Strangers at process 0's address: the job goes on, and all who belong to it are in."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 from hypothesis import given, settings
@@ -278,6 +281,34 @@ def test_whatever_a_stranger_says_the_right_process_gets_in(contents, with_hello
         addresses.close(strangers)
     assert_connected(gathering, gathering.reach_all())
     addresses.close(strangers)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_who_comes_while_the_door_shuts_is_not_left_open(turns):
+    """The door shuts any number of turns of the event loop after a stranger has come."""
+    servers = addresses.listening("127.0.0.1", 0)
+    address = servers[0].getsockname()
+
+    async def shut_after():
+        place = Place("127.0.0.1", address[1], 2, 0)
+        door = greeting._Door(place, SECRET.encode(), servers, note=[].append)
+        waiting = asyncio.create_task(door.links(PATIENCE))
+        for _ in range(3):  # it waits now
+            await asyncio.sleep(0)
+        stranger = socket.create_connection(address, timeout=PATIENCE)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return stranger
+
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always")
+        stranger = asyncio.run(shut_after())
+        gc.collect()
+    with stranger, contextlib.suppress(ConnectionResetError):
+        assert stranger.recv(1) == b"", "process 0 has closed its end"
+    assert not left_open
 
 
 def test_a_silent_stranger_is_forgotten_after_a_while(monkeypatch):
