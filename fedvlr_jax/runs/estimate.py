@@ -233,7 +233,7 @@ def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
         clients, per_round = float(np.mean(came[1:])), statistics.median(spent[1:])
         run = trainer.runs[0]
         if whole:
-            run.ranks("valid")
+            run.ranks("test")  # by the same program
             checkpoints = Checkpoints(Path(folder) / record.CHECKPOINTS)
             found = _Rounds(
                 clients,

@@ -1,7 +1,7 @@
-"""The compiled programs of a run with all private states on the devices."""
+"""The programs of a run: what they are compiled for, and those of all clients on the devices."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,36 +20,6 @@ from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.round import Federation, FederationState, Outcome, Rates
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The compiled programs of a run, or of several that train together.
-
-    `round`: state, population, features, rates -> state (donated), outcome.
-    `ranks`: state, population, features, target -> every client's rank.
-    `rankings`: state, population, features -> every client's tastes, and what views are made of.
-
-    Of several runs state and rates are stacked by run, the population if each has its own, and so
-    is what comes out.
-    """
-
-    round: Compiled
-    ranks: Compiled
-    rankings: Compiled
-
-
-def compiled(
-    simulation: Simulation, state: FederationState, before: Callable[[], None] | None = None
-) -> Programs:
-    """The programs for this simulation, compiled once per process and set of shapes.
-
-    Args:
-        simulation: everything fixed.
-        state: of its runs, or its shapes.
-        before: called if there is something to compile.
-    """
-    return _compile(settings_of(simulation, state, before))
 
 
 @dataclass(frozen=True)
@@ -73,21 +43,35 @@ class Settings:
 
 
 def settings_of(
-    simulation: Simulation, state: FederationState, before: Callable[[], None] | None = None
+    simulation: Simulation,
+    state: Any,
+    population: Population | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Settings:
-    """See `compiled`."""
-    arguments = (state, simulation.population, simulation.features, simulation.rates)
+    """What a simulation's programs are compiled for.
+
+    Args:
+        simulation: everything fixed.
+        state: what changes from round to round, of all its runs; or its shapes.
+        population: the clients' data, the simulation's if it is not given.
+        before: called if there is something to compile.
+    """
+    population = simulation.population if population is None else population
+    arguments = (state, population, simulation.features, simulation.rates)
     leaves, structure = jax.tree.flatten(abstract(arguments))
     return Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
 
 
-@functools.lru_cache(maxsize=4)
-def _compile(settings: Settings) -> Programs:
-    return Programs(**kept.compiled(settings, settings.federation.mesh, lowered))
-
-
 def lowered(settings: Settings) -> dict[str, Lowered]:
-    """The programs before they are compiled, by their names in `Programs`."""
+    """The programs of runs with all private states on the devices, before they are compiled.
+
+    `round`: state, population, features, rates -> state (donated), outcome.
+    `ranks`: state, population, features, target -> every client's rank.
+    `rankings`: state, population, features -> every client's tastes, and what views are made of.
+
+    Of several runs state and rates are stacked by run, the population if each has its own, and so
+    is what comes out.
+    """
     federation, evaluation = settings.federation, settings.evaluation
     state, population, features, rates = settings.begin()
 
@@ -139,3 +123,11 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             "ranks": jax.jit(ranks).lower(state, population, features, population.valid),
             "rankings": jax.jit(rankings).lower(state, population, features),
         }
+
+
+@functools.lru_cache(maxsize=4)
+def compiled(
+    settings: Settings, lower: Callable[[Settings], Mapping[str, Lowered]] = lowered
+) -> dict[str, Compiled]:
+    """The programs that `lower` makes, by name; compiled once per process."""
+    return kept.compiled(settings, settings.federation.mesh, lower)

@@ -114,7 +114,7 @@ def train_together(
     datasets: Sequence[Dataset] | None = None,
     callbacks: Sequence[Sequence[Callback]] | None = None,
 ) -> list[Result | DivergedError | PrunedError]:
-    """Train federations in one program (simulation/lanes.py), each as `train` would.
+    """Train federations in one program (simulation/on_device.py), each as `train` would.
 
     Args:
         configs: equal but for what is traced (`simulation.program_of`).

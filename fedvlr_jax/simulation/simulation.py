@@ -120,7 +120,9 @@ class Simulation:
         return FederationState(*map(abstract, shapes, state_shardings(self.federation.mesh)))
 
     def initial_states(self, seeds: Sequence[int]) -> FederationState:
-        """The states before the first round of runs that train together, stacked by run."""
+        """The states before the first round of all runs, stacked by run where there are several."""
+        if len(seeds) == 1:
+            return self.initial_state(seeds[0])
         words = np.stack([jax.device_get(keys.from_seed(seed)) for seed in seeds])
         return self._initialized(jax.device_put(words, by_run(self.federation.mesh)))
 

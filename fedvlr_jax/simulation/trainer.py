@@ -4,12 +4,13 @@ A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and ta
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import Tastes
 from fedvlr_jax.simulation.round import FederationState, Outcome
@@ -33,9 +34,9 @@ class Rankings(NamedTuple):
     composition: Float[np.ndarray, "views modalities"]
 
 
-def alone(outcome: Outcome) -> Outcome:
-    """The outcome of a round of one run as that of a trainer: on the host, stacked by run."""
-    return jax.tree.map(lambda x: x[None], jax.device_get(outcome))
+def stacked_by_run(tree: Any) -> Any:
+    """What a run alone has found, on the host, with an axis of runs."""
+    return jax.tree.map(lambda x: x[None], together.fetched(tree))
 
 
 def ranked(
@@ -98,22 +99,6 @@ class Run(Protocol):
 
     def close(self) -> None:
         """Let go of what is not needed after the run."""
-
-
-class Alone:
-    """What a trainer has that is its only run itself."""
-
-    state: FederationState
-
-    @property
-    def runs(self) -> Sequence[Run]:
-        """This one."""
-        return (self,)
-
-    @property
-    def diverged(self) -> int:
-        """See `Run`."""
-        return int(jax.device_get(self.state.diverged))
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import fit, memory
-from fedvlr_jax.simulation.lanes import Lanes
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.simulation import Simulation
@@ -65,11 +64,8 @@ def create(configs: Sequence[Config], simulation: Simulation, out: Path) -> Trai
     """
     config = configs[0]
     execution, seed = config.execution, config.schedule.seed
-    if len(configs) > 1:
-        place_of_states(config, simulation)
-        return Lanes(simulation, [config.schedule.seed for config in configs])
     if place_of_states(config, simulation) == "device":
-        return OnDevice(simulation, seed)
+        return OnDevice(simulation, [config.schedule.seed for config in configs])
     row = 4 * row_numbers(simulation.federation.training.model)
     wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
     wave = execution.wave or max(min(wanted, _room(simulation) // (_WAVES_AT_A_TIME * row)), 1)

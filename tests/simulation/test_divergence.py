@@ -71,12 +71,14 @@ def test_what_overflows_has_diverged_or_has_finite_results(settings, size, tmp_p
 def test_scores_without_a_finite_square_are_no_ranking(size):
     """Parameters are finite, their products are not: nobody has a rank, with an item or not."""
     simulation = worlds.simulation(variant="id")
-    run = OnDevice(simulation, seed=0)
-    run.compile()
+    trainer = OnDevice(simulation, seeds=[0])
+    trainer.compile()
+    (run,) = trainer.runs
     assert (run.ranks("test") >= -1).all()
     states = worlds.opened(simulation, run.state.private)
     huge = states._replace(head=_filled(states.head, size))
-    run.state = run.state._replace(private=worlds.closed(huge, like=run.state.private))
+    private = worlds.closed(huge, like=run.state.private)
+    trainer.set_state(0, run.state._replace(private=private))
     assert (run.ranks("test") == NOT_FINITE).all()
 
 

@@ -59,13 +59,13 @@ def test_a_kept_program_is_the_same(folder, devices):
         worlds.simulation(**SETTINGS, devices=devices),
         settings_of(devices=devices),
     )
-    programs._compile.cache_clear()
-    first = programs._compile(settings)
+    programs.compiled.cache_clear()
+    first = programs.compiled(settings)
     assert len(list(folder.iterdir())) == 1
     read = kept.compiled(settings, settings.federation.mesh, programs.lowered)
     assert read.keys() == {"round", "ranks", "rankings"}
     after = []
-    for program in (first.round, read["round"]):
+    for program in (first["round"], read["round"]):
         state = simulation.initial_state(0)
         with jax.transfer_guard("disallow"):
             after.append(
@@ -84,8 +84,7 @@ def test_a_run_of_kept_programs_is_the_same(folder, monkeypatch, tmp_path_factor
     configs = [worlds.config(**SETTINGS, private_state=place, seed=seed) for seed in seeds]
     data, found = worlds.dataset(), []
     for _ in range(2):
-        programs._compile.cache_clear()
-        in_waves.compile_programs.cache_clear()
+        programs.compiled.cache_clear()
         outs = [tmp_path_factory.mktemp("run") / str(seed) for seed in seeds]
         silent = [Silent() for _ in seeds]
         results = run.train_together(configs, outs, silent, [data] * len(seeds))

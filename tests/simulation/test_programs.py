@@ -6,8 +6,6 @@ import jax
 import pytest
 
 from fedvlr_jax.simulation import programs, simulation
-from fedvlr_jax.simulation.off_device import programs as in_waves
-from fedvlr_jax.simulation.off_device import trainer
 from fedvlr_jax.simulation.trainers import create
 from tests import worlds
 
@@ -23,11 +21,11 @@ CASES = [
 
 
 class HaltedError(Exception):
-    """Where a run would compile its programs for the settings that this holds."""
+    """Where a run would compile its programs: holds these by name, lowered."""
 
 
-def halt(settings):
-    raise HaltedError(settings)
+def halt(settings, lower=programs.lowered):
+    raise HaltedError(lower(settings))
 
 
 @pytest.fixture
@@ -38,13 +36,11 @@ def lowered(monkeypatch, tmp_path):
         configs = [worlds.config(**settings) for settings in runs]
         data = worlds.dataset()
         others = [(config, data) for config in configs[1:]]
-        monkeypatch.setattr(programs, "_compile", halt)
-        monkeypatch.setattr(trainer, "compile_programs", halt)
+        monkeypatch.setattr(programs, "compiled", halt)
         made = create(configs, simulation.build(configs[0], data, others), tmp_path)
         with pytest.raises(HaltedError) as halted:
             made.compile()
-        on_host = configs[0].execution.private_state == "host"
-        found = (in_waves if on_host else programs).lowered(*halted.value.args)
+        (found,) = halted.value.args
         return {name: program.as_text() for name, program in found.items()}
 
     return texts

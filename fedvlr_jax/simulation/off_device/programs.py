@@ -1,12 +1,11 @@
-"""The compiled programs of training in waves; together they are one round or one evaluation."""
+"""The programs of training in waves; together they are one round or one evaluation."""
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.stages import Compiled, Lowered
+from jax.stages import Lowered
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax import numerics
@@ -14,7 +13,7 @@ from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, kept, keys
+from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.mesh import by_client, everywhere
 from fedvlr_jax.simulation.off_device.bring import Sources, bring
 from fedvlr_jax.simulation.population import Population
@@ -37,31 +36,6 @@ from fedvlr_jax.simulation.simulation import abstract
 States = Float[Array, "rows numbers"]
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What runs on the devices.
-
-    `cohort`: key, round, rates -> which clients take part.
-    `open`: state, features -> views, and a sum of nothing.
-    `bring`: states that nobody needs any more (donated), where the wave's are, population, key ->
-    the wave's states.
-    `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
-    `close`: state, features, sums, rates -> state, outcome.
-    `ranks`: views, states, population, key, target -> ranks.
-    `remove`: state, features -> the views without each modality, and what they are made of.
-    `rankings`: views, those without each modality, states, population, key -> tastes.
-    """
-
-    cohort: Compiled
-    open: Compiled
-    bring: Compiled
-    wave: Compiled
-    close: Compiled
-    ranks: Compiled
-    remove: Compiled
-    rankings: Compiled
-
-
 def initial(federation: Federation, features: Features, words: keys.Words) -> FederationState:
     """The state before the first round."""
 
@@ -73,19 +47,21 @@ def initial(federation: Federation, features: Features, words: keys.Words) -> Fe
         return build(features, words)
 
 
-@functools.lru_cache(maxsize=4)
-def compile_programs(settings: Settings) -> Programs:
-    """The programs for these settings and shapes, compiled once per process.
-
-    The shapes are those of (state, sources, population, features, rates).
-    """
-    return Programs(**kept.compiled(settings, settings.federation.mesh, lowered))
-
-
 def lowered(settings: Settings) -> dict[str, Lowered]:
-    """The programs before they are compiled, by their names in `Programs`."""
+    """The programs before they are compiled, for a state and the sources of a wave.
+
+    `cohort`: key, round, rates -> which clients take part.
+    `open`: state, features -> views, and a sum of nothing.
+    `bring`: states that nobody needs any more (donated), where the wave's are, population, key ->
+    the wave's states.
+    `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
+    `close`: state, features, sums, rates -> state, outcome.
+    `ranks`: views, states, population, key, target -> ranks.
+    `remove`: state, features -> the views without each modality, and what they are made of.
+    `rankings`: views, those without each modality, states, population, key -> tastes.
+    """
     federation, evaluation = settings.federation, settings.evaluation
-    state, sources, population, features, rates = settings.begin()
+    (state, sources), population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
 
     def cohort(key: keys.Words, number: Int[Array, ""], rates: Rates) -> Bool[Array, " clients"]:

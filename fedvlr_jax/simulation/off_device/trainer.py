@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from jaxtyping import Array, Float, Int
 from fedvlr_jax import record
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.protocol import Broadcast
-from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation import keys, programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.mesh import by_client, copied
 from fedvlr_jax.simulation.off_device.bring import Sources
 from fedvlr_jax.simulation.off_device.pool import Pool
-from fedvlr_jax.simulation.off_device.programs import Programs, compile_programs, initial
+from fedvlr_jax.simulation.off_device.programs import initial, lowered
 from fedvlr_jax.simulation.off_device.store import Store
 from fedvlr_jax.simulation.off_device.waves import (
     Layout,
@@ -30,10 +30,9 @@ from fedvlr_jax.simulation.off_device.waves import (
     nobody,
     prepare,
 )
-from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
-from fedvlr_jax.simulation.trainer import Alone, Rankings, alone
+from fedvlr_jax.simulation.trainer import Rankings, Run, stacked_by_run
 
 _STATES = record.PRIVATE  # folder below the run's and below a checkpoint's
 
@@ -47,7 +46,7 @@ class _Trained:
     kept: bool
 
 
-class OffDevice(Alone):
+class OffDevice:
     """A `Trainer` and its only `Run`, which keeps private states on the host.
 
     Args:
@@ -84,39 +83,40 @@ class OffDevice(Alone):
         self._forget()
 
     @property
+    def runs(self) -> Sequence[Run]:
+        """This one."""
+        return (self,)
+
+    @property
+    def diverged(self) -> int:
+        """See `Run`."""
+        return int(jax.device_get(self.state.diverged))
+
+    @property
     def private_bytes(self) -> int:
         """Bytes of the states of all clients that have taken part."""
         return self._store.nbytes
 
     def compile(self, before: Callable[[], None] | None = None) -> None:
         """See `Trainer`."""
-        simulation = self._simulation
         wave = self._prepared(np.arange(0))
-        arguments = (
-            self.state,
-            self._sources(wave),
-            wave.population,
-            simulation.features,
-            simulation.rates,
+        settings = programs.settings_of(
+            self._simulation, (self.state, self._sources(wave)), wave.population, before
         )
-        leaves, structure = jax.tree.flatten(abstract(arguments))
-        self._programs: Programs = compile_programs(
-            Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
-        )
+        self._programs = programs.compiled(settings, lowered)
 
     def round(self) -> Outcome:
         """One round: every wave of the cohort, then the server's step."""
-        simulation, programs = self._simulation, self._programs
-        features, rates = simulation.features, simulation.rates
+        features, rates = self._simulation.features, self._simulation.rates
         cohort = self._cohort or self._draw(self._rounds)
         self._rounds += 1
         # Drawn before the devices are busy: a program that is called later would wait for them.
         self._cohort = self._draw(self._rounds)
-        sent, sums = programs.open(self.state, features)
+        sent, sums = self._programs["open"](self.state, features)
         following = itertools.chain(cohort[1:], self._cohort[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
-            states, sums = programs.wave(
+            states, sums = self._programs["wave"](
                 self._states(wave), sums, sent, wave.population, rates, self.state.key
             )
             self._keep()
@@ -126,8 +126,8 @@ class OffDevice(Alone):
             wave = self._prepared(clients)
             jax.block_until_ready(states)
         self._ahead = wave
-        self.state, outcome = programs.close(self.state, features, sums, rates)
-        return alone(jax.block_until_ready((self.state, outcome))[1])
+        self.state, outcome = self._programs["close"](self.state, features, sums, rates)
+        return stacked_by_run(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """See `Run`."""
@@ -136,7 +136,7 @@ class OffDevice(Alone):
         for wave in self._waves(self._evaluated):
             target = getattr(wave.population, split)
             states = self._states(wave)
-            found = self._programs.ranks(sent, states, wave.population, self.state.key, target)
+            found = self._programs["ranks"](sent, states, wave.population, self.state.key, target)
             real = wave.clients.ravel() >= 0
             ranks[wave.clients.ravel()[real]] = jax.device_get(found)[real]
             self._free = states
@@ -145,11 +145,13 @@ class OffDevice(Alone):
     def rankings(self) -> Rankings:
         """See `Run`."""
         sent = self._views()
-        removed, made_of = self._programs.remove(self.state, self._simulation.features)
+        removed, made_of = self._programs["remove"](self.state, self._simulation.features)
         parts = []
         for wave in self._waves(self._evaluated):
             states = self._states(wave)
-            found = self._programs.rankings(sent, removed, states, wave.population, self.state.key)
+            found = self._programs["rankings"](
+                sent, removed, states, wave.population, self.state.key
+            )
             users = wave.clients.ravel()
             real = users >= 0
             parts.append((users[real], *(x[real] for x in jax.device_get(found))))
@@ -220,7 +222,7 @@ class OffDevice(Alone):
         """The cohort of a round, split into waves."""
         number = copied(self._layout.mesh, np.int32(number))
         chosen = jax.device_get(
-            self._programs.cohort(self.state.key, number, self._simulation.rates)
+            self._programs["cohort"](self.state.key, number, self._simulation.rates)
         )
         clients = np.flatnonzero(chosen)
         return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
@@ -240,7 +242,7 @@ class OffDevice(Alone):
     def _states(self, wave: Wave) -> Float[Array, "all_rows numbers"]:
         """The states of a wave's clients, which take the place of `_free`."""
         free, self._free = self._free, None
-        return self._programs.bring(free, self._sources(wave), wave.population, self.state.key)
+        return self._programs["bring"](free, self._sources(wave), wave.population, self.state.key)
 
     def _keep(self) -> None:
         """Hand the states of the last wave to the store."""
@@ -253,7 +255,7 @@ class OffDevice(Alone):
             last.kept = True
 
     def _views(self) -> Broadcast:
-        return self._programs.open(self.state, self._simulation.features)[0]
+        return self._programs["open"](self.state, self._simulation.features)[0]
 
     def _waves(self, clients: Int[np.ndarray, " n"]) -> Iterator[Wave]:
         # A wave that was brought ahead has the first buffer, the other one's has been trained.

@@ -44,14 +44,15 @@ def private(trainer, client):
 )
 def test_rounds_equal_those_on_the_devices(devices, cohort, wave, memory, late, tmp_path):
     simulation = worlds.simulation(cohort=cohort, devices=devices, late=late, buckets=2)
-    here = OnDevice(simulation, 3)
-    here.compile()
+    trainer = OnDevice(simulation, [3])
+    trainer.compile()
+    (here,) = trainer.runs
     there = off_device(simulation, tmp_path, wave, memory)
     took_part = set()
     for _ in range(4):
         before = jax.device_get(here.state.private)
         with jax.transfer_guard("disallow"):
-            losses = here.round(), there.round()
+            losses = trainer.round(), there.round()
         close(*losses)
         close(here.state.server, there.state.server)
         after = jax.device_get(here.state.private)
