@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -73,7 +73,8 @@ def open_lock(path: Path) -> IO:
 def take_lock(file: IO) -> bool:
     """Lock a file for this process until it is closed; False where another one has it."""
     try:
-        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with where_supported():
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -81,12 +82,8 @@ def take_lock(file: IO) -> bool:
 
 def wait_for_lock(file: IO) -> None:
     """Lock a file for this process until it is closed, when no other one has it any more."""
-    _lock(file, fcntl.LOCK_EX)
-
-
-def _lock(file: IO, how: int) -> None:
     with where_supported():
-        fcntl.flock(file, how)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def has_locks(folder: Path) -> bool:
@@ -96,10 +93,9 @@ def has_locks(folder: Path) -> bool:
     """
 
     def lock(path: Path) -> None:
-        with open(path, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with open(path, "wb") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for take in (fcntl.flock, fcntl.lockf):
+            with open(path, "wb") as file:
+                take(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     return _supports(folder, lock)
 
@@ -155,11 +151,11 @@ def plain_size(path: Path) -> int:
         UserError: it is a folder, a pipe, a socket or a device.
         OSError: it is not there, or cannot be asked.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        what = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        what = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
         raise UserError(f"{path}: is {what}, expected a plain file")
-    return found.st_size
+    return status.st_size
 
 
 def sha256(path: Path) -> str:
@@ -243,7 +239,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
         UserError: it is no JSON, holds numbers that no float holds, or is no object.
     """
     try:
-        content = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
@@ -253,11 +249,9 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 
 def _finite(number: str) -> float:
     value = float(number)
-    return value if math.isfinite(value) else _refuse_number(number)
-
-
-def _refuse_number(number: str) -> NoReturn:
-    raise ValueError(f"{number[:40]} is no finite number")
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is no finite number")
+    return value
 
 
 def read_array_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -297,12 +291,14 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, which then takes the place of `path` in one step."""
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which then is on the disk and takes the place of `path` in one step."""
     temporary = path.with_name(UNFINISHED + path.name)
     temporary.unlink(missing_ok=True)  # a pipe or a link of this name would be written to
     try:
-        yield temporary
+        with open(temporary, "wb") as file:
+            yield file
+            to_disk(file)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -328,18 +324,15 @@ def where_supported() -> Iterator[None]:
             raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path` in one step."""
-    with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        to_disk(file)
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of `path` in one step."""
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with _replacing(path) as file:
         file.write(content)
-        to_disk(file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of `path` by a text in UTF-8, in one step."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -369,26 +362,20 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             shown[name] = table[name].map(lambda x: cell(x) if isinstance(x, str) else x)
             if any(isinstance(x, str) and "\r" in x for x in table[name]):
                 quoting = csv.QUOTE_NONNUMERIC  # the other quotes no "\r", which ends a line
-    with (
-        _replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        shown.to_csv(file, index=False, lineterminator="\n", quoting=quoting)
-        to_disk(file)
+    with _replacing(path) as file:
+        shown.to_csv(file, mode="wb", index=False, lineterminator="\n", quoting=quoting)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Replace the content of `path` by an array in numpy's own format."""
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with _replacing(path) as file:
         np.save(file, array, allow_pickle=False)
-        to_disk(file)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace the content of `path` by a compressed npz archive."""
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with _replacing(path) as file:
         np.savez_compressed(file, **arrays)
-        to_disk(file)
 
 
 def is_leftover(path: Path) -> bool:
