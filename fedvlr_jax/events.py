@@ -26,20 +26,10 @@ class WithEvents:
 
     def __init__(self, reporter: Reporter, out: Path) -> None:
         self._reporter, self._folder = reporter, out / EVENTS
+        self.note, self.begin, self.advance = reporter.note, reporter.begin, reporter.advance
+        self.wants_stop = reporter.wants_stop
         # Not the package's SummaryWriter, which writes some time later in a thread of its own.
         self._writer: EventsWriter | None = None
-
-    def note(self, sentence: str) -> None:
-        """Pass on."""
-        self._reporter.note(sentence)
-
-    def begin(self, done: int, total: int, unit: str) -> None:
-        """Pass on."""
-        self._reporter.begin(done, total, unit)
-
-    def advance(self, number: int) -> None:
-        """Pass on."""
-        self._reporter.advance(number)
 
     def evaluated(self, line: dict) -> None:
         """Write the numbers at their round, and pass on."""
@@ -63,10 +53,6 @@ class WithEvents:
                 self._writer.close()
             self._writer = None
         self._reporter.end()
-
-    def wants_stop(self) -> bool:
-        """What the other one wants."""
-        return self._reporter.wants_stop()
 
     def _write(self, **content: Any) -> None:
         self._writer.write_event(Event(wall_time=time.time(), **content))

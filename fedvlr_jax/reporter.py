@@ -24,29 +24,11 @@ class Reporter(Protocol):
 
     def wants_stop(self) -> bool:
         """Whether training is to stop after the round that was told last, and be saved."""
-
-
-class Silent:
-    """Says nothing."""
-
-    def note(self, sentence: str) -> None:
-        """Ignore."""
-
-    def begin(self, done: int, total: int, unit: str) -> None:
-        """Ignore."""
-
-    def advance(self, number: int) -> None:
-        """Ignore."""
-
-    def evaluated(self, line: dict) -> None:
-        """Ignore."""
-
-    def end(self) -> None:
-        """Ignore."""
-
-    def wants_stop(self) -> bool:
-        """Never."""
         return False
+
+
+class Silent(Reporter):
+    """Says nothing, and never wants to stop."""
 
 
 class Muted(Silent):
@@ -57,8 +39,4 @@ class Muted(Silent):
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def wants_stop(self) -> bool:
-        """What the other one wants."""
-        return self._reporter.wants_stop()
+        self.wants_stop = reporter.wants_stop
