@@ -255,7 +255,7 @@ class _Told(scheduling.Shown):
                 table, self._axes, self._baseline, self.out / record.RUNS_FOLDER
             )
             files.write_table(self.out / "baseline.csv", found)
-            self.compared = baseline.told(found, self._axes, self._baseline)
+            self.compared = baseline.sentences(found, self._axes, self._baseline)
             parts.insert(1, baseline.section(found, self._axes, self._baseline))
         page = sections.page(f"Sweep {self.out.name}", told, parts)
         files.write_text(self.out / "report.html", page)

@@ -11,16 +11,17 @@ import pandas as pd
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis.statistics import Difference, gains, paired
-from fedvlr_jax.config import DataConfig
+from fedvlr_jax.config import having
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import seeds
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series
 from fedvlr_jax.report.sections import Section
 from fedvlr_jax.runs.declare import SWEEP, Axes
 from fedvlr_jax.runs.ledger import FINISHED
+from fedvlr_jax.settings import Role
 
 # Where runs differ in one of these, they are of other populations or evaluate other clients.
-OF_POPULATIONS = (*(field.name for field in dataclasses.fields(DataConfig)), "eval_clients")
+OF_POPULATIONS = (*having(Role.DATA), "eval_clients")
 _NUMBERS = tuple(field.name for field in dataclasses.fields(Difference))
 _EXPECTED = "expected a setting and one of its values in the sweep, like --baseline=variant=mlp"
 
@@ -34,7 +35,16 @@ class Baseline:
 
     def __str__(self) -> str:
         """As it is written after --baseline."""
-        return f"{self.setting}={seeds.label({self.setting: self.value}, [self.setting])}"
+        return f"{self.setting}={self.label}"
+
+    @property
+    def label(self) -> str:
+        """The value as text."""
+        return seeds.label(vars(self), ["value"])
+
+    def others(self, axes: Axes) -> list[str]:
+        """What runs differ in beside the setting and the seed."""
+        return [name for name in seeds.varied(axes) if name != self.setting]
 
 
 def read(text: str, axes: Axes, evaluated: int) -> Baseline:
@@ -64,8 +74,8 @@ def read(text: str, axes: Axes, evaluated: int) -> Baseline:
     if name not in swept:
         others = f"one of {', '.join(swept)}" if swept else f"a sweep of it, --sweep={name}=..."
         raise UserError(f"{where}: {name} has one value in this sweep, expected {others}")
-    found = [v for v in axes[name] if _is(v, value)]
-    if not found:
+    values = [v for v in axes[name] if _is(v, value)]
+    if not values:
         known = ", ".join(seeds.label({name: v}, [name]) for v in axes[name])
         raise UserError(f"{where}: no run has this value, expected one of {known}")
     if evaluated and len(axes.get("seed", ())) > 1:
@@ -73,7 +83,7 @@ def read(text: str, axes: Axes, evaluated: int) -> Baseline:
             f"{where}: with --eval_clients={evaluated} every seed evaluates other users, who "
             "cannot be paired, expected --eval_clients=0 or one seed"
         )
-    return Baseline(name, found[0])
+    return Baseline(name, values[0])
 
 
 def _is(value: Any, text: str) -> bool:
@@ -113,9 +123,7 @@ def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Pat
     """Every combination minus the one that differs from it in the baseline's setting alone.
 
     Args:
-        table: a row per run, in the order of the axes.
-        axes: what was swept.
-        baseline: what is subtracted.
+        table: of runs, in the order of the axes.
         folder: of the runs' folders.
 
     Returns:
@@ -124,74 +132,68 @@ def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Pat
         are not the same. Combinations without a finished counterpart are left out.
     """
     names = seeds.varied(axes)
-    finished = table[table["status"] == FINISHED]
-    by_seed = {
-        tuple(values.values()): {
-            seed: folder / run for seed, run in zip(group["seed"], group["run"], strict=True)
-        }
-        for values, group in seeds.grouped(finished, names)
-    }
-    place, rows = names.index(baseline.setting), []
-    for key, runs in by_seed.items():
-        other = by_seed.get((*key[:place], baseline.value, *key[place + 1 :]), {})
-        common = [seed for seed in runs if seed in other]
-        if key[place] == baseline.value or not common:
-            continue
-        found = over_users([runs[seed] for seed in common], [other[seed] for seed in common])
-        values = dict(zip(names, key, strict=True))
+    finished = table.loc[table["status"] == FINISHED, [*names, "seed", "run"]]
+    is_baseline = finished[baseline.setting] == baseline.value
+    counterparts = finished[is_baseline].drop(columns=baseline.setting)
+    pairs = finished[~is_baseline].merge(
+        counterparts, on=[*baseline.others(axes), "seed"], suffixes=("", " minus")
+    )
+    rows = []
+    for values, runs in seeds.grouped(pairs, names):
+        sides = ([folder / run for run in runs[side]] for side in ("run", "run minus"))
+        difference = over_users(*sides)
         mine = seeds.label(values, [baseline.setting])
-        said = {"difference": f"{mine} - {str(baseline).partition('=')[2]}", "runs": len(common)}
-        rows.append(values | said | (vars(found) if found else {"mean": None, "users": 0}))
+        row = values | {"difference": f"{mine} - {baseline.label}", "runs": len(runs)}
+        rows.append(row | (vars(difference) if difference else {"mean": None, "users": 0}))
     return pd.DataFrame(rows, columns=[*names, "difference", "runs", *_NUMBERS])
 
 
-def told(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
-    """The differences as sentences."""
-    names = [n for n in seeds.varied(axes) if n != baseline.setting]
+def sentences(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
+    """The `differences` in words."""
+    if table.empty:
+        return [f"compared with {baseline}: no run has a counterpart"]
     lines = [
         f"compared with {baseline}, NDCG@50 in points of percent over warm users, mean "
         "(95 % interval):"
     ]
-    for _, row in found.iterrows():
-        said = "not comparable, as users are not the same or none of them is warm"
+    for _, row in table.iterrows():
+        result = "not comparable, as users are not the same or none of them is warm"
         if row["users"]:
-            numbers = Difference(*(row[name] for name in _NUMBERS))
+            difference = Difference(**row[list(_NUMBERS)])
             clear = "higher" if row["low"] > 0 else "lower" if row["high"] < 0 else ""
-            said = f"{numbers} over {row['users']:,} users, {clear or 'no clear difference'}"
-        others = ", ".join(f"{n} {seeds.label(row, [n])}" for n in names)
-        lines.append(f"{row['difference']}{f' at {others}' if others else ''}: {said}")
-    return lines if len(found) else [f"compared with {baseline}: no run has a counterpart"]
+            result = f"{difference} over {row['users']:,} users, {clear or 'no clear difference'}"
+        others = ", ".join(f"{n} {seeds.label(row, [n])}" for n in baseline.others(axes))
+        lines.append(f"{row['difference']}{f' at {others}' if others else ''}: {result}")
+    return lines
 
 
-def section(found: pd.DataFrame, axes: Axes, baseline: Baseline) -> Section:
-    """A part of a sweep's report."""
-    names = [n for n in seeds.varied(axes) if n != baseline.setting]
+def section(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> Section:
+    """A part of a sweep's report, of its `differences`."""
     text = (
         f"NDCG@50 in points of percent of every combination minus the one that differs from it in "
         f"{baseline} alone: over warm test users, averaged over the seeds that both have finished "
         "and paired by user, with the 95 % interval over users (bootstrap) and the p-value of a "
         "sign-flip permutation test. The numbers are in baseline.csv."
     )
-    text += "".join(f"\n\n{sentence}." for sentence in told(found, axes, baseline)[1:])
-    shown = found.rename(columns={"low": "mean low", "high": "mean high"})
-    charts = ()
-    if found["users"].any():
-        charts = (_chart(shown[shown["users"] > 0], axes, names, baseline),)
-    return Section(f"Compared with {baseline}", text, shown, charts)
+    text += "".join(f"\n\n{sentence}." for sentence in sentences(table, axes, baseline)[1:])
+    table = table.rename(columns={"low": "mean low", "high": "mean high"})
+    known = table[table["users"] > 0]
+    charts = () if known.empty else (_chart(known, axes, baseline),)
+    return Section(f"Compared with {baseline}", text, table, charts)
 
 
-def _chart(shown: pd.DataFrame, axes: Axes, names: Sequence[str], baseline: Baseline) -> Chart:
-    x, parts = seeds.along({n: axes[n] for n in names}), ["difference", *names]
-    y = Axis(f"NDCG@50 minus that of\n{baseline} (points)", zero=True)
+def _chart(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> Chart:
+    others = baseline.others(axes)
+    x, parts = seeds.along({n: axes[n] for n in others}), ["difference", *others]
     if x is None:
-        places = seeds.labels(shown, parts)
-        across, ends = Axis("", labels=places), [-0.5, len(places) - 0.5]
-        rows = shown.assign(_name=places)
-        look = {"name": "difference", "kind": "points"}
-        lines = seeds.series(rows, "mean", "_name", places=places, **look)
+        names = seeds.labels(table, parts)
+        across, ends = Axis("", labels=names), [-0.5, len(names) - 0.5]
+        look = {"places": names, "name": "difference", "kind": "points"}
+        lines = seeds.series(table.assign(_name=names), "mean", "_name", **look)
     else:
         across, ends = seeds.axis_of(x, axes[x], x == "clients"), [min(axes[x]), max(axes[x])]
-        lines = seeds.series(shown, "mean", x, [n for n in parts if n != x])
+        lines = seeds.series(table, "mean", x, [n for n in parts if n != x])
     zero = Series("no difference", ends, [0.0, 0.0], style=GREY, dash=1)
-    told = f"Difference in NDCG@50 between other values of {baseline.setting} and {baseline}."
-    return Chart(told, [Panel(across, y, [*lines, zero])], size=(7.0, 4.0))
+    y = Axis(f"NDCG@50 minus that of\n{baseline} (points)", zero=True)
+    summary = f"Difference in NDCG@50 between other values of {baseline.setting} and {baseline}."
+    return Chart(summary, [Panel(across, y, [*lines, zero])], size=(7.0, 4.0))

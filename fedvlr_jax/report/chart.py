@@ -61,11 +61,11 @@ class Axis:
             return None
         return list(self.marks), [as_text(n) for n in self.marks]
 
-    def shown(self, place: float | int) -> str:
+    def shown(self, position: float | int) -> str:
         """A place on it as text."""
         if not self.labels:
-            return as_text(place)
-        return self.labels[min(max(round(place), 0), len(self.labels) - 1)]
+            return as_text(position)
+        return self.labels[min(max(round(position), 0), len(self.labels) - 1)]
 
 
 @dataclass(frozen=True)
@@ -162,19 +162,15 @@ def side_by_side(number: int, most: int, gap: float) -> float:
 
 def ordered(values: Iterable[str], known: Iterable[str]) -> list[str]:
     """The different values, known ones first and in their order."""
-    found = list(dict.fromkeys(values))
-    known = [v for v in known if v in found]
-    return known + [v for v in found if v not in known]
+    places = {value: position for position, value in enumerate(known)}
+    return sorted(dict.fromkeys(values), key=lambda value: places.get(value, len(places)))
 
 
-def stacked(
-    shares: Mapping[str, Numbers], styles: Mapping[str, int] = MODALITY_STYLES
-) -> list[Series]:
-    """Bars of parts on top of each other, one at every place of an axis with labels."""
-    found, base = [], np.zeros(len(next(iter(shares.values()), ())))
+def stacked(shares: Mapping[str, Numbers]) -> list[Series]:
+    """Modalities' shares as bars on top of each other, at every place of an axis with labels."""
+    bars, base = [], np.zeros(len(next(iter(shares.values()), ())))
     for name, share in shares.items():
-        x = list(range(len(share)))
-        style = styles[name]
-        found.append(Series(name, x, share, style=style, kind="bars", base=base.tolist()))
+        look = {"style": MODALITY_STYLES[name], "kind": "bars", "base": base.tolist()}
+        bars.append(Series(name, range(len(share)), share, **look))
         base = base + np.nan_to_num(np.array(share, float))
-    return found
+    return bars

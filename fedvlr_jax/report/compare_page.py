@@ -63,8 +63,8 @@ def held(folder: str | Path) -> list[Held]:
     except UnfitError as expected:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     return [
-        Held(Config().flat() | record.settings(place), record.summary(place, _NEEDED), place)
-        for place in record.finished(folder)
+        Held(Config().flat() | record.settings(run), record.summary(run, _NEEDED), run)
+        for run in record.finished(folder)
     ]
 
 
@@ -86,9 +86,9 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
     ]
     varied = tuple(n for n in names if n not in apart and any(len(v[n]) > 1 for v in values))
     groups: list[dict[tuple, list[Held]]] = [{}, {}]
-    for found, runs in zip(groups, (first, second), strict=True):
+    for group, runs in zip(groups, (first, second), strict=True):
         for run in runs:
-            found.setdefault(tuple(run.settings.get(n) for n in varied), []).append(run)
+            group.setdefault(tuple(run.settings.get(n) for n in varied), []).append(run)
     common = sorted(
         groups[0].keys() & groups[1], key=lambda key: [(type(v).__name__, v) for v in key]
     )
@@ -111,16 +111,14 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
     row: dict[str, Any] = {"runs of A": len(first), "runs of B": len(second)}
     for name, metric in _METRICS.items():
         a, b = ([run.summary["test"][metric] for run in runs] for runs in (first, second))
-        known = None not in a and None not in b
-        parts = {"A": a, "B": b} if known else {}
-        for side, numbers in parts.items():
-            mean, ends = seeds.over(numbers, bounds(metric))
-            row |= seeds.with_ends(f"{side}: {name}", float(mean), ends)
-        if known and name == SCORE:
-            ends = welch(b, a) or (None, None)
-            row |= seeds.with_ends("B - A", float(np.mean(b) - np.mean(a)), ends)
-    found = over_users(*([run.folder for run in runs] for runs in (second, first)))
-    row["over users"] = str(found) if found and found.users else None
+        if None in a or None in b:
+            continue
+        row |= seeds.mean_of(f"A: {name}", a, bounds(metric))
+        row |= seeds.mean_of(f"B: {name}", b, bounds(metric))
+        if name == SCORE:
+            row |= seeds.with_ends("B - A", float(np.mean(b) - np.mean(a)), welch(b, a))
+    difference = over_users(*([run.folder for run in runs] for runs in (second, first)))
+    row["over users"] = str(difference) if difference and difference.users else None
     seconds = [
         float(np.median([run.summary["timing"]["round_seconds_median"] or np.nan for run in runs]))
         for runs in (first, second)
@@ -129,28 +127,28 @@ def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
     return row
 
 
-def lines(found: Comparison, first: str, second: str) -> list[str]:
+def lines(comparison: Comparison, first: str, second: str) -> list[str]:
     """The comparison as text, which is readable at 100 columns."""
-    told = [f"A: {first}", f"B: {second}"]
-    for _, row in found.settings.iterrows():
-        told.append(f"--{row['setting']}: {row['A']} in A, {row['B']} in B")
-    told += ["no setting differs"] if found.settings.empty else []
-    for _, row in found.table.iterrows():
-        values = ", ".join(f"{n}={row[n]}" for n in found.varied) or "all runs"
+    text = [f"A: {first}", f"B: {second}"]
+    for _, row in comparison.settings.iterrows():
+        text.append(f"--{row['setting']}: {row['A']} in A, {row['B']} in B")
+    text += ["no setting differs"] if comparison.settings.empty else []
+    for _, row in comparison.table.iterrows():
+        values = ", ".join(f"{n}={row[n]}" for n in comparison.varied) or "all runs"
         title = f"{values} ({row['runs of A']} runs of A, {row['runs of B']} of B)"
-        told += ["", *textwrap.wrap(title, _WIDTH, subsequent_indent="  ")]
-        told.append(_columns("", "A", "B", "B - A"))
+        text += ["", *textwrap.wrap(title, _WIDTH, subsequent_indent="  ")]
+        text.append(_columns("", "A", "B", "B - A"))
         for name in _METRICS:
             names = (f"A: {name}", f"B: {name}", *(["B - A"] if name == SCORE else []))
-            told.append(_columns(name, *(_cell(row, column) for column in names)))
+            text.append(_columns(name, *(_cell(row, column) for column in names)))
         time = row["round time, B / A"]
-        told.append(_columns("over users, B - A", row["over users"] or "--"))
-        told.append(_columns("round time, B / A", "--" if pd.isna(time) else f"{time:.3g}"))
-    for side, runs in zip("AB", found.alone, strict=True):
+        text.append(_columns("over users, B - A", row["over users"] or "--"))
+        text.append(_columns("round time, B / A", "--" if pd.isna(time) else f"{time:.3g}"))
+    for side, runs in zip("AB", comparison.alone, strict=True):
         if runs:
-            told += ["", f"{len(runs)} runs of {side} have no counterpart:"]
-            told += [f"  {run.name}" for run in runs]
-    return told
+            text += ["", f"{len(runs)} runs of {side} have no counterpart:"]
+            text += [f"  {run.name}" for run in runs]
+    return text
 
 
 def _columns(name: str, *cells: str) -> str:
@@ -166,19 +164,19 @@ def _cell(row: pd.Series, name: str) -> str:
     return f"{mean:{'+' if name == 'B - A' else ''}.2f} ({ends})"
 
 
-def sections(found: Comparison) -> list[Section]:
+def sections(comparison: Comparison) -> list[Section]:
     """The parts of the page."""
-    drawn = chart(found)
+    drawn = chart(comparison)
     alone = [
         {"side": side, "run": str(run)}
-        for side, runs in zip("AB", found.alone, strict=True)
+        for side, runs in zip("AB", comparison.alone, strict=True)
         for run in runs
     ]
     parts = [
         Section(
             "What differs",
             "Settings that are one thing in all runs of A, and another in all of B.",
-            found.settings,
+            comparison.settings,
         ),
         Section(
             "What it changed",
@@ -187,30 +185,26 @@ def sections(found: Comparison) -> list[Section]:
             "interval by Welch where both have three runs or more. Over users: the same difference "
             "paired over users, averaged over seeds, with a 95 % bootstrap interval and the "
             "p-value of a sign-flip permutation test, where both have the same population.",
-            found.table,
+            comparison.table,
             charts=() if drawn is None else (drawn,),
         ),
     ]
     if alone:
-        told = "Runs whose settings the other side has no run with. They are compared with nothing."
-        parts.append(Section("Without a counterpart", told, pd.DataFrame(alone)))
+        text = "Runs whose settings the other side has no run with. They are compared with nothing."
+        parts.append(Section("Without a counterpart", text, pd.DataFrame(alone)))
     return parts
 
 
-def chart(found: Comparison) -> Chart | None:
+def chart(comparison: Comparison) -> Chart | None:
     """Accuracy of both over the first number that combinations differ in, None without one."""
-    x = seeds.along({n: tuple(dict.fromkeys(found.table[n])) for n in found.varied})
-    if x is None or f"A: {SCORE}" not in found.table:
+    table = comparison.table
+    x = seeds.along({n: tuple(dict.fromkeys(table[n])) for n in comparison.varied})
+    if x is None or f"A: {SCORE}" not in table:
         return None
-    others = [n for n in found.varied if n != x]
-    drawn = [
-        line
-        for side, dash in (("A", 1), ("B", 0))
-        for line in seeds.series(
-            found.table, f"{side}: {SCORE}", x, others, name=f"{side} {{}}", dash=dash
-        )
-    ]
-    panel = Panel(
-        seeds.axis_of(x, found.table[x].tolist()), Axis(f"test {SCORE}", zero=True), drawn
-    )
-    return Chart(f"Accuracy of A and B over {x}.", [panel], size=(7.0, 4.0))
+    others = [n for n in comparison.varied if n != x]
+    drawn = []
+    for side, dash in (("A", 1), ("B", 0)):
+        look = {"name": f"{side} {{}}", "dash": dash}
+        drawn += seeds.series(table, f"{side}: {SCORE}", x, others, **look)
+    axes = seeds.axis_of(x, table[x].tolist()), Axis(f"test {SCORE}", zero=True)
+    return Chart(f"Accuracy of A and B over {x}.", [Panel(*axes, drawn)], size=(7.0, 4.0))

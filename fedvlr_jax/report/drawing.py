@@ -35,12 +35,12 @@ def figure(chart: Chart) -> Figure:
     rows = -(-narrow // columns) + len(chart.panels) - narrow
     width, height = chart.size
     drawn = empty(width * columns, height * rows)
-    grid, place = drawn.add_gridspec(rows, columns), 0
+    grid, cell = drawn.add_gridspec(rows, columns), 0
     legends = []
     for k, panel in enumerate(chart.panels):
-        row, column = divmod(place, columns)
+        row, column = divmod(cell, columns)
         axis = drawn.add_subplot(grid[row, :] if panel.wide else grid[row, column])
-        place += columns if panel.wide else 1
+        cell += columns if panel.wide else 1
         inches = width * (columns if panel.wide else 1)
         _draw(axis, panel, inches)
         if column and panel.y == chart.panels[k - 1].y:

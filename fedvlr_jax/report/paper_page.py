@@ -26,8 +26,6 @@ from fedvlr_jax.report.chart import (
 from fedvlr_jax.report.sections import Section
 
 _SCORE = "warm/ndcg@50"
-_ROUND = Axis("round", whole=True)
-_SCORE_AXIS = Axis("test NDCG@50, warm users (%)", zero=True)
 _MARGIN = 1.4  # left and right of what is on a logarithmic axis
 _SHIFT = 1.025  # of neighbouring lines on a logarithmic axis, so that their intervals show
 
@@ -106,12 +104,7 @@ _LONG = ("reliance", "curves", "history_length", "item_popularity", "newcomers")
 
 
 def charts(tables: Mapping[str, pd.DataFrame], runs: int) -> dict[str, Chart]:
-    """The charts of those tables that are there, by their name.
-
-    Args:
-        tables: of `paper_tables`, by name.
-        runs: that every mean is over.
-    """
+    """The charts of those tables that are there, by their name; every mean is over `runs`."""
     return {
         name: make(with_intervals(tables[name], runs))
         for name, make in _CHARTS.items()
@@ -122,46 +115,36 @@ def charts(tables: Mapping[str, pd.DataFrame], runs: int) -> dict[str, Chart]:
 def sections(
     tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Chart], runs: int
 ) -> list[Section]:
-    """The report's sections: those whose tables are there.
-
-    Args:
-        tables: of `paper_tables`, by name.
-        drawn: of `charts`.
-        runs: that every mean is over.
-    """
-    found = []
+    """The report's sections: those whose tables are there, with the `charts` drawn of them."""
+    parts = []
     for name, (title, text) in _TEXTS.items():
         if name not in tables:
             continue
-        names = (name, "curves") if name == "accuracy" else (name,)
-        mine = tuple(drawn[n] for n in names if n in drawn)
-        table, best, apart = with_intervals(tables[name], runs), (), None
+        names, look = (name,), {}
         if name == "accuracy":
-            best, apart = ("warm/hr@50", _SCORE), table["variant"] == "centralized"
-        shown = None if name in _LONG else table
-        found.append(Section(title, text, shown, mine, best=best, apart=apart))
-    return found
+            apart = tables[name]["variant"] == "centralized"
+            names, look = (name, "curves"), {"best": ("warm/hr@50", _SCORE), "apart": apart}
+        table = None if name in _LONG else with_intervals(tables[name], runs)
+        parts.append(
+            Section(title, text, table, tuple(drawn[n] for n in names if n in drawn), **look)
+        )
+    return parts
 
 
 def with_intervals(table: pd.DataFrame, runs: int) -> pd.DataFrame:
-    """The table with `X low` and `X high`, the ends of the mean's 95 % interval, for `X sd`.
-
-    Args:
-        table: means and standard deviations.
-        runs: that every mean is over.
-    """
-    found = {}
+    """The table with `X low` and `X high`, the ends of the mean's 95 % interval, for `X sd`."""
+    columns = {}
     for column in table:
         mean = column.removesuffix(" sd")
         if mean == column or mean not in table:
-            found[column] = table[column]
+            columns[column] = table[column]
             continue
         pairs = zip(numbers(table[mean]), numbers(table[column]), strict=True)
         ends = [around(m, sd, runs if sd > 0 else 1, bounds(mean)) for m, sd in pairs]
         for side, end in enumerate(("low", "high")):
-            found[f"{mean} {end}"] = [pair[side] if pair[0] < pair[1] else None for pair in ends]
+            columns[f"{mean} {end}"] = [pair[side] if pair[0] < pair[1] else None for pair in ends]
     # The ends of a mean difference stand beside it.
-    return pd.DataFrame(found).rename(columns={"low": "mean low", "high": "mean high"})
+    return pd.DataFrame(columns).rename(columns={"low": "mean low", "high": "mean high"})
 
 
 def numbers(values: pd.Series) -> np.ndarray:
@@ -184,22 +167,22 @@ def _accuracy(table: pd.DataFrame) -> Chart:
         Series(f"{name} {y:.1f}", ends, [y, y], style=GREY, dash=k)
         for k, (name, y) in enumerate(zip(central["recommender"], central["y"], strict=True), 1)
     ]
-    told = "Test NDCG@50 of warm users by backbone and variant."
-    return _bars(bars, "variant", _styles(bars["variant"]), told, lines)
+    summary = "Test NDCG@50 of warm users by backbone and variant."
+    return _bars(bars, "variant", _styles(bars["variant"]), summary, lines)
 
 
 def _removal(table: pd.DataFrame) -> Chart:
     known = {"nothing": 0, **MODALITY_STYLES}
     styles = {name: known.get(name, 1) for name in ordered(table["removed"], known)}
-    told = "Test NDCG@50 of warm users by backbone, with nothing, image, text or ID removed."
-    return _bars(table, "removed", styles, told, name="{} removed")
+    summary = "Test NDCG@50 of warm users by backbone, with nothing, image, text or ID removed."
+    return _bars(table, "removed", styles, summary, name="{} removed")
 
 
 def _bars(
     table: pd.DataFrame,
     by: str,
     styles: Mapping[str, int],
-    told: str,
+    summary: str,
     others: Sequence[Series] = (),
     name: str = "{}",
 ) -> Chart:
@@ -207,12 +190,13 @@ def _bars(
     places, width = list(dict.fromkeys(table["recommender"])), 0.84 / max(len(styles), 3)
     look = {"kind": "bars", "gap": width, "width": 0.92 * width, "name": name}
     drawn = seeds.series(table, _SCORE, "recommender", [by], places, styles, **look)
-    panel = Panel(Axis("", labels=places), _SCORE_AXIS, [*drawn, *others], wide=True)
-    return Chart(told, [panel], size=(max(7.0, 2.4 + 1.6 * len(places)), 4.6))
+    y = Axis("test NDCG@50, warm users (%)", zero=True)
+    panel = Panel(Axis("", labels=places), y, [*drawn, *others], wide=True)
+    return Chart(summary, [panel], size=(max(7.0, 2.4 + 1.6 * len(places)), 4.6))
 
 
 def _by_recommender(
-    table: pd.DataFrame, told: str, x: Axis, y: Axis, drawn: Callable[..., list[Series]]
+    table: pd.DataFrame, summary: str, x: Axis, y: Axis, drawn: Callable[..., list[Series]]
 ) -> Chart:
     """A panel for every recommender with a series per variant."""
     styles = _styles(table["variant"])
@@ -220,14 +204,14 @@ def _by_recommender(
         Panel(x, y, drawn(mine, by=["variant"], styles=styles), str(name))
         for name, mine in table.groupby("recommender", sort=False)
     ]
-    told = f"{told}, a panel per backbone, a line per variant."
-    return Chart(told, levelled(panels), size=(4.0, 3.6))
+    summary = f"{summary}, a panel per backbone, a line per variant."
+    return Chart(summary, levelled(panels), size=(4.0, 3.6))
 
 
 def _curves(table: pd.DataFrame) -> Chart:
-    y = Axis("validation NDCG@50,\nwarm users (%)")
+    x, y = Axis("round", whole=True), Axis("validation NDCG@50,\nwarm users (%)")
     drawn = partial(seeds.curves, column=_SCORE)
-    return _by_recommender(table, "Validation NDCG@50 over rounds", _ROUND, y, drawn)
+    return _by_recommender(table, "Validation NDCG@50 over rounds", x, y, drawn)
 
 
 def _by_group(table: pd.DataFrame, column: str, name: str) -> Chart:
@@ -277,9 +261,9 @@ def _reliance(table: pd.DataFrame) -> Chart:
         shares = stacked({m: (100 * mine[m]).tolist() for m in MODALITIES})
         x = Axis(history, labels=mine["history"].tolist())
         panels.append(Panel(x, Axis("mean reliance (%)", limits=whole), shares, str(name)))
-    told = "Reliance of users on image, text and ID, and accuracy and reliance by activity."
+    summary = "Reliance of users on image, text and ID, and accuracy and reliance by activity."
     across = max(len(recommenders), 1)
-    return Chart(told, panels, across, (max(2.6, 7.5 / across), 3.3))
+    return Chart(summary, panels, across, (max(2.6, 7.5 / across), 3.3))
 
 
 def _boxes(table: pd.DataFrame, modality: str, recommenders: Sequence[str]) -> Series:
@@ -306,13 +290,12 @@ def _by_activity(table: pd.DataFrame) -> pd.DataFrame:
         lengths = users["history_length"].to_numpy()
         for name, low, high in groups.ranges(groups.HISTORY_EDGES):
             mine = users[groups.within(lengths, low, high)]
-            gain, mean, ends = numbers(mine["gain"].dropna()).tolist(), None, (None, None)
-            if gain:
-                mean, ends = seeds.over(gain, bounds("ndcg@50"))
-            if len(mine):
-                row = {"recommender": recommender, "history": name, "scored": len(gain)}
-                row |= seeds.with_ends("gain", mean, ends)
-                rows.append(row | {m: float(mine[m].mean()) for m in MODALITIES})
+            if mine.empty:
+                continue
+            gains = numbers(mine["gain"].dropna()).tolist()
+            row = {"recommender": recommender, "history": name, "scored": len(gains)}
+            row |= seeds.mean_of("gain", gains, bounds("ndcg@50"))
+            rows.append(row | {m: float(mine[m].mean()) for m in MODALITIES})
     return pd.DataFrame(rows)
 
 
@@ -333,10 +316,10 @@ def recovery(table: pd.DataFrame, runs: int) -> Chart:
         who = "all clients" if history == "all" else f"{history} items"
         return seeds.series(rows, column, "_x", name=f"{name}{who}", **look)
 
-    found, gains = [], []
+    correlations, gains = [], []
     for shift, history in enumerate(h for h in ("20 and more", "all") if h in histories):
-        found += line(history, "spearman weights", "by view weights, ", shift, 0)
-        found += line(history, "spearman removal", "by removal, ", shift, 1)
+        correlations += line(history, "spearman weights", "by view weights, ", shift, 0)
+        correlations += line(history, "spearman removal", "by removal, ", shift, 1)
     for k, history in enumerate(sorted(histories, key=lambda h: h == "all")):
         gains += line(history, "gain %", "", k, GREY if history == "all" else k)
     sizes = sorted(set(table["concentration"]))
@@ -344,11 +327,13 @@ def recovery(table: pd.DataFrame, runs: int) -> Chart:
     gains.append(Series("no gain", ends, (0.0, 0.0), style=GREY, dash=2, legend=False))
     x = Axis("Dirichlet concentration of preferences", True, marks=sizes, limits=ends)
     panels = [
-        Panel(x, Axis("rank correlation with planted preferences"), found),
+        Panel(x, Axis("rank correlation with planted preferences"), correlations),
         Panel(x, Axis("NDCG@50 of fedvlr relative to mlp (%)"), gains),
     ]
-    told = "Rank correlation with planted preferences, and what it pays, over their concentration."
-    return Chart(told, panels, size=(5.2, 4.4))
+    summary = (
+        "Rank correlation with planted preferences, and what it pays, over their concentration."
+    )
+    return Chart(summary, panels, size=(5.2, 4.4))
 
 
 _CHARTS: dict[str, Callable[[pd.DataFrame], Chart]] = {

@@ -1,11 +1,11 @@
 """Tables of the paper's comparison and of planted preferences, as data frames."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis import groups, metrics
@@ -47,30 +47,20 @@ def data_table(dataset: Dataset) -> pd.DataFrame:
     )
 
 
-def accuracy_table(found: Sequence[Found], references: Sequence[Reference]) -> pd.DataFrame:
+def accuracy_table(trained: Sequence[Found], references: Sequence[Reference]) -> pd.DataFrame:
     """The paper's table 2: test metrics in percent, mean and standard deviation over seeds."""
-    rows = [
-        {
-            **names_of(f),
-            "server_lr": f.rates[0],
-            "client_lr": f.rates[1],
-            **_mean("valid warm/ndcg@50", [r.summary["valid"]["warm/ndcg@50"] for r in f.runs]),
-            **_spread([r.summary["test"] for r in f.runs]),
-        }
-        for f in found
-    ] + [
-        {
-            "recommender": r.name,
-            "variant": "centralized",
-            "valid warm/ndcg@50": r.valid["warm/ndcg@50"],
-            **_spread([r.test]),
-        }
-        for r in references
-    ]
+    rows = []
+    for f in trained:
+        valid = spread("mean", [r.summary["valid"]["warm/ndcg@50"] for r in f.runs])["mean"]
+        rates = {"server_lr": f.rates[0], "client_lr": f.rates[1], "valid warm/ndcg@50": valid}
+        rows.append(names_of(f) | rates | _tested(f))
+    for r in references:
+        name = {"recommender": r.name, "variant": "centralized"}
+        rows.append(name | {"valid warm/ndcg@50": r.valid["warm/ndcg@50"]} | _spread([r.test]))
     return pd.DataFrame(rows)
 
 
-def parameter_table(found: Sequence[Found], data: str) -> pd.DataFrame:
+def parameter_table(trained: Sequence[Found], data: str) -> pd.DataFrame:
     """The paper's table 3, in thousands of numbers, beside the paper's where it has the data set.
 
     `private` never leaves the device; `received` is what a round's broadcast adds to it (the views
@@ -78,17 +68,18 @@ def parameter_table(found: Sequence[Found], data: str) -> pd.DataFrame:
     `server` what the server learns.
     """
     rows = []
-    for f in found:
+    for f in trained:
         counts = f.runs[0].summary["parameters"]
         received = _protocol(f).download_bytes() / 4
         backbone, variant = f.combination.backbone, f.combination.variant
+        private = counts["private_per_client"]
         rows.append(
             {
                 "backbone": backbone,
                 "variant": variant,
-                "private": counts["private_per_client"] / 1e3,
+                "private": private / 1e3,
                 "received": received / 1e3,
-                "client": (counts["private_per_client"] + received) / 1e3,
+                "client": (private + received) / 1e3,
                 "client, the paper's": published.client_thousands(data, backbone, variant),
                 "server": counts["server"] / 1e3,
             }
@@ -96,7 +87,7 @@ def parameter_table(found: Sequence[Found], data: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def communication_table(found: Sequence[Found]) -> pd.DataFrame:
+def communication_table(trained: Sequence[Found]) -> pd.DataFrame:
     """Kilobytes down and up per client and round, for histories of 5, 20 and 200 train items.
 
     `up, paper` is the paper's protocol: gradients of D, gamma and the network, all of them. `up, n`
@@ -104,67 +95,50 @@ def communication_table(found: Sequence[Found]) -> pd.DataFrame:
     items, expected over its draws of negatives.
     """
     rows = []
-    for f in found:
+    for f in trained:
         protocol = _protocol(f)
-        lengths = np.array([n for n in _LENGTHS if n <= protocol.n_items // 2])
-        rows.append(
-            {
-                "backbone": f.combination.backbone,
-                "variant": f.combination.variant,
-                "down": protocol.download_bytes() / 1e3,
-                "up, paper": protocol.paper_upload_bytes() / 1e3,
-            }
-            | {
-                f"up, {n}": up / 1e3
-                for n, up in zip(lengths, protocol.upload_bytes(lengths), strict=True)
-            }
-        )
+        row = {
+            "backbone": f.combination.backbone,
+            "variant": f.combination.variant,
+            "down": protocol.download_bytes() / 1e3,
+            "up, paper": protocol.paper_upload_bytes() / 1e3,
+        }
+        for n in _LENGTHS:
+            if n <= protocol.n_items // 2:
+                row[f"up, {n}"] = float(protocol.upload_bytes(np.array([n]))[0]) / 1e3
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _protocol(found: Found) -> Protocol:
-    return Protocol(**found.runs[0].summary["communication"]["protocol"])
+def _protocol(trained: Found) -> Protocol:
+    return Protocol(**trained.runs[0].summary["communication"]["protocol"])
 
 
 def changes_table(column: str, parts: Sequence[tuple[str, Found]]) -> pd.DataFrame:
     """Accuracy of combinations with something changed, named in `column`."""
-    rows = [
-        {
-            **names_of(f),
-            column: name,
-            **_spread([r.summary["test"] for r in f.runs]),
-        }
-        for name, f in parts
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([names_of(f) | {column: name} | _tested(f) for name, f in parts])
 
 
-def curves_table(found: Sequence[Found]) -> pd.DataFrame:
+def curves_table(trained: Sequence[Found]) -> pd.DataFrame:
     """Validation warm NDCG@50 of every evaluated round of every seed, in percent."""
     rows = []
-    for f in found:
+    for f in trained:
         for run in f.runs:
             seed = record.settings(run.out, ("seed",))["seed"]
-            for measured in record.evaluations(run.out):
-                rows.append(
-                    {
-                        **names_of(f),
-                        "seed": seed,
-                        "round": measured["round"],
-                        "warm/ndcg@50": measured["valid/warm/ndcg@50"],
-                    }
-                )
+            for line in record.evaluations(run.out):
+                measured = {"round": line["round"], "warm/ndcg@50": line["valid/warm/ndcg@50"]}
+                rows.append(names_of(f) | {"seed": seed} | measured)
     return pd.DataFrame(rows)
 
 
-def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
+def reliance_table(trained: Sequence[Found]) -> pd.DataFrame:
     """What every user relies on (docs/method.md "Reliance"), and the user's accuracy.
 
     A row per combination and user, averaged over seeds: shares of image, text and id, train items,
     and `gain`, the NDCG@50 in percent of the user's test item, None where it is not warm.
     """
     parts = []
-    for f in found:
+    for f in trained:
         users = [users_of(run) for run in f.runs]
         first = users[0]
         shares = np.mean([u["reliance"] for u in users], axis=0)
@@ -183,9 +157,9 @@ def reliance_table(found: Sequence[Found]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def names_of(found: Found) -> dict[str, str]:
+def names_of(trained: Found) -> dict[str, str]:
     """The columns that tell a combination."""
-    return {"recommender": found.combination.backbone, "variant": found.combination.variant}
+    return {"recommender": trained.combination.backbone, "variant": trained.combination.variant}
 
 
 def users_of(run: Result) -> dict[str, np.ndarray]:
@@ -193,30 +167,34 @@ def users_of(run: Result) -> dict[str, np.ndarray]:
     return record.per_user(run.out)
 
 
-def significance_table(found: Sequence[Found], first: str, second: str) -> pd.DataFrame:
+def significance_table(trained: Sequence[Found], first: str, second: str) -> pd.DataFrame:
     """Test NDCG@50 of variant `first` minus `second`, over warm users, averaged over seeds."""
-    by_name = {(f.combination.backbone, f.combination.variant): f.runs for f in found}
-    rows = []
-    for backbone in dict.fromkeys(f.combination.backbone for f in found):
-        pair = [by_name.get((backbone, variant)) for variant in (first, second)]
-        if None not in pair:
-            difference = over_users(*([run.out for run in runs] for runs in pair))
-            row = {"backbone": backbone, "difference": f"{first} - {second}"}
-            rows.append(row | vars(difference))
+    folders: dict[str, dict[str, list[Path]]] = {}  # by backbone and variant
+    for f in trained:
+        variants = folders.setdefault(f.combination.backbone, {})
+        variants[f.combination.variant] = [run.out for run in f.runs]
+    rows = [
+        {"backbone": backbone, "difference": f"{first} - {second}"}
+        | vars(over_users(variants[first], variants[second]))
+        for backbone, variants in folders.items()
+        if first in variants and second in variants
+    ]
     return pd.DataFrame(rows)
 
 
-def _spread(measured: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """Mean and, of several, standard deviation of every metric."""
-    found: dict[str, float | None] = {}
-    for name in _METRICS:
-        found |= spread(name, [m[name] for m in measured])
-    return found
+def _tested(trained: Found) -> dict[str, float | None]:
+    """A combination's test metrics over seeds."""
+    return _spread([run.summary["test"] for run in trained.runs])
 
 
-def _mean(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
-    """`name`: mean; None if one is missing."""
-    return {name: spread(name, values)[name]}
+def _spread(
+    measured: Sequence[dict[str, float | None]], names: Iterable[str] = _METRICS
+) -> dict[str, float | None]:
+    """Mean and, of several, standard deviation of some of the numbers measured."""
+    columns: dict[str, float | None] = {}
+    for name in names:
+        columns |= spread(name, [m[name] for m in measured])
+    return columns
 
 
 def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.DataFrame:
@@ -233,45 +211,39 @@ def recovery_table(planted: Planted, personal: Found, generic: Found) -> pd.Data
         personal: finished runs of the variant with routers, one per seed.
         generic: those of the variant to compare with, of the same seeds.
     """
-    rows: dict[str, dict[str, list[Any]]] = {}
+    clients: dict[str, int] = {}
+    measured: dict[str, list[dict[str, float | None]]] = {}  # by group, of every seed
     for mine, other in zip(personal.runs, generic.runs, strict=True):
-        shares = _composition(mine)
+        composition = mine.summary["composition"].values()
+        shares = np.array([[view[m] for m in MODALITIES] for view in composition])
         a, b = users_of(mine), users_of(other)
         preference = planted.preference[a["user"]]
         learned = {"weights": a["view_weights"] @ shares, "removal": a["reliance"]}
         for name, chosen in _groups(a["history_length"]).items():
-            row = rows.setdefault(name, {"clients": []})
-            row["clients"].append(int(chosen.sum()))
-            for way, reliance in learned.items():
-                found = correlation(preference[chosen], reliance[chosen])
-                row.setdefault(f"spearman {way}", []).append(found)
+            row = {
+                f"spearman {way}": correlation(preference[chosen], reliance[chosen])
+                for way, reliance in learned.items()
+            }
             scores = [
                 metrics.from_ranks(x["rank"][chosen], x["warm"][chosen])["warm/ndcg@50"]
                 for x in (a, b)
             ]
-            for found, score in zip((personal, generic), scores, strict=True):
-                row.setdefault(found.combination.variant, []).append(score)
-            gain = None if not scores[1] else 100 * (scores[0] / scores[1] - 1)
-            row.setdefault("gain %", []).append(gain)
-    return pd.DataFrame([{"history": name} | _summary(row) for name, row in rows.items()])
-
-
-def _composition(run: Result) -> Float[np.ndarray, "views modalities"]:
-    return np.array([[v[m] for m in MODALITIES] for v in run.summary["composition"].values()])
+            variants = (f.combination.variant for f in (personal, generic))
+            row |= zip(variants, scores, strict=True)
+            row["gain %"] = None if not scores[1] else 100 * (scores[0] / scores[1] - 1)
+            clients.setdefault(name, int(chosen.sum()))
+            measured.setdefault(name, []).append(row)
+    return pd.DataFrame(
+        [
+            {"history": name, "clients": clients[name]} | _spread(rows, rows[0])
+            for name, rows in measured.items()
+        ]
+    )
 
 
 def _groups(lengths: Int[np.ndarray, " clients"]) -> dict[str, Bool[np.ndarray, " clients"]]:
     """Clients by their number of train items."""
-    found = {"all": lengths > 0, "20 and more": lengths >= 20}
+    by_name = {"all": lengths > 0, "20 and more": lengths >= 20}
     for name, low, high in groups.ranges(groups.HISTORY_EDGES):
-        found[name] = groups.within(lengths, low, high)
-    return {name: chosen for name, chosen in found.items() if chosen.any()}
-
-
-def _summary(row: dict[str, list[Any]]) -> dict[str, Any]:
-    """Means, and standard deviations of several."""
-    summary: dict[str, Any] = {"clients": row["clients"][0]}
-    for name, values in row.items():
-        if name != "clients":
-            summary |= spread(name, values)
-    return summary
+        by_name[name] = groups.within(lengths, low, high)
+    return {name: chosen for name, chosen in by_name.items() if chosen.any()}

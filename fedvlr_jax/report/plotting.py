@@ -10,7 +10,7 @@ from fedvlr_jax.report import shell
 from fedvlr_jax.report.chart import COLOURS, Axis, Chart, Numbers, Panel, Series
 
 # In the order of drawing's.
-MARKERS = (*("circle", "x", "triangle-up", "diamond", "cross", "star", "triangle-down", "square"),)
+MARKERS = ["circle", "x", "triangle-up", "diamond", "cross", "star", "triangle-down", "square"]
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdashdot", "longdash")
 _HEIGHT = 400  # pixels
 _OPACITY = 0.18  # of a band
@@ -66,11 +66,11 @@ def figure(panel: Panel) -> go.Figure:
 def _panel(alternative: str, panel: Panel) -> str:
     # Nothing in it may end the script, or begin a comment in it.
     content = plotly.io.to_json(figure(panel), validate=False).replace("<", "\\u003c")
-    told = shell.text(f"{alternative} {panel.title}".strip())
+    label = shell.text(f"{alternative} {panel.title}".strip())
     title = f"<h3>{shell.text(panel.title)}</h3>" if panel.title else ""
     kind = "chart wide" if panel.wide else "chart"
     return (
-        f'<div class="{kind}" role="img" aria-label="{told}">{title}'
+        f'<div class="{kind}" role="img" aria-label="{label}">{title}'
         f'<div class="plot" style="height:{_HEIGHT}px"></div>'
         f'<script type="application/json">{content}</script></div>'
     )
@@ -82,11 +82,10 @@ def _traces(series: Series, x: Axis) -> list[go.Scatter | go.Bar | go.Box]:
     if series.kind == "boxes":
         (low, high), (least, most) = series.interval, series.whiskers
         parts = {"q1": low, "median": series.y, "q3": high, "lowerfence": least, "upperfence": most}
-        parts = {name: list(values) for name, values in parts.items()}
         look = {"marker_color": colour, "width": series.width}
         return [go.Box(**shared, **parts, **look, hovertemplate="%{median:.3~g}")]
     said = {
-        "text": [x.shown(place) for place in series.x],
+        "text": [x.shown(position) for position in series.x],
         "hovertemplate": "%{text}: %{y:,.4~g}" if series.legend else None,
         "hoverinfo": None if series.legend else "skip",
     }
@@ -97,12 +96,8 @@ def _traces(series: Series, x: Axis) -> list[go.Scatter | go.Bar | go.Box]:
     error = bars if arms and series.kind != "band" else None
     shared |= {"y": list(series.y), "error_y": error} | said
     if series.kind == "bars":
-        base = None if series.base is None else list(series.base)
-        return [
-            go.Bar(
-                **shared, base=base, width=series.width, marker_color=colour, textposition="none"
-            )
-        ]
+        look = {"base": series.base, "width": series.width, "marker_color": colour}
+        return [go.Bar(**shared, **look, textposition="none")]
     points = series.kind in ("points", "stars")
     plain = series.dash or series.kind in ("band", "steps")
     size = 16 if series.kind == "stars" else 8
@@ -170,8 +165,8 @@ def _layout(panel: Panel) -> go.Layout:
         font={"family": "system-ui, sans-serif", "size": 13},
         margin={"l": 8, "r": 12, "t": 12, "b": 8},
         barmode="overlay",
-        xaxis=_axis(panel.x, [place for s in panel.series for place in s.x]),
-        yaxis=_axis(panel.y, [place for s in panel.series for place in s.y]),
+        xaxis=_axis(panel.x, [position for s in panel.series for position in s.x]),
+        yaxis=_axis(panel.y, [position for s in panel.series for position in s.y]),
         legend={
             "orientation": "h",
             "yref": "container",

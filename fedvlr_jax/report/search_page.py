@@ -62,8 +62,8 @@ def test_line(summaries: Sequence[Mapping[str, Any]]) -> str:
     for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50"):
         values = [summary["test"][f"warm/{name}"] for summary in summaries]
         mean, deviation = spread(name, values).values()
-        told = "--" if mean is None else f"{mean:.2f}"
-        parts.append(f"{name} {told}" + ("" if deviation is None else f" ({deviation:.2f})"))
+        text = "--" if mean is None else f"{mean:.2f}"
+        parts.append(f"{name} {text}" + ("" if deviation is None else f" ({deviation:.2f})"))
     return "  ".join(parts)
 
 
@@ -85,12 +85,12 @@ def settings(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_best(search: Search, params: Mapping[str, Any], path: Path) -> None:
     """Write a trial's settings as YAML that `experiments.sweep --config` takes."""
-    found = settings(search, params)
+    best = settings(search, params)
     seeds = search.seeds
     if seeds is not None and len(seeds) > 1:
-        found = {name: value for name, value in found.items() if name != "seed"}
-        found["seeds"] = len(seeds)
-    files.write_text(path, yaml.safe_dump(found, sort_keys=False))
+        best = {name: value for name, value in best.items() if name != "seed"}
+        best["seeds"] = len(seeds)
+    files.write_text(path, yaml.safe_dump(best, sort_keys=False))
 
 
 def sections(search: Search, trials: Sequence[Trial]) -> list[Section]:
@@ -113,8 +113,8 @@ def sections(search: Search, trials: Sequence[Trial]) -> list[Section]:
     parts.append(
         Section("Settings of all trials", "All others have defaults.", pd.DataFrame(shared))
     )
-    found = results(trials, search.space).rename(columns={"value": "valid NDCG@50, %"})
-    return [*parts, Section("Every trial", "This table is trials.csv.", found)]
+    table = results(trials, search.space).rename(columns={"value": "valid NDCG@50, %"})
+    return [*parts, Section("Every trial", "This table is trials.csv.", table)]
 
 
 def chart(trials: Sequence[Trial], space: Space) -> Chart:

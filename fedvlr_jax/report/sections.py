@@ -46,12 +46,8 @@ class Section:
     Attributes:
         title: one line.
         text: plain text; blank lines part paragraphs.
-        table: see `tabulate.as_html`.
+        table: as `tabulate.as_html` shows it; so are `best`, `apart` and `among`.
         charts: below the table.
-        best: columns whose largest number is in bold.
-        apart: which rows of the table do not compete for that, None for all do.
-        among: columns; only rows that are equal in them compete with one another. Alone, a row
-            is not in bold.
     """
 
     title: str
@@ -94,7 +90,7 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
 
 
 def _section(number: int, section: Section) -> str:
-    text = "\n".join(f"<p>{shell.text(part)}</p>" for part in section.text.split("\n\n") if part)
+    text = "\n".join(f"<p>{shell.text(lines)}</p>" for lines in section.text.split("\n\n") if lines)
     table = ""
     if section.table is not None:
         table = tabulate.as_html(

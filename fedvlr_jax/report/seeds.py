@@ -1,4 +1,7 @@
-"""Results over seeds: what goes along x, a row per combination, means with intervals, series."""
+"""Results over seeds: what goes along x, a row per combination, means with intervals, series.
+
+Here and in the pages of sweeps `table` has a row per run, and `axes` is what was swept.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
@@ -67,28 +70,27 @@ def labels(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [label(row, names) or "all runs" for _, row in table.iterrows()]
 
 
-def over(
-    values: Sequence[float | int], limits: Interval = (-np.inf, np.inf)
-) -> tuple[float | int, Interval | tuple[None, None]]:
-    """The mean, and the ends of its interval where it has one.
+def with_ends(name: str, mean: Any, ends: Interval | None) -> dict[str, Any]:
+    """The columns of a mean and of the ends of its interval, None where it has none."""
+    low, high = ends or (None, None)
+    return {name: mean, f"{name} low": low, f"{name} high": high}
+
+
+def mean_of(name: str, values: Sequence[float | int | None], limits: Interval) -> dict[str, Any]:
+    """The columns of the mean of some values and of its `interval`; None where one is missing.
 
     A count stays a whole number where all are the same.
     """
-    ends = interval(values, *limits) or (None, None)
-    return (values[0] if ends[0] is None else float(np.mean(values))), ends
-
-
-def with_ends(name: str, mean: Any, ends: Sequence[float | None]) -> dict[str, Any]:
-    """The columns of a mean and of the ends of its interval."""
-    return {name: mean, f"{name} low": ends[0], f"{name} high": ends[1]}
+    if not len(values) or pd.isna(values).any():
+        return with_ends(name, None, None)
+    ends = interval(values, *limits)
+    return with_ends(name, values[0] if ends is None else float(np.mean(values)), ends)
 
 
 def combined(table: pd.DataFrame, axes: Axes, columns: Mapping[str, str]) -> pd.DataFrame:
     """A row per combination of what is varied, in the order of the table, over its finished runs.
 
     Args:
-        table: a row per run.
-        axes: what was swept.
         columns: of the table, and the names that they get.
 
     Returns:
@@ -100,11 +102,8 @@ def combined(table: pd.DataFrame, axes: Axes, columns: Mapping[str, str]) -> pd.
     for values, group in grouped(table[table["status"] == FINISHED], varied(axes)):
         row = values | {"runs": len(group)}
         for column, name in columns.items():
-            known = column in group and not group[column].isna().any()
-            mean, ends = None, (None, None)
-            if known:
-                mean, ends = over(group[column].tolist(), bounds(column))
-            row |= with_ends(name, mean, ends)
+            values = group[column].tolist() if column in group else []
+            row |= mean_of(name, values, bounds(column))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -136,11 +135,11 @@ def series(
         name: of a series, with {} for its label.
         **look: of all series.
     """
-    found = {label(values, by): rows for values, rows in grouped(table, by)}
-    styles = styles or {name: number for number, name in enumerate(found)}
-    made = []
+    combinations = {label(values, by): rows for values, rows in grouped(table, by)}
+    styles = styles or {which: number for number, which in enumerate(combinations)}
+    drawn = []
     for number, (which, style) in enumerate(styles.items()):
-        rows = found.get(which, table.iloc[:0])
+        rows = combinations.get(which, table.iloc[:0])
         rows = rows[rows[column].notna()]
         if rows.empty:
             continue
@@ -150,13 +149,9 @@ def series(
         else:
             shift = side_by_side(number, len(styles), gap)
             at = [places.index(value) + shift for value in rows[x]]
-        means = rows[column].astype(float)
-        low, high = (
-            rows[f"{column} {end}"].astype(float).fillna(means).tolist() for end in ("low", "high")
-        )
-        told = name.format(which).strip()
-        made.append(Series(told, at, means.tolist(), (low, high), style, **look))
-    return made
+        legend = name.format(which).strip()
+        drawn.append(_with_interval(legend, at, rows, column, style, **look))
+    return drawn
 
 
 def curves(
@@ -172,16 +167,26 @@ def curves(
         by: the columns that tell series apart.
         styles: of the series by their `label`; by default in order.
     """
-    made = []
-    for number, (values, rows) in enumerate(grouped(table, by)):
-        by_round = rows.assign(y=pd.to_numeric(rows[column])).groupby("round")["y"]
-        whole = by_round.count() == rows["seed"].nunique()
-        rounds = whole.index[whole].tolist()
-        found = [over(by_round.get_group(r).tolist(), bounds(column)) for r in rounds]
-        means = [float(mean) for mean, _ in found]
-        ends = [(mean, mean) if end[0] is None else end for mean, end in found]
-        low, high = zip(*ends, strict=True) if ends else ((), ())
-        name = label(values, by)
-        style = number if styles is None else styles[name]
-        made.append(Series(name or "all runs", rounds, means, (low, high), style, "band"))
-    return made
+    drawn = []
+    for position, (values, runs) in enumerate(grouped(table, by)):
+        n_seeds, which = runs["seed"].nunique(), label(values, by)
+        means = [
+            {"round": number} | mean_of("mean", known, bounds(column))
+            for number, measured in runs.groupby("round")[column]
+            if len(known := pd.to_numeric(measured).dropna().tolist()) == n_seeds
+        ]
+        rows = pd.DataFrame(means, columns=["round", "mean", "mean low", "mean high"])
+        style, rounds = position if styles is None else styles[which], rows["round"].tolist()
+        drawn.append(_with_interval(which or "all runs", rounds, rows, "mean", style, kind="band"))
+    return drawn
+
+
+def _with_interval(
+    name: str, x: Numbers, rows: pd.DataFrame, column: str, style: int, **look: Any
+) -> Series:
+    """Means of a column; where there is no interval, it ends at the mean itself."""
+    means = rows[column].astype(float)
+    low, high = (
+        rows[f"{column} {end}"].astype(float).fillna(means).tolist() for end in ("low", "high")
+    )
+    return Series(name, x, means.tolist(), (low, high), style, **look)

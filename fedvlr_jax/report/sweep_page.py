@@ -62,13 +62,7 @@ _CURVES = {
 
 
 def prepared(table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes) -> pd.DataFrame:
-    """Runs in the order of the axes, with what charts and tables show in its units.
-
-    Args:
-        table: of `sweep_results.results`.
-        configs: of all runs, by name.
-        axes: what was swept.
-    """
+    """The table of `sweep_results` in the order of the axes, with what is shown in its units."""
     table = of_programs(seeds.in_order(table, axes), configs)
     units = {n: table[c].astype(float) * factor for n, (c, factor) in _UNITS.items() if c in table}
     return table.assign(**units)
@@ -77,25 +71,19 @@ def prepared(table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes) -> 
 def sections(
     table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes, out: Path
 ) -> list[Section]:
-    """The report's sections.
-
-    Args:
-        table: of `prepared`.
-        configs: of all runs, by name.
-        axes: what was swept.
-        out: folder of the sweep, whose runs' learning curves are read.
-    """
-    found = [_headline(table, axes), _over(table, axes), _curves(table, axes, out)]
-    found += [_costs(table, axes), _reliance(table, axes), _failed(table)]
-    found += [_settings(configs, axes), _commands(table, configs, out)]
-    return [section for section in found if section is not None]
+    """The report's sections, of a `prepared` table and a sweep's folder."""
+    parts = [_headline(table, axes), _over(table, axes), _curves(table, axes, out)]
+    parts += [_costs(table, axes), _reliance(table, axes), _failed(table)]
+    parts += [_settings(configs, axes), _commands(table, configs, out)]
+    return [section for section in parts if section is not None]
 
 
 def command(given: Mapping[str, Any], out: Path | None = None) -> str:
     """The command that trains a run of these settings, in a folder."""
     flags = [f"--{name}={value}" for name, value in given.items()]
-    place = [] if out is None else [f"--out={out}"]
-    return shlex.join(["python", "-m", "experiments.train", *flags, *place])
+    if out is not None:
+        flags.append(f"--out={out}")
+    return shlex.join(["python", "-m", "experiments.train", *flags])
 
 
 def _headline(table: pd.DataFrame, axes: Axes) -> Section:
@@ -137,30 +125,27 @@ def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
     """Time, throughput, memory and accuracy over what is swept.
 
     Over the first numbers that are (`seeds.along`), with a line for every combination of the
-    others and the powers that time and memory grow with; or with a bar for every combination.
-
-    Args:
-        table: of `prepared`, with a run that has finished.
-        axes: what was swept.
+    others and the powers that time and memory grow with; or with a bar for every combination. The
+    table is `prepared` and has a run that has finished.
     """
     x, names = seeds.along(axes), seeds.varied(axes)
     others = [name for name in names if name != x]
-    found = seeds.combined(table, axes, {column: column for column in (*_DRAWN, _POPULARITY)})
+    means = seeds.combined(table, axes, {column: column for column in (*_DRAWN, _POPULARITY)})
     finished = table[table["status"] == FINISHED]
     panels, slopes = [], []
     for column, (y, title) in _DRAWN.items():
         if x is None or not (finished[column] > 0).all():
             y = Axis(y.name, zero=True)
         if x is None:
-            places = seeds.labels(found, names)
-            across, rows = Axis(", ".join(names), labels=places), found.assign(_name=places)
+            places = seeds.labels(means, names)
+            across, rows = Axis(", ".join(names), labels=places), means.assign(_name=places)
             look = {"name": title, "kind": "bars", "legend": False}
             drawn = seeds.series(rows, column, "_name", places=places, **look)
-            popular = pd.Series(found[_POPULARITY].tolist()).dropna()
+            popular = pd.Series(means[_POPULARITY].tolist()).dropna()
         else:
             counted = setting_type(leaves()[x]) is int and min(axes[x]) > 0
             across = seeds.axis_of(x, axes[x], counted)
-            drawn = seeds.series(found, column, x, others, name="{}" if others else title)
+            drawn = seeds.series(means, column, x, others, name="{}" if others else title)
             if counted and column != _SCORE:
                 drawn, powers = _fitted(drawn, finished, (x, column, title), others, y.log)
                 slopes += powers
@@ -169,8 +154,8 @@ def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
             line = popular.index.tolist(), popular.tolist()
             drawn.append(Series("popularity", *line, style=GREY, dash=1))
         panels.append(Panel(across, y, drawn))
-    told = f"Time, throughput, memory and accuracy over {x or ', '.join(names) or 'all runs'}."
-    return Chart(told, panels, across=2, size=(4.5, 3.25)), slopes
+    summary = f"Time, throughput, memory and accuracy over {x or ', '.join(names) or 'all runs'}."
+    return Chart(summary, panels, across=2, size=(4.5, 3.25)), slopes
 
 
 def _fitted(
@@ -190,22 +175,24 @@ def _fitted(
         log: whether the powers are drawn, too.
     """
     x, column, title = drawn
-    by_name, found, rows = {line.name: line for line in lines}, [], []
+    by_name, series, rows = {line.name: line for line in lines}, [], []
     for values, mine in seeds.grouped(runs, others):
         line = by_name.get(seeds.label(values, others) or title)
+        if line is None:
+            continue
         known = mine[[x, column]].astype(float).dropna()
         fit = slope(known[x].to_numpy(), known[column].to_numpy())
-        if line is not None and fit is not None:
+        if fit is not None:
             power, half, constant = fit
-            ends = [None if np.isnan(half) else power + sign * half for sign in (-1, 1)]
+            ends = None if np.isnan(half) else (power - half, power + half)
             rows.append({"what": title} | values | seeds.with_ends(f"power of {x}", power, ends))
             line = dataclasses.replace(line, name=f"{line.name} (power {power:.2f})")
             if log:
                 # Rounded, as limits that differ in their last bit alone cannot be drawn.
                 y = [float(f"{np.exp(constant) * float(x) ** power:.6g}") for x in line.x]
-                found.append(Series(line.name, line.x, y, None, line.style, dash=1, legend=False))
-        found += [] if line is None else [line]
-    return found, rows
+                series.append(Series(line.name, line.x, y, None, line.style, dash=1, legend=False))
+        series.append(line)
+    return series, rows
 
 
 def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
@@ -251,11 +238,11 @@ def _reliance(table: pd.DataFrame, axes: Axes) -> Section | None:
     if not shares:
         return None
     names = seeds.varied(axes)
-    found = seeds.combined(table, axes, shares)
+    means = seeds.combined(table, axes, shares)
     panel = Panel(
-        Axis(", ".join(names), labels=seeds.labels(found, names)),
+        Axis(", ".join(names), labels=seeds.labels(means, names)),
         Axis("mean share of clients' scores", limits=(0.0, 1.0)),
-        stacked({m: found[m].astype(float).tolist() for m in shares.values()}),
+        stacked({m: means[m].astype(float).tolist() for m in shares.values()}),
     )
     prefix = "router/mean/"
     views = {c: f"weight of {c.removeprefix(prefix)}" for c in table if c.startswith(prefix)}
@@ -277,21 +264,21 @@ def _failed(table: pd.DataFrame) -> Section | None:
     failed = table.loc[table["status"] == FAILED, ["run", "reason"]]
     if failed.empty:
         return None
-    told = "They are tried once more with --retry_failed."
-    return Section("Failed runs", told, failed.reset_index(drop=True))
+    text = "They are tried once more with --retry_failed."
+    return Section("Failed runs", text, failed.reset_index(drop=True))
 
 
 def _settings(configs: Mapping[str, Config], axes: Axes) -> Section:
     """What all runs share, what differs from the defaults first."""
-    plain, shared = Config.of().flat(), next(iter(configs.values())).flat()
+    default, shared = Config.of().flat(), next(iter(configs.values())).flat()
     rows = [
-        {"setting": name, "value": _text(shared[name]), "default": _text(plain[name])}
-        for name in plain
+        {"setting": name, "value": _text(shared[name]), "default": _text(default[name])}
+        for name in default
         if name not in axes
     ]
     rows.sort(key=lambda row: row["value"] == row["default"])
-    told = "What is not at its default comes first; what is swept is left out."
-    return Section("Settings of all runs", told, pd.DataFrame(rows))
+    text = "What is not at its default comes first; what is swept is left out."
+    return Section("Settings of all runs", text, pd.DataFrame(rows))
 
 
 def _text(value: Any) -> str:
@@ -299,16 +286,16 @@ def _text(value: Any) -> str:
 
 
 def _commands(table: pd.DataFrame, configs: Mapping[str, Config], out: Path) -> Section:
-    plain = Config.of().flat()
-    rows = []
-    for _, row in table.iterrows():
-        flat = configs[row["run"]].flat()
-        given = {n: v for n, v in flat.items() if v is not None and v != plain[n]}
-        told = {"run": row["run"], "status": row["status"], "warm NDCG@50, %": row.get(_SCORE)}
-        rows.append(told | {"command": command(given, Path("runs/again"))})
+    default = Config.of().flat()
+    commands = []
+    for run in table["run"]:
+        flat = configs[run].flat()
+        given = {n: v for n, v in flat.items() if v is not None and v != default[n]}
+        commands.append(command(given, Path("runs/again")))
+    columns = table.reindex(columns=["run", "status", _SCORE]).assign(command=commands)
     return Section(
         "Every run",
         f"The command trains the run again. What it has left in this sweep is in {out / 'runs'}. "
         "All columns are in results.csv.",
-        pd.DataFrame(rows),
+        columns.rename(columns={_SCORE: _HEADLINE[_SCORE]}).reset_index(drop=True),
     )

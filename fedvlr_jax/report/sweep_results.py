@@ -33,14 +33,14 @@ def results(rows: Mapping[str, Row]) -> pd.DataFrame:
 
     Rows are sorted by name. What has failed has a `reason` and no summary.
     """
-    found = []
+    lines = []
     for run in sorted(rows):
         flat = {"run": run, "status": rows[run].status, "reason": None}
         flat |= rows[run].settings | flattened(rows[run].content)
         if "data/clients" in flat:
             flat["clients"] = flat["data/clients"]
-        found.append(flat)
-    return pd.DataFrame(found)
+        lines.append(flat)
+    return pd.DataFrame(lines)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -59,8 +59,8 @@ def of_programs(table: pd.DataFrame, configs: Mapping[str, Config]) -> pd.DataFr
     programs = [hash(program_of(configs[run])) for run in table["run"]]
     for own, shared in _COMPILED.items():
         if own in table:
-            found = table[own].astype(float).groupby(programs).transform("max")
-            table = table.assign(**{shared: found})
+            most = table[own].astype(float).groupby(programs).transform("max")
+            table = table.assign(**{shared: most})
     return table
 
 
@@ -72,21 +72,21 @@ def remarks(table: pd.DataFrame) -> list[str]:
     """
     finished = table[table["status"] == FINISHED]
     # Runs of versions that did not count have neither column.
-    told = finished.reindex(columns=["participation/trained", "best_is_last"])
-    without_clients = told["participation/trained"] == 0
+    columns = finished.reindex(columns=["participation/trained", "best_is_last"])
+    without_clients = columns["participation/trained"] == 0
     untrained = int(without_clients.sum())
-    last = int((told["best_is_last"].eq(True) & ~without_clients).sum())
-    count, found = len(finished), []
+    last = int((columns["best_is_last"].eq(True) & ~without_clients).sum())
+    count, sentences = len(finished), []
     if last:
-        found.append(
+        sentences.append(
             f"in {last} of {count} runs the best round is the last one: a larger --rounds may do "
             "better"
         )
     if untrained:
-        found.append(
+        sentences.append(
             f"in {untrained} of {count} runs no client trained (--dropout): nothing was learned"
         )
-    return found
+    return sentences
 
 
 def machines(table: pd.DataFrame) -> str:
@@ -97,8 +97,8 @@ def machines(table: pd.DataFrame) -> str:
     """
     finished = table[table["status"] == FINISHED]
     columns = ["devices", "jax/device_kind", "jax/platform", "jax/version"]
-    told = finished.reindex(columns=columns).astype(object)
-    rows = told.where(told.notna(), "unknown").drop_duplicates().itertuples(index=False)
+    known = finished.reindex(columns=columns).astype(object)
+    rows = known.where(known.notna(), "unknown").drop_duplicates().itertuples(index=False)
     return "; ".join(f"{count} x {kind} ({where}, jax {jax})" for count, kind, where, jax in rows)
 
 

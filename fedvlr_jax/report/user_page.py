@@ -78,10 +78,10 @@ def planted(shown: Recommendation) -> str:
     """What a generated shop's user was made to prefer; "" for a real user."""
     if not shown.preference:
         return ""
-    told = ", ".join(
+    shares = ", ".join(
         f"{name} {100 * float(value):.0f} %" for name, value in shown.preference.items()
     )
-    return f"This user was generated to care about {told}."
+    return f"This user was generated to care about {shares}."
 
 
 def _item(item: Shown, folder: PictureFolder | None, place: int | None = None) -> str:

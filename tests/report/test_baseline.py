@@ -60,7 +60,7 @@ def test_every_combination_is_compared_with_the_one_that_differs_in_the_setting(
         expected = paired(*map(gains, sides))
         assert row[-5:] == tuple(vars(expected).values())
     assert (found["low"][:2] > 0).all()
-    lines = baseline.told(found, axes, MLP)
+    lines = baseline.sentences(found, axes, MLP)
     assert lines[1].startswith("fedvlr - mlp at clients 100: +")
     assert lines[1].endswith(" over 20 users, higher")
     assert len(lines) == 1 + 4
@@ -76,7 +76,9 @@ def test_a_counterpart_that_has_failed_is_missed(tmp_path):
     ]
     none = baseline.differences(table[table["variant"] == "mlp"], axes, MLP, tmp_path)
     assert none.empty
-    assert baseline.told(none, axes, MLP) == ["compared with variant=mlp: no run has a counterpart"]
+    assert baseline.sentences(none, axes, MLP) == [
+        "compared with variant=mlp: no run has a counterpart"
+    ]
     assert "nothing to show" in page("x", {}, [baseline.section(none, axes, MLP)])
 
 
@@ -85,7 +87,7 @@ def test_users_of_other_data_are_not_paired(tmp_path):
     found = baseline.differences(table, axes, MLP, tmp_path)
     assert found["users"].tolist() == [20, 20, 0, 0]
     assert found["mean"].isna().tolist() == [False, False, True, True]
-    assert "not comparable" in baseline.told(found, axes, MLP)[-1]
+    assert "not comparable" in baseline.sentences(found, axes, MLP)[-1]
     assert "fedvlr - mlp at clients 100" in page("x", {}, [baseline.section(found, axes, MLP)])
 
 
