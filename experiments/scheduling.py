@@ -88,7 +88,7 @@ def execute(
 
 def take_share(devices: int) -> dict[str, str]:
     """Take accelerators that no other process of this machine has; what was set for that."""
-    return share.take(devices, share.found(accelerators.startable()))
+    return share.take(devices, share.visible(accelerators.startable()))
 
 
 class Shown:

@@ -53,17 +53,19 @@ class Aggregation:
         Raises:
             UserError: another tree, or arrays of other shapes or types.
         """
-        found = gradient if function is None else function(gradient)
+        if function is None:
+            return gradient
+        changed = function(gradient)
         given, made = (
             jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree)
-            for tree in (gradient, found)
+            for tree in (gradient, changed)
         )
         if (type(given), given) != (type(made), made):
             raise UserError(
                 f"--aggregation={self.name}: its function gives {made}, expected a tree of the "
                 f"same shapes as it got, {given}"
             )
-        return found
+        return changed
 
 
 MEAN = Aggregation("mean")

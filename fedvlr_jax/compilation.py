@@ -23,34 +23,35 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _READS_ON_MACOS = (0, 10)
 
 
-def keep(place: str | Path | None = None) -> str | None:
+def keep(where: str | Path | None = None) -> str | None:
     """Keep compiled programs from now on, for this process and for later ones.
 
     To be called before JAX has compiled anything. Whatever is wrong with the folder, later or now,
     costs the time of compiling and nothing else.
 
     Args:
-        place: a folder, or "off"; None for this user's own (`own_folder`), if neither the
+        where: a folder, or "off"; None for this user's own (`own_folder`), if neither the
             environment nor the caller has told JAX of one (`JAX_COMPILATION_CACHE_DIR`).
 
     Returns:
         Why programs are not kept, as a sentence; None where they are, or are not meant to be.
     """
     global _folder
-    if str(place) == OFF:
+    if str(where) == OFF:
         stop()
         return None
-    if place is None and (jax.config.jax_compilation_cache_dir or not _reads()):
+    reads = sys.platform != "darwin" or jax.__version_info__ >= _READS_ON_MACOS
+    if where is None and (jax.config.jax_compilation_cache_dir or not reads):
         return None
     try:
-        found = own_folder() if place is None else Path(place)
-        _prepare(found, ours=place is None)
+        programs = own_folder() if where is None else Path(where)
+        _prepare(programs, ours=where is None)
     except OSError as error:
         return (
-            f"compiled programs are not kept for the next start: {error.filename or place}: "
+            f"compiled programs are not kept for the next start: {error.filename or where}: "
             f"{error.strerror}; --compilation_cache=DIR keeps them elsewhere"
         )
-    _folder = found / _machine()
+    _folder = programs / _machine()
     for name, value in {
         "jax_compilation_cache_dir": str(_folder),
         # A start compiles some twenty small programs beside the large ones.
@@ -105,11 +106,6 @@ def own_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(caches, "fedvlr_jax", "compiled")
 
 
-def _reads() -> bool:
-    """Whether this JAX reads what it has kept, on this system."""
-    return sys.platform != "darwin" or jax.__version_info__ >= _READS_ON_MACOS
-
-
 def _prepare(folder: Path, ours: bool) -> None:
     """Make the folder, and room in it.
 
@@ -118,8 +114,8 @@ def _prepare(folder: Path, ours: bool) -> None:
             can has programs of his run.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if ours and (found.st_uid != os.geteuid() or found.st_mode & _OTHERS_WRITE):
+    status = folder.stat()
+    if ours and (status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE):
         raise PermissionError(1, "others can write to it", str(folder))
     (folder / _machine()).mkdir(exist_ok=True)
     if not os.access(folder / _machine(), os.R_OK | os.W_OK | os.X_OK):
@@ -136,15 +132,15 @@ def thin(folder: Path, most: int) -> None:
     has and which processes wait for; and before 0.12 a process that is killed while it writes ends
     it for all.
     """
-    found = []
+    programs = []
     for path in folder.rglob("*-cache"):
         try:
             file = path.stat()
         except OSError:  # another process is thinning, too
             continue
-        found.append((max(file.st_atime, file.st_mtime), file.st_size, path))
+        programs.append((max(file.st_atime, file.st_mtime), file.st_size, path))
     left = most
-    for _, size, path in sorted(found, reverse=True):
+    for _, size, path in sorted(programs, reverse=True):
         left -= size
         if left < 0 or not size:  # one of no size was written on a full disk
             path.unlink(missing_ok=True)
@@ -159,6 +155,6 @@ def _machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # no Linux
         lines = []
-    told = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    digest = hashlib.sha256("\n".join([platform.processor(), *told]).encode()).hexdigest()[:12]
+    cpu = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    digest = hashlib.sha256("\n".join([platform.processor(), *cpu]).encode()).hexdigest()[:12]
     return f"{platform.machine()}-{digest}"

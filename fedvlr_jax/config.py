@@ -405,15 +405,14 @@ class Config:
             )
         groups = {}
         for group in dataclasses.fields(cls):
-            kind = group.type
             values = {
                 leaf.name: _checked_names(leaf, settings[leaf.name])
                 if leaf.name in LISTS
                 else checked(leaf, settings[leaf.name])
-                for leaf in dataclasses.fields(kind)
+                for leaf in dataclasses.fields(group.type)
                 if leaf.name in settings
             }
-            groups[group.name] = kind(**values)
+            groups[group.name] = group.type(**values)
         return _resolved(cls(**groups))
 
     def flat(self) -> dict[str, Any]:
@@ -431,12 +430,11 @@ def check_made(config: Any) -> None:
     Raises:
         UserError: it is something else, or has settings that nobody has filled in.
     """
-    made = isinstance(config, Config)
-    data = config.data if made else None
-    if not made or (
-        data.data == "synthetic" and None in [getattr(data, name) for name in SYNTHETIC_DEFAULTS]
-    ):
-        raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
+    if isinstance(config, Config):
+        generated = [getattr(config.data, name) for name in SYNTHETIC_DEFAULTS]
+        if config.data.data != "synthetic" or None not in generated:
+            return
+    raise UserError(f"--config={reprlib.repr(config)}: expected what Config.of(...) makes")
 
 
 def leaves() -> dict[str, dataclasses.Field]:
@@ -474,22 +472,22 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
     expected = f"expected names from {', '.join(known)}" if known else "expected names of modules"
     # An array or a column of names is a list, too; a set has no order.
     listed = getattr(value, "tolist", lambda: value)()
-    found = [x.strip() for x in listed.split(",")] if isinstance(listed, str) else listed
-    if not isinstance(found, tuple | list):
+    chosen = [x.strip() for x in listed.split(",")] if isinstance(listed, str) else listed
+    if not isinstance(chosen, tuple | list):
         raise UserError(
             f"--{flag}={reprlib.repr(value)}: {expected} in a list, found {kind_of(value)}"
         )
-    if not len(found):
+    if not len(chosen):
         raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}, found none")
-    for name in found:
+    for name in chosen:
         if not isinstance(name, str) or (name not in known if known else not name):
             shown = name if isinstance(name, str) else reprlib.repr(name)
             raise UserError(f"--{flag}={shown}: {expected}")
-    if len(set(found)) != len(found):
+    if len(set(chosen)) != len(chosen):
         raise UserError(
-            f"--{flag}={','.join(found)}: a name appears twice, expected each name once"
+            f"--{flag}={','.join(chosen)}: a name appears twice, expected each name once"
         )
-    return tuple(map(str.__str__, found))
+    return tuple(map(str.__str__, chosen))
 
 
 def _resolved(config: Config) -> Config:

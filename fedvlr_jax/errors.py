@@ -45,8 +45,8 @@ class UserError(ValueError):
     @property
     def setting(self) -> str | None:
         """The setting that the sentence begins with, if it begins with one."""
-        found = _SETTING.match(self.args[0])
-        return found and found[1]
+        match = _SETTING.match(self.args[0])
+        return match and match[1]
 
 
 def _short(text: str) -> str:

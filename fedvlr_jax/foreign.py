@@ -19,7 +19,7 @@ def printable(text: str) -> str:
         >>> print(printable("red \x1b[31m"))
         red \x1b[31m
     """
-    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _OBEYED.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def short(value: Any, most: int = 200) -> str:

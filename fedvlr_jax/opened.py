@@ -126,12 +126,12 @@ class Run:
         `reliance/<modality>`.
         """
         plain = ("user", "rank", "history_length", "warm")
-        found = record.per_user(self.folder, (*plain, "views", "view_weights"))
-        columns = {name: found[name] for name in plain}
-        rows = ((WEIGHT, found["views"], "view_weights"), (RELIANCE, MODALITIES, "reliance"))
+        arrays = record.per_user(self.folder, (*plain, "views", "view_weights"))
+        columns = {name: arrays[name] for name in plain}
+        rows = ((WEIGHT, arrays["views"], "view_weights"), (RELIANCE, MODALITIES, "reliance"))
         for kind, names, key in rows:
-            if key in found:  # an older run has fewer
-                columns |= {kind + n: v for n, v in zip(names, found[key].T, strict=True)}
+            if key in arrays:  # an older run has fewer
+                columns |= {kind + n: v for n, v in zip(names, arrays[key].T, strict=True)}
         return pd.DataFrame(columns)
 
     @functools.cached_property
@@ -141,21 +141,21 @@ class Run:
         Raises:
             UserError: it is gone, or has changed since.
         """
-        config, found = self.config, self.data
-        if not isinstance(found, Dataset):
+        config, dataset = self.config, self.data
+        if not isinstance(dataset, Dataset):
             try:
-                found = data_sets.load(config)
+                dataset = data_sets.load(config)
             except UserError as error:
                 raise UserError(
                     f"--run={self.folder}: its data cannot be read ({error}); --data=DIR tells "
                     "where it is now"
                 ) from None
-        if found.fingerprint() != record.settings(self.folder)["data_fingerprint"]:
+        if dataset.fingerprint() != record.settings(self.folder)["data_fingerprint"]:
             raise UserError(
                 f"--run={self.folder}: {config.data.data} has changed since, expected the data it "
                 "was trained on"
             )
-        return found
+        return dataset
 
     def views(self) -> Float[np.ndarray, "items views dim"]:
         """The server's views of all items at the best round, from its checkpoint."""
@@ -278,7 +278,7 @@ def open_sweep(folder: Any, data: Any = None, plugins: Any = None) -> dict[str, 
         UserError: there are none.
     """
     places = record.finished(argument("folder", Path, FOLDER, folder))
-    return {place.name: open_run(place, data, plugins) for place in places}
+    return {run.name: open_run(run, data, plugins) for run in places}
 
 
 def _item_ids(items: Any, n_items: int) -> Int[np.ndarray, " n"]:
@@ -309,12 +309,12 @@ def _user(
     """The client in the first row."""
     evaluation, names = simulation.evaluation, simulation.federation.server.fusion.names
     with numerics.products(simulation.federation.precision):
-        found = best.scored(evaluation, state.key, sent, private, population)
+        scored = best.scored(evaluation, state.key, sent, private, population)
     order = tie_order(keys.stream(state.key, keys.TIES), population.client[0], evaluation.n_items)
     row, scores, weights, client, length, items = jax.device_get(
         (
             private.states[0],
-            *(x[0] for x in (*found, population.client, population.length)),
+            *(x[0] for x in (*scored, population.client, population.length)),
             population.items,
         )
     )

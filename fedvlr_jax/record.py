@@ -32,19 +32,8 @@ _MOST_COLUMNS = 10_000
 _DEFLATED = 1_100  # bytes that deflate makes of one, at most
 # What reading an archive ends in that somebody has cut or made.
 _OF_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    zlib.error,
-    zipfile.BadZipFile,
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, SyntaxError),
+    *(RuntimeError, MemoryError, OverflowError, zlib.error, zipfile.BadZipFile),
 )
 # Entries of a summary by which others are read.
 _OBJECTS = ("valid", "test", "popularity", "timing", "memory", "data")
@@ -93,13 +82,13 @@ def finished(folder: Path) -> list[Path]:
         UserError: there are none.
     """
     places = [folder] if (folder / SUMMARY).is_file() else sorted(folder.glob(f"{RUNS_FOLDER}/*"))
-    found = [p for p in places if (p / SUMMARY).is_file() and (p / CONFIG).is_file()]
-    if not found:
+    runs = [p for p in places if (p / SUMMARY).is_file() and (p / CONFIG).is_file()]
+    if not runs:
         raise UserError(
             f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
             "or experiments.train"
         )
-    return found
+    return runs
 
 
 def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,12 +102,12 @@ def settings(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         UserError: it is not a run's.
     """
     path = run / CONFIG
-    found = files.read_json(path)
-    _refuse_missing(path, found, needed)
-    for name, value in found.items():
+    content = files.read_json(path)
+    _refuse_missing(path, content, needed)
+    for name, value in content.items():
         if isinstance(value, dict | list) and name != "jax":
             raise UserError(f"{path}: {short(name)} is not a single value, {_EXPECTED}")
-    return found
+    return content
 
 
 def summary(run: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
@@ -132,33 +121,33 @@ def summary(run: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
         UserError: it is not a run's.
     """
     path = run / SUMMARY
-    found = files.read_json(path)
-    reason = wrong_entry(found)
+    content = files.read_json(path)
+    reason = wrong_entry(content)
     if reason is not None:
         raise UserError(f"{path}: {reason}, {_EXPECTED}")
-    parts = {f"{name}/{entry}" for name in _OBJECTS for entry in found.get(name, ())}
-    _refuse_missing(path, {*found, *parts}, needed)
-    return found
+    parts = {f"{name}/{entry}" for name in _OBJECTS for entry in content.get(name, ())}
+    _refuse_missing(path, {*content, *parts}, needed)
+    return content
 
 
-def _refuse_missing(where: Path | str, found: Container[str], needed: Sequence[str]) -> None:
+def _refuse_missing(where: Path | str, names: Container[str], needed: Sequence[str]) -> None:
     for name in needed:
-        if name not in found:
+        if name not in names:
             raise UserError(f"{where}: {name} is missing, {_EXPECTED}")
 
 
-def wrong_entry(found: Mapping[str, Any]) -> str | None:
+def wrong_entry(content: Mapping[str, Any]) -> str | None:
     """What is wrong with the entries of a summary that are there, None if nothing is."""
     for name in ("rounds_done", "best_round"):
-        if type(found.get(name, 0)) is not int or not 0 <= found.get(name, 0) < 1 << 53:
+        if type(content.get(name, 0)) is not int or not 0 <= content.get(name, 0) < 1 << 53:
             return f"{name} is not a number of rounds"
-    if type(found.get("stopped_early", False)) is not bool:
+    if type(content.get("stopped_early", False)) is not bool:
         return "stopped_early is neither true nor false"
     for name in _OBJECTS:
-        if not isinstance(found.get(name, {}), dict):
+        if not isinstance(content.get(name, {}), dict):
             return f"{name} is not an object"
-    parts = {name: found.get(name, {}) for name in ("valid", "test", "timing", "memory")}
-    popularity = found.get("popularity", {})
+    parts = {name: content.get(name, {}) for name in ("valid", "test", "timing", "memory")}
+    popularity = content.get("popularity", {})
     parts |= {f"popularity/{name}": popularity.get(name, {}) for name in ("valid", "test")}
     for name, part in parts.items():
         if not isinstance(part, dict):
@@ -186,21 +175,21 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     *lines, last = files.read_text(path, _MOST_LINES).split("\n")
-    found = [_evaluation(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)]
+    measured = [_evaluation(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)]
     with contextlib.suppress(UserError):
-        found.append(_evaluation(str(path), last))
-    return found
+        measured.append(_evaluation(str(path), last))
+    return measured
 
 
 def _evaluation(where: str, line: str) -> dict[str, Any]:
-    found = files.parse_json(line, where)
-    if type(found.get("round")) is not int or found["round"] < 0:
+    numbers = files.parse_json(line, where)
+    if type(numbers.get("round")) is not int or numbers["round"] < 0:
         raise UserError(f"{where}: round is not a number of rounds, {_EXPECTED}")
-    _refuse_missing(where, found, (f"valid/{SELECTION}",))
-    for name, value in found.items():
+    _refuse_missing(where, numbers, (f"valid/{SELECTION}",))
+    for name, value in numbers.items():
         if not _is_number(value):
             raise UserError(f"{where}: {short(name)} is not a number, {_EXPECTED}")
-    return found
+    return numbers
 
 
 def rankings(run: Path) -> dict[str, np.ndarray]:
@@ -223,38 +212,38 @@ def per_user(run: Path, needed: Sequence[str] = ("user", "rank")) -> dict[str, n
         UserError: they are not a run's.
     """
     path = run / PER_USER
-    found = _arrays(path, needed)
-    if "views" in found and found["view_weights"].shape[1] != len(found["views"]):
+    arrays = _arrays(path, needed)
+    if "views" in arrays and arrays["view_weights"].shape[1] != len(arrays["views"]):
         raise UserError(f"{path} is damaged (view_weights does not have a column for every view)")
-    if "reliance" in found and found["reliance"].shape[1] != len(MODALITIES):
+    if "reliance" in arrays and arrays["reliance"].shape[1] != len(MODALITIES):
         raise UserError(f"{path} is damaged (reliance does not have a column for every modality)")
-    return found
+    return arrays
 
 
 def _arrays(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of a file, each with a row for every one of the users."""
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
         with files.open_plain(path) as file, zipfile.ZipFile(file) as archive:
             there = set(archive.namelist())
             for key, wanted in ARRAYS[path.name].items():
                 if key in needed or f"{key}.npy" in there:
-                    found[key] = _array(archive, key, wanted)
+                    arrays[key] = _array(archive, key, wanted)
     except UserError:
         raise
     except _OF_DAMAGE as error:
         raise UserError(f"{path} is damaged ({words_of(error)})") from None
-    name, ids = next(iter(found.items()))
+    name, ids = next(iter(arrays.items()))
     if (np.diff(ids.astype(np.int64)) <= 0).any() or (len(ids) and ids[0] < 0):
         raise UserError(f"{path} is damaged (the ids in {name} are not in ascending order)")
-    for key, array in found.items():
+    for key, array in arrays.items():
         if key != "views" and len(array) != len(ids):
             raise UserError(
                 f"{path} is damaged ({key} has {len(array):,} rows for {len(ids):,} users)"
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path} is damaged ({key} has numbers that are not finite)")
-    return found
+    return arrays
 
 
 def _array(archive: zipfile.ZipFile, key: str, wanted: _Array) -> np.ndarray:

@@ -160,16 +160,16 @@ def fitted(kind: type, check: Check, value: Any) -> Any:
     """
     valid, _ = check
     try:
-        found = _CONVERTERS[kind](_plain(value))
+        converted = _CONVERTERS[kind](_plain(value))
     except TypeError:
         raise UnfitError(f"{_expected(kind, check)}, found {kind_of(value)}") from None
     except UnicodeEncodeError:  # a name of bytes, which neither JSON nor checkpoints can hold
         raise UnfitError(f"{_expected(kind, check)}, written in UTF-8") from None
     except (ValueError, OverflowError):  # half a client; a whole number that no float can hold
         raise UnfitError(_expected(kind, check)) from None
-    if not valid(found):
+    if not valid(converted):
         raise UnfitError(_expected(kind, check))
-    return found
+    return converted
 
 
 def kind_of(value: Any) -> str:
@@ -199,8 +199,8 @@ def checked(leaf: dataclasses.Field, value: Any) -> Any:
     """
     if value is None and leaf.default is None:
         return None
-    found = argument(leaf.name, setting_type(leaf), check_of(leaf), value)
-    return os.path.expanduser(found) if leaf.metadata.get("is_path") else found
+    accepted = argument(leaf.name, setting_type(leaf), check_of(leaf), value)
+    return os.path.expanduser(accepted) if leaf.metadata.get("is_path") else accepted
 
 
 def _expected(kind: type, check: Check) -> str:

@@ -40,12 +40,12 @@ def by_value(
     Returns:
         The groups in ascending order; those without users have no numbers (None).
     """
-    found = []
+    grouped = []
     for name, low, high in ranges(edges):
         chosen = (ranks >= 0) & within(values, low, high)
-        kept = metrics.from_ranks(ranks[chosen], warm[chosen])
-        found.append(Group(name, int(chosen.sum()), kept))
-    return found
+        measured = metrics.from_ranks(ranks[chosen], warm[chosen])
+        grouped.append(Group(name, int(chosen.sum()), measured))
+    return grouped
 
 
 def ranges(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
@@ -55,13 +55,13 @@ def ranges(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
         >>> ranges((1, 5))
         [('0', 0, 1), ('1 to 4', 1, 5), ('5 and more', 5, None)]
     """
-    found = []
+    named = []
     for low, high in itertools.pairwise([0, *edges, None]):
         name = f"{low} and more"
         if high is not None:
             name = str(low) if high == low + 1 else f"{low} to {high - 1}"
-        found.append((name, low, high))
-    return found
+        named.append((name, low, high))
+    return named
 
 
 def within(

@@ -58,8 +58,8 @@ def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*
         >>> gains(np.array([0, 1, 9, 50]), cutoff=50).round(2).tolist()
         [1.0, 0.63, 0.29, 0.0]
     """
-    found = (ranks >= 0) & (ranks < cutoff)
-    return np.where(found, 1 / np.log2(np.maximum(ranks, 0) + 2.0), 0)
+    hit = (ranks >= 0) & (ranks < cutoff)
+    return np.where(hit, 1 / np.log2(np.maximum(ranks, 0) + 2.0), 0)
 
 
 def selection_score(metrics: dict[str, float | None]) -> float | None:

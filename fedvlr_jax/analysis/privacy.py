@@ -46,5 +46,5 @@ def epsilon(
             clients, cohort, dp_accounting.GaussianDpEvent(noise_multiplier / 2)
         )
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
-    found = float(accountant.get_epsilon(delta))
-    return found if math.isfinite(found) else None
+    spent = float(accountant.get_epsilon(delta))
+    return spent if math.isfinite(spent) else None

@@ -82,19 +82,19 @@ def recommend(
     top = argument("top", int, AT_LEAST_ONE, top)
     opened = open_run(run, data, plugins)
     run, users, best = opened.folder, opened.users, opened.rankings
-    found, config = opened.dataset, opened.config
-    _check_fits(run, found, users["user"].to_numpy(), best)
+    dataset, config = opened.dataset, opened.config
+    _check_fits(run, dataset, users["user"].to_numpy(), best)
     folder = None if config.data.data == "synthetic" else Path(config.data.data)
-    size = found.interactions
+    size = dataset.interactions
     labels = read_labels(folder, size.n_clients, size.n_items) if folder else Labels()
-    user = _user(found, labels, user, original_user)
-    place = np.flatnonzero(users["user"] == user)
-    if not len(place):
+    user = _user(dataset, labels, user, original_user)
+    row = np.flatnonzero(users["user"] == user)
+    if not len(row):
         raise UserError(f"--user={user}: was not evaluated in {run} (--eval_clients)")
     if not 1 <= top <= best.shape[1]:
         raise UserError(f"--top={top}: expected 1 to {best.shape[1]} items")
-    own, ranked = users.iloc[place[0]], best[place[0]]
-    interactions = found.interactions
+    own, ranked = users.iloc[row[0]], best[row[0]]
+    interactions = dataset.interactions
     held_out = {int(interactions.valid[user]): "validation", int(interactions.test[user]): "test"}
     if folder:
         history = history_in_time(folder, user)[::-1]
@@ -113,7 +113,7 @@ def recommend(
 
     return Recommendation(
         run=run,
-        data=found.name,
+        data=dataset.name,
         variant=config.method.variant,
         user=user,
         name=labels.users[user] if labels.users else "",
@@ -129,10 +129,10 @@ def recommend(
 
 
 def _check_fits(
-    run: Path, found: Dataset, users: Int[np.ndarray, " users"], top: Int[np.ndarray, "users top"]
+    run: Path, dataset: Dataset, users: Int[np.ndarray, " users"], top: Int[np.ndarray, "users top"]
 ) -> None:
     """Refuse results that are not of this data set."""
-    size = found.interactions
+    size = dataset.interactions
     if users.size and users[-1] >= size.n_clients:
         raise UserError(
             f"--run={run}: {record.PER_USER} has user {users[-1]}, but the data set "
@@ -145,8 +145,8 @@ def _check_fits(
         )
 
 
-def _user(found: Dataset, labels: Labels, user: int | None, original: Any) -> int:
-    n_clients = found.interactions.n_clients
+def _user(dataset: Dataset, labels: Labels, user: int | None, original: Any) -> int:
+    n_clients = dataset.interactions.n_clients
     if (user is None) == (original is None):
         raise UserError("--user: expected either --user=ID or --original_user=ID")
     if original is not None:

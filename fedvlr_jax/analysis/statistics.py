@@ -71,8 +71,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval | None:
     """
     if min(len(first), len(second)) < 3 or np.ptp(first) + np.ptp(second) == 0:
         return None
-    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(_LEVEL)
-    return float(found.low), float(found.high)
+    limits = stats.ttest_ind(first, second, equal_var=False).confidence_interval(_LEVEL)
+    return float(limits.low), float(limits.high)
 
 
 def slope(
@@ -86,11 +86,11 @@ def slope(
     """
     if len(np.unique(x)) < 2 or (x <= 0).any() or (y <= 0).any():
         return None
-    found = stats.linregress(np.log(x), np.log(y))
+    fit = stats.linregress(np.log(x), np.log(y))
     freedom = len(x) - 2
-    error = found.stderr if np.ptp(y) else 0.0  # of a constant scipy's is NaN
+    error = fit.stderr if np.ptp(y) else 0.0  # of a constant scipy's is NaN
     width = stats.t.ppf((1 + _LEVEL) / 2, freedom) * error if freedom else np.nan
-    return float(found.slope), float(width), float(found.intercept)
+    return float(fit.slope), float(width), float(fit.intercept)
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,13 @@ class Difference:
         return f"{self.mean:+.2f} ({self.low:.2f} to {self.high:.2f}), {p}"
 
 
-def gains(ranks: Int[np.ndarray, "seeds users"], cutoff: int = 50) -> Float[np.ndarray, " users"]:
-    """NDCG@cutoff in percent of every user, averaged over seeds.
+def gains(ranks: Int[np.ndarray, "seeds users"]) -> Float[np.ndarray, " users"]:
+    """NDCG@50 in percent of every user, averaged over seeds.
 
     Args:
         ranks: of every user's held-out item under every seed, 0 for the first; none is -1.
-        cutoff: ranks from here on count nothing.
     """
-    return 100 * metrics.gains(ranks, cutoff).mean(axis=0)
+    return 100 * metrics.gains(ranks, 50).mean(axis=0)
 
 
 def paired(
@@ -148,9 +147,9 @@ def paired(
         low, high = around(mean, difference.std(ddof=1), number)
         return Difference(mean, low, high, float(stats.ttest_1samp(difference, 0).pvalue), number)
     options = {"n_resamples": _RESAMPLES, "batch": 1000, "rng": np.random.default_rng(seed)}
-    found = stats.bootstrap((difference,), np.mean, confidence_level=_LEVEL, **options)
+    bootstrap = stats.bootstrap((difference,), np.mean, confidence_level=_LEVEL, **options)
     test = stats.permutation_test(
         (difference,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", **options
     )
-    low, high = found.confidence_interval
+    low, high = bootstrap.confidence_interval
     return Difference(mean, float(low), float(high), float(test.pvalue), number)

@@ -89,8 +89,8 @@ def _misfit(plugin: _Plugin) -> str | None:
 
 def _numbers(version: str) -> str:
     """The numbers that a version begins with, which are all that JAX compares."""
-    found = _VERSION.match(version)
-    return found[0] if found else version
+    match = _VERSION.match(version)
+    return match[0] if match else version
 
 
 def _reason(plugin: _Plugin) -> str:

@@ -24,12 +24,12 @@ def listening(host: str, port: int) -> list[socket.socket]:
     """
     what = f"--coordinator={named(host, port)}"
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{what}: {host} cannot be resolved on this host ({reason})") from None
     # An address that is found twice is listened at once.
-    addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+    addresses = list(dict.fromkeys((family, address) for family, *_, address in resolved))
     sockets: list[socket.socket] = []
     try:
         for family, address in addresses:

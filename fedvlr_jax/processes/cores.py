@@ -21,16 +21,16 @@ def devices() -> list[jax.Device]:
         UserError: JAX cannot start the platform that it was told to use.
     """
     try:
-        found = jax.devices()
+        available = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where it is for no GPU at all
-        told = jax.config.jax_platforms or ""
+        platforms = jax.config.jax_platforms or ""
         reason = " ".join(str(error).split())
+        reason = f" ({reason})" if reason else ""
         raise UserError(
-            f"JAX_PLATFORMS={told}: JAX cannot start it here{f' ({reason})' if reason else ''}, "
-            f"expected {_others()}"
+            f"JAX_PLATFORMS={platforms}: JAX cannot start it here{reason}, expected {_others()}"
         ) from error
     accelerators.warn_if_refused()
-    return found
+    return available
 
 
 def begin() -> None:
@@ -62,9 +62,9 @@ def split_cpu() -> None:
     share every such operation are slower than two that train different clients.
     """
     # JAX says -1 where it was not told.
-    told = max(jax.config.jax_num_cpu_devices, _forced_devices())
-    if told > 0:
-        _wait_on_threads_of_their_own(told)
+    wanted = max(jax.config.jax_num_cpu_devices, _forced_devices())
+    if wanted > 0:
+        _wait_on_threads_of_their_own(wanted)
         return
     try:
         jax.config.update("jax_num_cpu_devices", _usable_cores())
@@ -89,8 +89,8 @@ def meet_at(address: str) -> None:
 
 def _forced_devices() -> int:
     """How many devices XLA_FLAGS asks for; 0 where it does not say."""
-    found = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    return int(found[1]) if found else 0
+    match = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    return int(match[1]) if match else 0
 
 
 def _wait_on_threads_of_their_own(devices: int) -> None:

@@ -46,11 +46,11 @@ class Peers:
         secret = shared()
         if place.index == 0:
             servers = addresses.listening(place.host, place.port)
-            found = greeting.gather(place, secret, servers, patience, _say)
+            links = greeting.gather(place, secret, servers, patience, _say)
         else:
-            found = greeting.reach(place, secret, patience)
-        self.jax_links = _links(found, greeting.JAX)
-        self._links = _links(found, greeting.WATCH)
+            links = greeting.reach(place, secret, patience)
+        self.jax_links = _links(links, greeting.JAX)
+        self._links = _links(links, greeting.WATCH)
         self.address = str(next(iter(self._links.values())).getsockname()[0])
         self._threads: list[threading.Thread] = []
         for other, link in self._links.items():
@@ -114,8 +114,8 @@ class Peers:
                 link.sendall(word)
 
 
-def _links(found: greeting.Links, purpose: str) -> dict[int, socket.socket]:
-    return {other: link for (other, what), link in found.items() if what == purpose}
+def _links(links: greeting.Links, purpose: str) -> dict[int, socket.socket]:
+    return {other: link for (other, what), link in links.items() if what == purpose}
 
 
 def _say(sentence: str) -> None:

@@ -70,19 +70,19 @@ def _address(coordinator: str) -> tuple[str, int]:
     Raises:
         UserError: it is none of one host.
     """
-    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:\s]+)):([0-9]{1,5})", coordinator)
-    if not found or not 0 < int(found[3]) < 1 << 16 or not _is_host(found[1] or found[2]):
+    match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:\s]+)):([0-9]{1,5})", coordinator)
+    if not match or not 0 < int(match[3]) < 1 << 16 or not _is_host(match[1] or match[2]):
         raise UserError(
             f"--coordinator={coordinator}: expected HOST:PORT of process 0, like node1:4000 "
             "or [2001:db8::1]:4000"
         )
-    host = found[1] or found[2]
+    host = match[1] or match[2]
     if _is_everywhere(host):
         raise UserError(
             f"--coordinator={coordinator}: that is every address of a host, expected the one at "
             "which the others reach process 0"
         )
-    return host, int(found[3])
+    return host, int(match[3])
 
 
 def _is_host(host: str) -> bool:
@@ -96,10 +96,10 @@ def _is_host(host: str) -> bool:
 def _is_everywhere(host: str) -> bool:
     """Whether this is 0.0.0.0 or ::, however it is written."""
     try:
-        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        resolved = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
     except OSError:  # a name
         return False
-    return any(ipaddress.ip_address(address[0]).is_unspecified for *_, address in found)
+    return any(ipaddress.ip_address(address[0]).is_unspecified for *_, address in resolved)
 
 
 def place_of_slurm(environment: Mapping[str, str] = os.environ) -> Place | None:

@@ -96,14 +96,14 @@ def _check_own(path: Path) -> None:
         UserError: they can.
         OSError: it cannot be asked.
     """
-    found = path.stat()
-    if found.st_uid != os.geteuid():
+    status = path.stat()
+    if status.st_uid != os.geteuid():
         raise UserError(
             f"{path}: belongs to another user; set the environment variable {VARIABLE} instead"
         )
     # Others may look into the folder, as into most home folders, but not change it.
     forbidden = stat.S_IWGRP | stat.S_IWOTH if path.is_dir() else _OTHERS
-    if found.st_mode & forbidden:
+    if status.st_mode & forbidden:
         raise UserError(
             f"{path}: other users have access to it; run chmod go-rwx on it, or set the "
             f"environment variable {VARIABLE}"

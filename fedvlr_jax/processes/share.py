@@ -43,7 +43,7 @@ class Devices(NamedTuple):
     names: tuple[str, ...]
 
 
-def found(
+def visible(
     platforms: set[str], environment: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> Devices | None:
     """The accelerators that a process sees, without starting JAX; None where it cannot be told.
@@ -53,9 +53,9 @@ def found(
         environment: its variables. A list of devices that is given there is what there is.
         root: where the system's files are.
     """
-    told = set(environment.get("JAX_PLATFORMS", "").lower().split(",")) - {""}
-    if told:
-        platforms = platforms & (told | ({"cuda", "rocm"} if "gpu" in told else set()))
+    wanted = set(environment.get("JAX_PLATFORMS", "").lower().split(",")) - {""}
+    if wanted:
+        platforms = platforms & (wanted | ({"cuda", "rocm"} if "gpu" in wanted else set()))
     for variable, platform in _VARIABLES.items():
         if platform in platforms and variable in environment:
             listed = (name.strip() for name in environment[variable].split(","))
@@ -108,7 +108,7 @@ def take(each: int, devices: Devices | None, folder: Path | None = None) -> dict
 
     Args:
         each: devices of a process, 0 for all.
-        devices: of the machine, see `found`.
+        devices: of the machine, see `visible`.
         folder: where these processes keep their locks; by default that for temporary files.
 
     Returns:

@@ -50,8 +50,8 @@ def concatenated(rows: np.ndarray) -> np.ndarray:
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: len(raw)] = raw
     parts = multihost_utils.process_allgather(padded)
-    found = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
-    return found.view(rows.dtype).reshape(-1, *rows.shape[1:])
+    joined = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    return joined.view(rows.dtype).reshape(-1, *rows.shape[1:])
 
 
 def total(values: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def gathered(server: Server, state: ServerState, features: Features, total: Coho
     """
     if server.mode == "local":
         moved = {EMBEDDING: total.gradient, **total.shared["gamma"]}
-        found = Shared({"params": moved}, total.shared["network"])
+        gradient = Shared({"params": moved}, total.shared["network"])
     else:
 
         def apply(params: Any) -> Array:
@@ -162,25 +162,25 @@ def gathered(server: Server, state: ServerState, features: Features, total: Coho
         # XLA would otherwise find that `broadcast` has computed the same, and keep it.
         apply = jax.checkpoint(apply) if server.again else apply
         views, pull_back = jax.vjp(apply, state.params.fusion)
-        found = Shared(pull_back(total.gradient.reshape(views.shape))[0], total.shared)
-    return Gathered(found, total.weight, total.loss)
+        gradient = Shared(pull_back(total.gradient.reshape(views.shape))[0], total.shared)
+    return Gathered(gradient, total.weight, total.loss)
 
 
-def mean_gradient(found: Gathered) -> Shared:
+def mean_gradient(cohort: Gathered) -> Shared:
     """The weighted mean; a cohort of which nobody came adds nothing."""
-    return jax.tree.map(lambda x: x / jnp.maximum(found.weight, 1), found.gradient)
+    return jax.tree.map(lambda x: x / jnp.maximum(cohort.weight, 1), cohort.gradient)
 
 
 def step(
     server: Server,
     state: ServerState,
-    found: Gathered,
+    cohort: Gathered,
     number: Int[Array, ""],
     rates: ServerRates,
     noise: Noise,
 ) -> ServerState:
     """One optimizer step on the mean of what the cohort uploaded (METHOD: one round, 3)."""
-    mean = mean_gradient(found)
+    mean = mean_gradient(cohort)
     if server.noisy:
         mean = with_noise(mean, *noise)
     mean = server.aggregation.applied(server.aggregation.of_mean, mean)

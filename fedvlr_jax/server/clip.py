@@ -124,8 +124,8 @@ class Parts:
     @property
     def settings(self) -> dict[str, Any]:
         """What of the picture processor decides the pixels."""
-        found = self.pictures.to_dict()
-        return {name: found.get(name) for name in _PICTURE_SETTINGS}
+        known = self.pictures.to_dict()
+        return {name: known.get(name) for name in _PICTURE_SETTINGS}
 
 
 def load(name: str, precision: str = "float32", seed: int = 0) -> Clip:
@@ -159,16 +159,16 @@ def _quiet() -> Iterator[None]:
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    before = [(part, part.get_verbosity()) for part in (logging, hub_logging)]
-    for part, _ in before:
-        part.set_verbosity_error()
+    before = [(logger, logger.get_verbosity()) for logger in (logging, hub_logging)]
+    for logger, _ in before:
+        logger.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for part, verbosity in before:
-            part.set_verbosity(verbosity)
+        for logger, verbosity in before:
+            logger.set_verbosity(verbosity)
 
 
 def _local(name: str) -> Path | None:
@@ -237,8 +237,8 @@ def _check_files(folder: Path) -> None:
         ("tokenizer", [["tokenizer.json"], ["vocab.json", "merges.txt"]]),
         ("weights", [[f"{name}{end}"] for name in _WEIGHTS for end in ("", ".index.json")]),
     ):
-        if not any(all((folder / name).is_file() for name in together) for together in files):
-            names = " or ".join(" and ".join(together) for together in files)
+        if not any(all((folder / name).is_file() for name in option) for option in files):
+            names = " or ".join(map(" and ".join, files))
             raise ValueError(f"no {what} there, expected {names}")
 
 
@@ -247,8 +247,8 @@ def _stored_weights(folder: Path) -> dict[str, np.ndarray]:
     for name, read in ((_FLAX, _from_flax), (_SAFETENSORS, _from_pytorch)):
         files = [name] if (folder / name).is_file() else _files_of(folder, name)
         if files:
-            found = (weight for file in files for weight in read(folder / file))
-            return {key: np.asarray(value) for key, value in found}
+            weights = (weight for file in files for weight in read(folder / file))
+            return {key: np.asarray(value) for key, value in weights}
     raise AssertionError("_check_files has found some")
 
 
@@ -302,7 +302,7 @@ def _from_pytorch(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield f"{module}.kernel", value.transpose(axes)
 
 
-def _fitting(found: dict[str, np.ndarray], config: ClipConfig) -> dict[str, Any]:
+def _fitting(stored: dict[str, np.ndarray], config: ClipConfig) -> dict[str, Any]:
     """The weights that a model of this configuration has, in float32.
 
     Raises:
@@ -310,23 +310,23 @@ def _fitting(found: dict[str, np.ndarray], config: ClipConfig) -> dict[str, Any]
     """
     expected = shapes(config)
     names = {".".join(path): path for path in expected}
-    if missing := sorted(names.keys() - found.keys()):
+    if missing := sorted(names.keys() - stored.keys()):
         raise ValueError(
             f"{len(missing)} weights are missing, the first is {missing[0]}; expected the whole "
             "CLIP, both towers and projections"
         )
-    if more := sorted(name for name in found.keys() - names.keys() if ".layers." in name):
+    if more := sorted(name for name in stored.keys() - names.keys() if ".layers." in name):
         raise ValueError(
             f"{more[0]} is among the weights, but config.json has no such layer; is its "
             "num_hidden_layers too small?"
         )
     params = {}
     for name, path in names.items():
-        if found[name].shape != expected[path]:
+        if stored[name].shape != expected[path]:
             raise ValueError(
-                f"{name} has the shape {found[name].shape}, config.json says {expected[path]}"
+                f"{name} has the shape {stored[name].shape}, config.json says {expected[path]}"
             )
-        params[path] = found[name].astype(np.float32, copy=False)
+        params[path] = stored[name].astype(np.float32, copy=False)
     if broken := sorted(".".join(x) for x, leaf in params.items() if not np.isfinite(leaf).all()):
         raise ValueError(
             f"{len(broken)} weights hold NaN or inf, the first is {broken[0]}; the files are "
@@ -460,8 +460,8 @@ def _assemble(name: str, parts: Parts, precision: str) -> Clip:
 
     def tokens(text: str) -> np.ndarray:
         with tokenizing:  # a fast tokenizer keeps its padding in itself
-            found = parts.tokenizer(text, padding="max_length", truncation=True, max_length=length)
-        return np.array([found["input_ids"], found["attention_mask"]], np.int32)
+            made = parts.tokenizer(text, padding="max_length", truncation=True, max_length=length)
+        return np.array([made["input_ids"], made["attention_mask"]], np.int32)
 
     def embed_images(params: Any, batch: Array) -> Array:
         scaled = (batch.astype(jnp.float32) * scale - mean) / deviation

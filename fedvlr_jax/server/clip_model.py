@@ -234,9 +234,9 @@ def shapes(config: ClipConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
     """The shapes of all weights, in the order of their names' parts."""
     one = jnp.ones((1, 1), jnp.int32)
     picture = jnp.zeros((1, 3, *(config.vision_config.image_size,) * 2))
-    found: dict[tuple[str, ...], tuple[int, ...]] = {("logit_scale",): ()}  # of training only
+    by_name: dict[tuple[str, ...], tuple[int, ...]] = {("logit_scale",): ()}  # of training only
     for tower, inputs in ((TextTower, (one, one)), (VisionTower, (picture,))):
         made = partial(tower(config, jnp.float32).init, jax.random.key(0))
         params = jax.eval_shape(made, *inputs)["params"]
-        found |= {path: x.shape for path, x in traverse_util.flatten_dict(params).items()}
-    return dict(sorted(found.items(), key=lambda one: ".".join(one[0]).split(".")))
+        by_name |= {path: x.shape for path, x in traverse_util.flatten_dict(params).items()}
+    return dict(sorted(by_name.items(), key=lambda one: ".".join(one[0]).split(".")))

@@ -122,9 +122,9 @@ class _Batch:
     there: Bool[np.ndarray, " batch"]
 
     def rows(self) -> Float[np.ndarray, "batch width"]:
-        found = np.asarray(self.embedded)[: len(self.there)]
-        if not np.isfinite(found[self.there]).all():
+        rows = np.asarray(self.embedded)[: len(self.there)]
+        if not np.isfinite(rows[self.there]).all():
             raise UserError(
                 "--clip: an embedding is not finite, expected numbers; --precision=float32 may help"
             )
-        return np.where(self.there[:, None], found, np.nan)
+        return np.where(self.there[:, None], rows, np.nan)

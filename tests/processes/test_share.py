@@ -44,7 +44,7 @@ def machine(tmp_path):
 )
 def test_what_a_user_shows_of_the_gpus_is_what_there_is(machine, environment, names):
     root = machine("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "vfio/0")
-    assert share.found({"cuda", "tpu"}, environment, root) == Devices(CUDA, tuple(names.split()))
+    assert share.visible({"cuda", "tpu"}, environment, root) == Devices(CUDA, tuple(names.split()))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_a_user_shows_of_the_gpus_is_what_there_is(machine, environment, na
 )
 def test_what_jax_can_start_is_found(machine, platforms, files, environment, expected):
     root = machine(*files.split())
-    assert share.found(set(platforms.split()), environment, root) == expected
+    assert share.visible(set(platforms.split()), environment, root) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ import os, sys
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import share
 try:
-    share.take(1, share.found({"cuda"}))
+    share.take(1, share.visible({"cuda"}))
     print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 except UserError as error:
     print(error, flush=True)
