@@ -307,49 +307,49 @@ async def _reach(place: Place, secret: bytes, patience: float) -> Links:
     what = f"--coordinator={addresses.named(place.host, place.port)}"
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
-    lines: list[_Line] = []
+    while True:
+        try:
+            return await _links(place, secret, patience)
+        except _StrangerError:
+            raise UserError(
+                f"{what}: process 0 has another secret than process {place.index}, expected "
+                f"{VARIABLE} to be the same in all processes"
+            ) from None
+        except UserError:
+            raise
+        except ConnectionRefusedError:
+            reason = (
+                "nothing listens there; it has not started, or all processes have connected already"
+            )
+        except TimeoutError:
+            reason = "no answer"
+        except ValueError:
+            reason = "what answers there is not process 0"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if loop.time() >= until:
+            raise UserError(f"{what}: process 0 cannot be reached within {patience:g} s ({reason})")
+        await asyncio.sleep(_SECONDS_BETWEEN)
+
+
+async def _links(place: Place, secret: bytes, patience: float) -> Links:
+    """Connections to process 0, which tells on each that all processes have turned up.
+
+    Raises:
+        UserError: process 0 says that something is wrong with a process.
+        _StrangerError, ValueError, OSError: see `_Line.receive`.
+    """
+    lines: dict[tuple[int, str], _Line] = {}
     try:
-        while True:
-            try:
-                for purpose in PURPOSES:
-                    lines.append(await _introduce(place, secret, purpose))
-                # Process 0 may have begun to wait much later than this one.
-                async with asyncio.timeout(patience + _SECONDS):
-                    wrong = [await line.receive(_ALL) for line in lines]
-                _check(wrong)
-                links = {
-                    (0, purpose): _waiting(line.link)
-                    for purpose, line in zip(PURPOSES, lines, strict=True)
-                }
-                lines = []
-                return links
-            except _StrangerError:
-                raise UserError(
-                    f"{what}: process 0 has another secret than process {place.index}, expected "
-                    f"{VARIABLE} to be the same in all processes"
-                ) from None
-            except UserError:
-                raise
-            except ConnectionRefusedError:
-                reason = (
-                    "nothing listens there; it has not started, or all "
-                    "processes have connected already"
-                )
-            except TimeoutError:
-                reason = "no answer"
-            except ValueError:
-                reason = "what answers there is not process 0"
-            except OSError as error:
-                reason = error.strerror or str(error)
-            addresses.close([line.link for line in lines])
-            lines = []
-            if loop.time() >= until:
-                raise UserError(
-                    f"{what}: process 0 cannot be reached within {patience:g} s ({reason})"
-                )
-            await asyncio.sleep(_SECONDS_BETWEEN)
-    finally:
-        addresses.close([line.link for line in lines])
+        for purpose in PURPOSES:
+            lines[0, purpose] = await _introduce(place, secret, purpose)
+        # Process 0 may have begun to wait much later than this one.
+        async with asyncio.timeout(patience + _SECONDS):
+            _check([await line.receive(_ALL) for line in lines.values()])
+    except BaseException:
+        addresses.close([line.link for line in lines.values()])
+        raise
+    return {key: _waiting(line.link) for key, line in lines.items()}
 
 
 async def _introduce(place: Place, secret: bytes, purpose: str) -> _Line:
@@ -412,10 +412,10 @@ async def _exactly(link: socket.socket, size: int) -> bytes:
     Raises:
         OSError: it ends before.
     """
-    found = b""
-    while len(found) < size:
-        part = await asyncio.get_running_loop().sock_recv(link, size - len(found))
-        if not part:
+    received = b""
+    while len(received) < size:
+        more = await asyncio.get_running_loop().sock_recv(link, size - len(received))
+        if not more:
             raise ConnectionError("the connection was closed")
-        found += part
-    return found
+        received += more
+    return received
