@@ -56,7 +56,7 @@ class Server(NamedTuple):
     optimizer: optax.GradientTransformation
     backbone: Backbone
     width: int
-    mode: str
+    mode: str = "accumulate"
     noisy: bool = False
     again: bool = False
     aggregation: Aggregation = MEAN
@@ -70,23 +70,13 @@ class Noise(NamedTuple):
 
 
 @functools.cache
-def create(
-    fusion: Fusion,
-    optimizer: str,
-    backbone: Backbone,
-    width: int,
-    mode: str = "accumulate",
-    noisy: bool = False,
-    again: bool = False,
-    aggregation: Aggregation = MEAN,
-) -> Server:
-    """A server with `fusion` as its model and an optax optimizer by name.
+def create(fusion: Fusion, optimizer: str, *fields: Any, **more: Any) -> Server:
+    """A `Server` with an optax optimizer by name, and its other fields in their order or by name.
 
     The rate is applied to the optimizer's output, so that it can change without a compilation.
     Equal arguments give the same object, so that compiled programs are found again.
     """
-    transformation = getattr(optax, optimizer)(learning_rate=1.0)
-    return Server(fusion, transformation, backbone, width, mode, noisy, again, aggregation)
+    return Server(fusion, getattr(optax, optimizer)(learning_rate=1.0), *fields, **more)
 
 
 def init(server: Server, features: Features, key: Array) -> ServerState:
