@@ -25,10 +25,10 @@ def from_ranks(
 
     Example:
         >>> ranks = np.array([0, 12, 99, -1])
-        >>> found = from_ranks(ranks, warm=np.array([True, True, False, False]))
-        >>> round(found["hr@10"], 1), round(found["hr@20"], 1)  # of the three with an item
+        >>> measured = from_ranks(ranks, warm=np.array([True, True, False, False]))
+        >>> round(measured["hr@10"], 1), round(measured["hr@20"], 1)  # of the three with an item
         (33.3, 66.7)
-        >>> round(found["warm/ndcg@50"], 1), found["cold/hr@50"]
+        >>> round(measured["warm/ndcg@50"], 1), measured["cold/hr@50"]
         (63.1, 0.0)
     """
     has = ranks >= 0
