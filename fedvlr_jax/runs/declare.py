@@ -35,13 +35,12 @@ from fedvlr_jax.settings import (
 
 Axes = dict[str, tuple[Any, ...]]
 Kind = tuple[type, Check]  # whether a value is a str, a Path, an int or a float, and its range
-SWEEP = Notation("sweep", "swept")
+SWEEP = Notation("sweep", "swept", has_points=True)
 _LONGEST_NAME = 200  # bytes of a run's name; a file system takes 255
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
 _LARGEST_FILE = 1 << 18  # bytes
 _MOST_VALUES = 20_000  # in a file, those counted again that an alias repeats
 _DEEPEST = 4  # a list of names, in a list of values, of an axis, in the file
-_NO_SWEEP = "sweep is not a mapping of settings to values"
 _NOTHING = ("", "~", "null", "Null", "NULL")
 
 
@@ -53,18 +52,18 @@ class Declared:
         settings: of all runs.
         axes: what runs differ in.
         others: everything else by its name.
-        places: the file and line of every name, as sentences begin with them.
+        lines: the file and line of every name, as sentences begin with them.
     """
 
     settings: dict[str, Any]
     axes: Axes
     others: dict[str, Any]
-    places: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
     def placed(self, reason: UserError) -> UserError:
         """What is wrong with a setting, with its line if it comes from the file."""
-        place = self.places.get(reason.setting or "")
-        return UserError(f"{place}: {reason}") if place else reason
+        line = self.lines.get(reason.setting or "")
+        return UserError(f"{line}: {reason}") if line else reason
 
 
 def axes(lines: Sequence[str]) -> Axes:
@@ -101,30 +100,27 @@ def read(path: str | Path, others: Mapping[str, Kind] | None = None) -> Declared
     """
     path = argument("config", Path, FILE, path)
     where = f"--config={path}"
-    settings: dict[str, Any] = {}
-    found: Axes = {}
-    rest: dict[str, Any] = {}
-    places: dict[str, str] = {}
+    file = Declared({}, {}, {}, {})
     entries = _entries(where, _tree(where, path), "holds no settings")
     # Plugins come first: they add to what others may be.
     for name, node in sorted(entries, key=lambda entry: entry[0] != "plugins"):
-        here = places[name] = _line(where, node)
+        here = file.lines[name] = _line(where, node)
         if name == "sweep":
-            swept = [] if _text(node) is None else _entries(where, node, _NO_SWEEP)
-            for axis, values in swept:
-                places[axis] = _line(where, values)
-                found[axis] = _listed(f"{places[axis]}: sweep", axis, values)
+            problem = "sweep is not a mapping of settings to values"
+            for axis, values in [] if _is_null(node) else _entries(where, node, problem):
+                file.lines[axis] = _line(where, values)
+                file.axes[axis] = _axis(f"{file.lines[axis]}: sweep", axis, values)
         elif others and name in others:
-            rest[name] = _parsed(f"{here}: {name}", *others[name], node)
+            file.others[name] = _parsed(f"{here}: {name}", *others[name], node)
         else:
             SWEEP.check_known(here, name, shown=str)
-            settings[name] = _value(f"{here}: {name}", name, node)
-        if name == "plugins" and settings[name] is not None:
-            load_plugins(settings[name])
-    for name in found:
-        if name in settings:
-            raise UserError(f"{places[name]}: {name} is set and swept, expected one of the two")
-    return Declared(settings, found, rest, places)
+            file.settings[name] = _value(f"{here}: {name}", name, node)
+        if name == "plugins" and file.settings[name] is not None:
+            load_plugins(file.settings[name])
+    for name in file.axes:
+        if name in file.settings:
+            raise UserError(f"{file.lines[name]}: {name} is set and swept, expected one of the two")
+    return file
 
 
 def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
@@ -154,13 +150,13 @@ def runs(settings: Mapping[str, Any], axes: Axes) -> dict[str, Config]:
     Raises:
         UserError: as in `configs`, or two runs of one name, of which one would be lost.
     """
-    found: dict[str, Config] = {}
+    by_name: dict[str, Config] = {}
     for config in configs(settings, axes):
         name = run_name(config, axes)
-        if name in found:
+        if name in by_name:
             raise UserError(f"--sweep: two runs have the name {name}, expected values that differ")
-        found[name] = config
-    return found
+        by_name[name] = config
+    return by_name
 
 
 def run_name(config: Config, names: Iterable[str]) -> str:
@@ -192,11 +188,7 @@ class _Loader(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """The next node, with the number of values in it as its `size`.
-
-        Raises:
-            ComposerError: it is too deep or too large.
-        """
+        """The next node, with the number of values in it as its `size`."""
         self._depth += 1
         if self._depth > _DEEPEST + 1:
             _refuse(f"nested deeper than {_DEEPEST} levels", self.peek_event().start_mark)
@@ -218,11 +210,7 @@ def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:
 
 
 def _tree(where: str, path: Path) -> yaml.Node | None:
-    """The file's content.
-
-    Raises:
-        UserError: it is not there, or no YAML.
-    """
+    """The file's content; what is no YAML is refused."""
     try:
         text = files.read_text(path, _LARGEST_FILE)
     except UserError as error:
@@ -245,111 +233,83 @@ def _tree(where: str, path: Path) -> yaml.Node | None:
 
 
 def _entries(where: str, node: yaml.Node | None, problem: str) -> list[tuple[str, yaml.Node]]:
-    """The names and values of a mapping.
-
-    Raises:
-        UserError: it is none, or a name appears twice.
-    """
+    """The names and values of a mapping; names that appear twice are refused."""
     if not isinstance(node, yaml.MappingNode):
         here = where if node is None else _line(where, node)
         raise UserError(f"{here}: {problem}, expected {_FILE}")
-    found: dict[str, yaml.Node] = {}
+    entries: dict[str, yaml.Node] = {}
     for key, value in node.value:
         here = _line(where, key)
-        name = _scalar(f"{here}: the name of a setting", key) or ""
-        if name in found:
+        name = _text(f"{here}: the name of a setting", key) or ""
+        if name in entries:
             raise UserError(f"{here}: {name} appears twice, expected once")
-        found[name] = value
-    return list(found.items())
+        entries[name] = value
+    return list(entries.items())
 
 
 def _line(where: str, node: yaml.Node) -> str:
     return f"{where}: line {node.start_mark.line + 1}"
 
 
-def _text(node: yaml.Node) -> str | None:
-    """What a scalar says; None of null, and "" of what is no scalar."""
-    if not isinstance(node, yaml.ScalarNode):
-        return ""
-    if node.style in ("|", ">"):
-        return node.value.rstrip("\n")  # blocks end with a line's end, which nobody means
-    return None if node.style is None and node.value in _NOTHING else node.value
+def _is_null(node: yaml.Node) -> bool:
+    return node.id == "scalar" and node.style is None and node.value in _NOTHING
 
 
-def _scalar(where: str, node: yaml.Node) -> str | None:
+def _text(where: str, node: yaml.Node) -> str | None:
+    """What a scalar says, None of null."""
     if not isinstance(node, yaml.ScalarNode):
         kind = "a list" if node.id == "sequence" else "a mapping"
         raise UserError(f"{where} is {kind}, expected one value, as in {_FILE}")
-    return _text(node)
+    if node.style in ("|", ">"):
+        return node.value.rstrip("\n")  # blocks end with a line's end, which nobody means
+    return None if _is_null(node) else node.value
 
 
 def _value(where: str, name: str, node: yaml.Node) -> Any:
-    """The value of a setting in a file.
-
-    Raises:
-        UserError: it does not take it.
-    """
-    if name in LISTS:
-        if isinstance(node, yaml.SequenceNode):
-            return ",".join(_scalar(where, part) or "" for part in node.value)
-        return _scalar(where, node)
+    """The value of a setting in a file."""
     leaf = leaves()[name]
-    if _text(node) is None and leaf.default is None:
-        return None
+    if name in LISTS and isinstance(node, yaml.SequenceNode):
+        return ",".join(_text(where, part) or "" for part in node.value)
+    if name in LISTS or (_is_null(node) and leaf.default is None):
+        return _text(where, node)
     return _parsed(where, setting_type(leaf), check_of(leaf), node)
 
 
 def _parsed(where: str, kind: type, check: Check, node: yaml.Node) -> Any:
-    text = _scalar(where, node) or ""
+    text = _text(where, node) or ""
     try:
         return parsed(kind, check, text)
     except UnfitError as expected:
         raise UserError(f"{where}={text}: expected {expected}") from None
 
 
-def _listed(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
+def _axis(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
     """The values of an axis in a file."""
     SWEEP.check_known(where, name, shown=str)
     where = f"{where}: {name}"
-    # One number alone is no list; as in a line, one name is.
-    is_text = setting_type(leaves()[name]) is str
-    text = _text(node) or ""
-    if "," in text or notation.scale_of(name, text) or (text and is_text):
-        return _values(where, name, text)
+    if isinstance(node, yaml.ScalarNode):
+        text = _text(where, node) or ""
+        # One number alone is no list; as in a line, one name is.
+        is_text = setting_type(leaves()[name]) is str
+        if "," in text or notation.is_range(name, text) or (text and is_text):
+            return _values(where, name, text)
     if not isinstance(node, yaml.SequenceNode) or not node.value:
         raise UserError(f"{where} has no list of values, expected {_FILE}")
-    found = [_value(where, name, part) for part in node.value]
-    return SWEEP.distinct(where, name, found)
+    return SWEEP.distinct(where, name, [_value(where, name, part) for part in node.value])
 
 
 def _values(where: str, name: str, text: str) -> tuple[Any, ...]:
-    if notation.scale_of(name, text):
-        return _points(where, name, text)
-    return SWEEP.listed(where, name, text)
-
-
-def _points(where: str, name: str, text: str) -> tuple[Any, ...]:
-    """The points of `scale:first:last:number`."""
-    whole = setting_type(leaves()[name]) is int
-    scale, *parts = text.split(":")
-    right = SWEEP.where(f"{name}={scale}:" + ("100:10000:3" if whole else "1e-4:1e-1:4"))
-    try:
-        first, last = notation.finite(parts[:2])
-        number = int(parts[2])
-    except (IndexError, ValueError):
-        number = 0
-    if len(parts) != 3 or not 2 <= number <= MOST_RUNS:
-        raise UserError(
-            f"{where}: expected {scale}:first:last:number with at least 2 points and at most "
-            f"{MOST_RUNS:,}, like {right}"
-        )
-    forwards = SWEEP.where(f"{name}={scale}:{parts[1]}:{parts[0]}:{number}")
-    notation.check_ends(where, scale, (first, last), right, forwards)
-    space = np.geomspace if scale == "log" else np.linspace
+    """The values of an axis as they are written in a line: a list, or the points of a range."""
+    if not notation.is_range(name, text):
+        return SWEEP.listed(where, name, text)
+    first, last, number = SWEEP.range(where, name, text)
+    space = np.geomspace if text.startswith("log") else np.linspace
     with np.errstate(over="ignore", invalid="ignore"):
         points = [float(f"{x:.6g}") for x in space(first, last, number)]
     if not all(map(math.isfinite, points)):
-        raise UserError(f"{where}: expected ends that are less far apart, like {right}")
-    if whole:
+        raise UserError(
+            f"{where}: expected ends that are less far apart, like {SWEEP.right_range(name, text)}"
+        )
+    if setting_type(leaves()[name]) is int:
         points = [round(x) for x in points]
     return SWEEP.distinct(where, name, points)

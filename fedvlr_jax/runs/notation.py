@@ -1,8 +1,8 @@
 """How values of settings are written on a command line: `name=values`, after --sweep or --search.
 
-Values are a list (`100,1000`), or a range of numbers that begins with its scale (`lin:`, `log:`);
-what follows the scale, the flag decides. Settings that are lists themselves part their values by
-`|` (`views=sum,mlp,gate|image,text`).
+Values are a list (`100,1000`), or a range of numbers (`lin:0:0.5`, `log:1e-4:1e-1`), which a sweep
+also gives a number of points (`lin:0:0.5:6`). Settings that are lists themselves part their values
+by `|` (`views=sum,mlp,gate|image,text`).
 """
 
 import difflib
@@ -14,10 +14,9 @@ from typing import Any
 
 from fedvlr_jax.config import LISTS, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.settings import check_of, kind_of, number, setting_type
+from fedvlr_jax.settings import MOST_RUNS, check_of, kind_of, number, setting_type
 
 _EXAMPLES = {str: "data/KU,synthetic", int: "100,1000", float: "0.01,0.1"}
-_SCALES = ("lin", "log")
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,12 @@ class Notation:
     Attributes:
         flag: its name, without dashes.
         done: what it does to a setting, for sentences: "swept".
+        has_points: whether ranges have a number of points.
     """
 
     flag: str
     done: str
+    has_points: bool = False
 
     def where(self, line: str) -> str:
         """The line as it was given, which complaints begin with."""
@@ -47,6 +48,14 @@ class Notation:
             known = expected.removeprefix("one of ").split(", ")
             return self.where(f"{name}={','.join(known[:2])}")
         return self.where(f"{name}={_EXAMPLES[setting_type(leaf)]}")
+
+    def right_range(self, name: str, text: str) -> str:
+        """A line with a range that would do, on the scale of `text`."""
+        if setting_type(leaves()[name]) is int:
+            ends = "100:10000:3" if self.has_points else "8:128"
+        else:
+            ends = "1e-4:1e-1:4" if self.has_points else "1e-4:1e-1"
+        return self.where(f"{name}={text[:3]}:{ends}")
 
     def check_known(self, where: str, name: str, shown: Callable[[str], str] | None = None) -> None:
         """Refuse what is no setting.
@@ -76,7 +85,7 @@ class Notation:
         Raises:
             UserError: a line that has no known setting or no values, or two of one setting.
         """
-        found: dict[str, str] = {}
+        values_of: dict[str, str] = {}
         for line in lines if isinstance(lines, list | tuple) else [lines]:
             if not isinstance(line, str):
                 raise UserError(
@@ -87,13 +96,13 @@ class Notation:
             self.check_known(self.where(line), name)
             if not equals or not values:
                 raise UserError(f"{self.where(line)}: has no values, expected {self.right(name)}")
-            if name in found:
+            if name in values_of:
                 raise UserError(
                     f"{self.where(line)}: {name} is {self.done} twice, expected one line with all "
                     f"its values, like {self.right(name)}"
                 )
-            found[name] = values
-        return found
+            values_of[name] = values
+        return values_of
 
     def refuse_set(self, settings: Mapping[str, Any], names: Sequence[str]) -> None:
         """Refuse a setting that has a value of its own beside those that a line gives it.
@@ -123,13 +132,13 @@ class Notation:
         kind = setting_type(leaves()[name])
         parts = [part.strip() for part in text.split("|" if name in LISTS else ",")]
         try:
-            found = parts if kind is str else [number(kind, part) for part in parts]
+            values = parts if kind is str else [number(kind, part) for part in parts]
         except (ValueError, OverflowError):
             expected = "whole numbers" if kind is int else "numbers"
             raise UserError(f"{where}: expected {expected}, like {self.right(name)}") from None
         if "" in parts:
             raise UserError(f"{where}: a value is empty, expected a line like {self.right(name)}")
-        return self.distinct(where, name, found)
+        return self.distinct(where, name, values)
 
     def distinct(self, where: str, name: str, values: Sequence[Any]) -> tuple[Any, ...]:
         """The values, of which none may stand twice.
@@ -143,47 +152,49 @@ class Notation:
             )
         return tuple(values)
 
+    def range(self, where: str, name: str, text: str) -> tuple[float, float, int]:
+        """The first and last number of a range, and how many points; 0 without `has_points`.
 
-def scale_of(name: str, text: str) -> str | None:
-    """The scale of a range of numbers, `lin` or `log`; None of a list."""
-    scale = text.partition(":")[0]
-    is_number = setting_type(leaves()[name]) is not str
-    return scale if is_number and scale in _SCALES else None
+        Args:
+            where: what the sentence of a complaint begins with.
+            name: of a known setting.
+            text: of a range (`is_range`).
+
+        Raises:
+            UserError: it is not written like one, goes backwards or nowhere, or begins at or below
+                0 on a log scale.
+        """
+        scale, *parts = text.split(":")
+        right = self.right_range(name, text)
+        form = f"{scale}:first:last"
+        if self.has_points:
+            form += f":number with at least 2 points and at most {MOST_RUNS:,}"
+        try:
+            first, last = map(float, parts[:2])
+            points = int(parts[2]) if self.has_points else 0
+        except (IndexError, ValueError):
+            first, last, points = math.nan, math.nan, 0
+        if (
+            not (math.isfinite(first) and math.isfinite(last))
+            or len(parts) != 2 + self.has_points
+            or (self.has_points and not 2 <= points <= MOST_RUNS)
+        ):
+            raise UserError(f"{where}: expected {form}, like {right}")
+        whole = setting_type(leaves()[name]) is int and not self.has_points
+        if whole and not (first.is_integer() and last.is_integer()):
+            raise UserError(f"{where}: expected whole numbers, like {right}")
+        if first > last:
+            turned = ":".join([scale, parts[1], parts[0], *parts[2:]])
+            raise UserError(f"{where}: goes backwards, expected {self.where(f'{name}={turned}')}")
+        if first == last:
+            raise UserError(
+                f"{where}: goes nowhere, expected a first point below the last, like {right}"
+            )
+        if scale == "log" and first <= 0:
+            raise UserError(f"{where}: expected numbers above 0 on a log scale, like {right}")
+        return first, last, points
 
 
-def check_ends(
-    where: str, scale: str, ends: tuple[float, float], right: str, forwards: str
-) -> None:
-    """Refuse a range that is none.
-
-    Args:
-        where: what the sentence of a complaint begins with.
-        scale: `lin` or `log`.
-        ends: the first number and the last, both finite.
-        right: a line that would do.
-        forwards: the line with its ends the other way round.
-
-    Raises:
-        UserError: it goes backwards or nowhere, or begins at or below 0 on a log scale.
-    """
-    first, last = ends
-    if first > last:
-        raise UserError(f"{where}: goes backwards, expected {forwards}")
-    if first == last:
-        raise UserError(
-            f"{where}: goes nowhere, expected a first point below the last, like {right}"
-        )
-    if scale == "log" and first <= 0:
-        raise UserError(f"{where}: expected numbers above 0 on a log scale, like {right}")
-
-
-def finite(texts: Sequence[str]) -> tuple[float, ...]:
-    """The numbers in texts.
-
-    Raises:
-        ValueError: one is no number, or not finite.
-    """
-    numbers = tuple(float(text) for text in texts)
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{texts}: expected finite numbers")
-    return numbers
+def is_range(name: str, text: str) -> bool:
+    """Whether values of a known setting are a range of numbers, and no list."""
+    return setting_type(leaves()[name]) is not str and text.partition(":")[0] in ("lin", "log")

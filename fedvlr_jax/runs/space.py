@@ -101,28 +101,16 @@ def read(lines: Sequence[str]) -> Space:
             "--search: nothing is searched, expected a setting and its values, like "
             "--search=server_lr=log:1e-4:1e-1"
         )
-    return {
-        name: _axis(SEARCH.where(f"{name}={text}"), name, text)
-        for name, text in SEARCH.split(lines).items()
-    }
-
-
-def _axis(where: str, name: str, text: str) -> Range | Choice:
-    scale = notation.scale_of(name, text)
-    if scale is None:
-        return Choice(SEARCH.listed(where, name, text))
-    whole = setting_type(leaves()[name]) is int
-    parts = text.split(":")[1:]
-    right = SEARCH.where(f"{name}={scale}:" + ("8:128" if whole else "1e-4:1e-1"))
-    try:
-        first, last = notation.finite(parts)
-    except ValueError:
-        raise UserError(f"{where}: expected {scale}:first:last, like {right}") from None
-    if whole and not (first.is_integer() and last.is_integer()):
-        raise UserError(f"{where}: expected whole numbers, like {right}")
-    forwards = SEARCH.where(f"{name}={scale}:{parts[1]}:{parts[0]}")
-    notation.check_ends(where, scale, (first, last), right, forwards)
-    return Range(first, last, scale == "log", whole)
+    space: Space = {}
+    for name, text in SEARCH.split(lines).items():
+        where = SEARCH.where(f"{name}={text}")
+        if notation.is_range(name, text):
+            first, last, _ = SEARCH.range(where, name, text)
+            whole = setting_type(leaves()[name]) is int
+            space[name] = Range(first, last, text.startswith("log"), whole)
+        else:
+            space[name] = Choice(SEARCH.listed(where, name, text))
+    return space
 
 
 @dataclass(frozen=True)
@@ -186,9 +174,9 @@ class Search:
                 return self.config(params)
             except UserError as reason:
                 reasons.append(reason)
-        raise self._told(reasons[0])
+        raise self._with_line(reasons[0])
 
-    def _told(self, reason: UserError) -> UserError:
+    def _with_line(self, reason: UserError) -> UserError:
         """What is wrong with a value, with the line that it comes from if it comes from one."""
         name = reason.setting
         if name not in self.space:
