@@ -6,14 +6,18 @@ memory from what is on disk, whenever it is asked.
 """
 
 import functools
+import itertools
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fedvlr_jax import record
@@ -27,7 +31,6 @@ from fedvlr_jax.runs import ledger
 from fedvlr_jax.runs.ledger import FINISHED, Ledger, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.space import Search
-from fedvlr_jax.runs.tpe import Sampler
 from fedvlr_jax.settings import Role
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", ledger.PRUNED, ledger.FAILED, "running"
@@ -51,6 +54,7 @@ class Outcome:
         best_round: of the first seed, counted from 1; None where no round was evaluated.
         seconds: of the rounds of all seeds, evaluations and compilation left out.
         reason: why it was pruned or has failed.
+        curve: the best score so far after every evaluation of the first seed, by its round.
     """
 
     state: str
@@ -58,6 +62,7 @@ class Outcome:
     best_round: int | None = None
     seconds: float | None = None
     reason: str | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,66 @@ class Trial:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class _Suggested:
+    """What was suggested, what is trained with, and the runs or why there can be none."""
+
+    params: dict[str, Any]
+    used: dict[str, Any]
+    plans: dict[str, Plan]
+    contradiction: str | None = None
+
+
 def ended(trials: Sequence[Trial]) -> list[Trial]:
     """Those that are not running, in order of their numbers."""
-    found = [trial for trial in trials if trial.outcome.state != RUNNING]
-    return sorted(found, key=lambda trial: trial.number)
+    return sorted(
+        (trial for trial in trials if trial.outcome.state != RUNNING),
+        key=lambda trial: trial.number,
+    )
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Those that are complete, the best first, the earlier of two with one score."""
-    found = [trial for trial in trials if trial.outcome.state == COMPLETE]
-    return sorted(found, key=lambda trial: (-trial.outcome.value, trial.number))
+    return sorted(
+        (trial for trial in trials if trial.outcome.state == COMPLETE),
+        key=lambda trial: (-trial.outcome.value, trial.number),
+    )
+
+
+class Sampler(TPESampler):
+    """Suggests a trial by the tree-structured Parzen estimator.
+
+    Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", as in Optuna (Akiba et al.
+    2019, arXiv:1907.10902), of all parameters together. Until ten trials are complete or pruned,
+    they are random; later ones are likely where the better trials are dense and the others are not.
+
+    Its random numbers depend on the search's seed and the trial's number alone. So a search that
+    was interrupted suggests what it would have suggested. Where several processes share a search,
+    what is suggested depends on which trials have ended, too.
+
+    Args:
+        seed: of the search, at least 0.
+        number: of the trial.
+    """
+
+    def __init__(self, seed: int, number: int) -> None:
+        super().__init__(seed=_drawn(seed, number))
+        self._seeds = seed, number
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The value of a parameter that was not drawn with the others."""
+        alone = TPESampler(seed=_drawn(*self._seeds, zlib.crc32(param_name.encode())))
+        return alone.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _drawn(*seeds: int) -> int:
+    return int(np.random.SeedSequence(seeds).generate_state(1)[0])
 
 
 class Searching(Planner):
@@ -105,7 +160,7 @@ class Searching(Planner):
         self._identity = json.loads(json.dumps(identity(search, _fingerprint(search))))
         self._pruner = optuna.pruners.MedianPruner(n_warmup_steps=search.prune_from)
         self._distributions = {name: axis.distribution for name, axis in search.space.items()}
-        self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
+        self._known: list[_Suggested] = []
 
     def begin(self, ledger: Ledger) -> None:
         """Take the folder, or find it to be of this search.
@@ -114,15 +169,15 @@ class Searching(Planner):
             UserError: it is of another one.
         """
         self._ledger = ledger
-        found = ledger.settled("search", self._identity)
-        if found != self._identity:
-            raise UserError(_difference(found, self._identity, ledger.folder))
+        known = ledger.settled("search", self._identity)
+        if known != self._identity:
+            raise UserError(_difference(known, self._identity, ledger.folder))
 
     def wanted(self, rows: Mapping[str, Row]) -> dict[str, Plan]:
         """The runs of all trials, the later seeds of a trial after its first run."""
         plans = {}
         for suggested in self._suggested():
-            for name, plan in self._plans(suggested).items():
+            for name, plan in suggested.plans.items():
                 plans[name] = plan
                 if name not in rows or rows[name].status != FINISHED:
                     break
@@ -139,34 +194,34 @@ class Searching(Planner):
     def why_to_end(self, run: str) -> Callable[[list[dict]], str | None] | None:
         """Asks the pruner after every evaluation of a trial's first run."""
         for suggested in self._suggested():
-            if run == next(iter(self._plans(suggested)), None):
-                return functools.partial(self._why_to_prune, suggested)
+            if run == next(iter(suggested.plans), None):
+                return functools.partial(self._why_to_prune, suggested.params)
         return None
 
     def trials(self, rows: Mapping[str, Row]) -> list[Trial]:
         """All trials with what has become of them, in order."""
         return [
-            Trial(number, self._used(suggested), self._outcome(suggested, rows))
+            Trial(number, suggested.used, self._outcome(suggested, rows))
             for number, suggested in enumerate(self._suggested())
         ]
 
     def number_of(self, run: str) -> int | None:
         """The first trial that a run is of, None if it is of none."""
-        runs = (self._plans(suggested) for suggested in self._suggested())
-        return next((number for number, names in enumerate(runs) if run in names), None)
+        trials = enumerate(self._suggested())
+        return next((number for number, suggested in trials if run in suggested.plans), None)
 
     def folders(self, params: Mapping[str, Any]) -> list[Path]:
         """The folders of a trial's runs, one for each seed."""
         return [self._ledger.folder / RUNS_FOLDER / name for name in self.search.runs(params)]
 
-    def _suggested(self) -> list[dict[str, Any]]:
+    def _suggested(self) -> list[_Suggested]:
         """What was suggested so far, checked, as somebody may have edited it.
 
         Raises:
             UserError: a value is not one of those that are searched.
         """
-        found = self._ledger.trials()
-        for number, params in enumerate(found):
+        for params in self._ledger.trials()[len(self._known) :]:
+            number = len(self._known)
             try:
                 self._frozen(RUNNING, params)
             except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
@@ -174,50 +229,39 @@ class Searching(Planner):
                     f"{self._ledger.folder / ledger.DATABASE}: trial {number} has values that no "
                     f"search has suggested ({short(str(error))})"
                 ) from None
-        return found
+            used = {name: axis.used(params[name]) for name, axis in self.search.space.items()}
+            try:
+                runs = self.search.runs(used)
+                plans = {name: Plan(run, Path(RUNS_FOLDER, name)) for name, run in runs.items()}
+                self._known.append(_Suggested(params, used, plans))
+            except UserError as reason:
+                self._known.append(_Suggested(params, used, {}, str(reason)))
+        return self._known
 
-    def _used(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
-        """What is trained with."""
-        return {name: axis.used(suggested[name]) for name, axis in self.search.space.items()}
-
-    def _plans(self, suggested: Mapping[str, Any]) -> dict[str, Plan]:
-        """The runs of a trial; none where its settings contradict each other."""
-        try:
-            runs = self.search.runs(self._used(suggested))
-        except UserError:
-            return {}
-        return {name: Plan(config, Path(RUNS_FOLDER, name)) for name, config in runs.items()}
-
-    def _outcome(self, suggested: Mapping[str, Any], rows: Mapping[str, Row]) -> Outcome:
-        try:
-            names = list(self.search.runs(self._used(suggested)))
-        except UserError as reason:
-            return Outcome(FAILED, reason=str(reason), seconds=0.0)
-        found = [rows[name] for name in names if name in rows]
-        bad = next((row for row in found if row.status != FINISHED), None)
-        if bad is None and len(found) < len(names):
+    def _outcome(self, suggested: _Suggested, rows: Mapping[str, Row]) -> Outcome:
+        if suggested.contradiction is not None:
+            return Outcome(FAILED, reason=suggested.contradiction, seconds=0.0)
+        folders = [self._ledger.folder / plan.folder for plan in suggested.plans.values()]
+        ended = [rows[folder.name] for folder in folders if folder.name in rows]
+        bad = next((row for row in ended if row.status != FINISHED), None)
+        if bad is None and len(ended) < len(folders):
             return Outcome(RUNNING)
-        lines = [record.evaluations(self._ledger.folder / RUNS_FOLDER / name) for name in names]
-        best = best_of(lines[0])
+        evaluations = [record.evaluations(folder) for folder in folders]
+        curve = best_scores(evaluations[0])
         if bad is None:
-            scores = [metrics.selection_score(row.content["valid"]) for row in found]
+            scores = [metrics.selection_score(row.content["valid"]) for row in ended]
             state, value = COMPLETE, float(np.mean(scores))
         else:
             state = bad.status
-            value = best.score if state == PRUNED and best else None
-        seconds = float(sum(found[-1]["seconds"] for found in lines if found))
-        reason = None if bad is None else bad.content["reason"]
-        return Outcome(state, value, best and best.round, seconds, reason)
-
-    def _curve(self, suggested: Mapping[str, Any]) -> dict[int, float]:
-        """The best score so far of a trial's first run after every evaluation."""
-        name = next(iter(self._plans(suggested)), None)
-        if name is None:
-            return {}
-        if name not in self._curves:
-            lines = record.evaluations(self._ledger.folder / RUNS_FOLDER / name)
-            self._curves[name] = bests(lines)
-        return self._curves[name]
+            value = max(curve.values()) if state == PRUNED and curve else None
+        return Outcome(
+            state,
+            value,
+            best_round=max(curve, key=curve.get) if curve else None,
+            seconds=float(sum(lines[-1]["seconds"] for lines in evaluations if lines)),
+            reason=None if bad is None else bad.content["reason"],
+            curve=curve,
+        )
 
     def _frozen(
         self,
@@ -236,43 +280,31 @@ class Searching(Planner):
 
     def _study(self, rows: Mapping[str, Row]) -> optuna.Study:
         """Optuna's study as if it had been there all the time."""
-        study = optuna.create_study(sampler=Sampler(self.search.search_seed), direction="maximize")
-        for suggested in self._suggested():
+        trials = self._suggested()
+        sampler = Sampler(self.search.search_seed, len(trials))
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        for suggested in trials:
             outcome = self._outcome(suggested, rows)
             value = outcome.value if outcome.state == COMPLETE else None
-            curve = {} if outcome.state == RUNNING else self._curve(suggested)
-            study.add_trial(self._frozen(outcome.state, suggested, value, curve))
+            study.add_trial(self._frozen(outcome.state, suggested.params, value, outcome.curve))
         return study
 
-    def _why_to_prune(self, suggested: dict[str, Any], lines: list[dict]) -> str | None:
-        study, curve = self._study(self._ledger.rows()), bests(lines)
+    def _why_to_prune(self, suggested: dict[str, Any], evaluations: list[dict]) -> str | None:
+        study, curve = self._study(self._ledger.rows()), best_scores(evaluations)
         if not self._pruner.prune(study, self._frozen(RUNNING, suggested, curve=curve)):
             return None
         return f"after round {max(curve)} below the median of the trials so far"
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best evaluation of a run so far: validation score in percent, and its round."""
-
-    score: float
-    round: int
-
-
-def best_of(lines: Sequence[Mapping[str, Any]]) -> Best | None:
-    """The best of a run's evaluations, the first one of equals; None where there is none."""
-    best = None
-    for line in lines:
-        found = {k.removeprefix(_VALID): v for k, v in line.items() if k.startswith(_VALID)}
-        score = metrics.selection_score(found)
-        if best is None or score > best.score:
-            best = Best(score, line["round"])
-    return best
-
-
-def bests(lines: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """The best score up to every evaluation of a run, by its round."""
-    return {line["round"]: best_of(lines[: number + 1]).score for number, line in enumerate(lines)}
+def best_scores(evaluations: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """The best validation score up to every evaluation of a run, in percent, by its round."""
+    scores = {
+        line["round"]: metrics.selection_score(
+            {k.removeprefix(_VALID): v for k, v in line.items() if k.startswith(_VALID)}
+        )
+        for line in evaluations
+    }
+    return dict(zip(scores, itertools.accumulate(scores.values(), max), strict=True))
 
 
 def _fingerprint(search: Search) -> str | None:
@@ -313,10 +345,10 @@ def identity(search: Search, fingerprint: str | None) -> dict[str, Any]:
     }
 
 
-def _difference(found: Any, wanted: dict[str, Any], folder: Path) -> str:
-    found = found if isinstance(found, dict) else {}
-    name = next((n for n in [*wanted, *found] if found.get(n) != wanted.get(n)), "--search")
+def _difference(known: Any, wanted: dict[str, Any], folder: Path) -> str:
+    known = known if isinstance(known, dict) else {}
+    name = next((n for n in [*wanted, *known] if known.get(n) != wanted.get(n)), "--search")
     return (
-        f"--out={folder}: holds another search ({name} was {short(found.get(name))}, now "
+        f"--out={folder}: holds another search ({name} was {short(known.get(name))}, now "
         f"{wanted.get(name)}), expected the same settings or another folder"
     )
