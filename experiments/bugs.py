@@ -1,5 +1,6 @@
 """Unexpected exceptions: a sentence for the user, and a file with the traceback."""
 
+import contextlib
 import os
 import platform
 import shlex
@@ -19,7 +20,7 @@ from fedvlr_jax.version import __version__
 _LONGEST = 300  # characters of the exception's own words
 
 
-def told(error: BaseException, out: str | None) -> str:
+def sentence(error: BaseException, out: str | None) -> str:
     """A sentence for people; the traceback is added to a file that the sentence names.
 
     Args:
@@ -27,10 +28,10 @@ def told(error: BaseException, out: str | None) -> str:
         out: what the program writes to; the file is in this folder where there is such a folder,
             else among the system's temporary files.
     """
-    text, place = _traceback(error), plugins.place_of(error)
+    text, plugin = _traceback(error), plugins.place_of(error)
     whose = "this is a bug of fedvlr_jax; please report it with"
-    if place is not None:
-        whose = f"raised by a plugin ({printable(place)}); see"
+    if plugin is not None:
+        whose = f"raised by a plugin ({printable(plugin)}); see"
     begin = f"error: {_words(error)}: {whose}"
     try:
         log = _added(text, out)
@@ -67,25 +68,16 @@ def _traceback(error: BaseException) -> str:
 
 
 def _added(text: str, out: str | None) -> Path:
-    """The file that the text was added to.
-
-    Raises:
-        OSError: there is no place for it.
-    """
+    """The file that the text was added to."""
     content = text.encode("utf-8", "backslashreplace")
     if out and Path(out).is_dir():
         path = Path(out) / LOG
-        try:
-            # Nothing that a folder from elsewhere may have in this place is followed or waited for.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            return _written(os.open(path, flags, 0o666), content, path)
-        except OSError:
-            pass
+        # Nothing that a folder from elsewhere may have there is followed or waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with contextlib.suppress(OSError), os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+            file.write(content)
+            return path
     descriptor, name = tempfile.mkstemp(prefix="fedvlr_jax-", suffix=".log")
-    return _written(descriptor, content, Path(name))
-
-
-def _written(descriptor: int, content: bytes, path: Path) -> Path:
     with os.fdopen(descriptor, "ab") as file:
         file.write(content)
-    return path
+    return Path(name)

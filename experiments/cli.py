@@ -17,14 +17,41 @@ from absl import flags
 
 from experiments import bugs, interrupts
 from fedvlr_jax import compilation
-from fedvlr_jax.config import LISTS, load_plugins
+from fedvlr_jax.config import load_plugins
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start
-from fedvlr_jax.settings import FOLDER, Check, UnfitError, check_of, fitted, parsed, setting_type
+from fedvlr_jax.settings import (
+    FOLDER,
+    Check,
+    UnfitError,
+    check_of,
+    fitted,
+    parsed,
+    setting,
+    setting_type,
+)
 
-_WIDTH = 96
-COMPILATION_CACHE = "compilation_cache"
+_WIDTH = 96  # of lines of help
+
+
+@dataclasses.dataclass(frozen=True)
+class Quiet:
+    """What a program has that prints how far it has come."""
+
+    quiet: bool = setting(False, "Print only the result and what went wrong.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiling:
+    """What a program has that compiles; `run` obeys it."""
+
+    compilation_cache: Path | None = setting(
+        None,
+        "Folder that keeps compiled programs for the next start, or off. The default is this "
+        "user's ~/.cache/fedvlr_jax/compiled, or the folder that JAX_COMPILATION_CACHE_DIR names.",
+        (lambda v: v != "", "a folder or 'off'"),
+    )
 
 
 class _Value(flags.ArgumentParser):
@@ -50,18 +77,51 @@ class _Value(flags.ArgumentParser):
         return "string" if self._kind is Path else self._kind.__name__
 
 
+def defined(define_flags: Callable[[flags.FlagValues], None]) -> flags.FlagValues:
+    """The flags that a program defines."""
+    values = flags.FlagValues()
+    define_flags(values)
+    return values
+
+
+def define(into: flags.FlagValues, *groups: type) -> None:
+    """Define a flag for every field of dataclasses whose fields are settings."""
+    for group in groups:
+        define_settings(into, {field.name: field for field in dataclasses.fields(group)})
+
+
 def define_settings(
-    into: flags.FlagValues, settings: Mapping[str, dataclasses.Field], without: Sequence[str] = ()
+    into: flags.FlagValues,
+    settings: Mapping[str, dataclasses.Field],
+    without: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Define a flag for every one of the `settings` but those in `without`."""
+    """Define a flag for every one of the `settings` but those in `without`.
+
+    Args:
+        into: gets the flags.
+        settings: by name; beside what a configuration holds there may be a `bool`, a `Path`, and a
+            `list[str]`, whose flag may be given more than once.
+        without: names of settings that get no flag.
+        defaults: of the program, where they are others than the settings' own.
+    """
     for name, leaf in settings.items():
-        if name not in without:
-            kind, text = setting_type(leaf), leaf.metadata["help"]
-            if kind is str:
-                default = leaf.default and ",".join(leaf.default) if name in LISTS else leaf.default
-                flags.DEFINE_string(name, default, text, flag_values=into)
-            else:
-                define_number(into, name, leaf.default, text, check_of(leaf), kind)
+        if name in without:
+            continue
+        kind, default, text = leaf.type, leaf.default, leaf.metadata["help"]
+        if kind == list[str]:
+            flags.DEFINE_multi_string(name, list(default), text, flag_values=into)
+        elif kind is bool:
+            flags.DEFINE_boolean(name, default, text, flag_values=into)
+        elif kind in (Path, Path | None):
+            define_path(into, name, default, text, check_of(leaf))
+        elif setting_type(leaf) is str:
+            default = ",".join(default) if isinstance(default, tuple) else default
+            flags.DEFINE_string(name, default, text, flag_values=into)
+        else:
+            define_number(into, name, default, text, check_of(leaf), setting_type(leaf))
+    for name, value in (defaults or {}).items():
+        into.set_default(name, value)
 
 
 def define_number(
@@ -81,25 +141,6 @@ def define_path(
 ) -> None:
     """Define a flag that takes a path; of "~" at its beginning no shell has to know."""
     flags.DEFINE(_Value(Path, check), name, default, text, into, flags.ArgumentSerializer())
-
-
-def define_quiet(into: flags.FlagValues) -> None:
-    """Define --quiet."""
-    flags.DEFINE_boolean(
-        "quiet", False, "Print only the result and what went wrong.", flag_values=into
-    )
-
-
-def define_compilation_cache(into: flags.FlagValues) -> None:
-    """Define --compilation_cache, which `run` obeys."""
-    define_path(
-        into,
-        COMPILATION_CACHE,
-        None,
-        "Folder that keeps compiled programs for the next start, or off. The default is this "
-        "user's ~/.cache/fedvlr_jax/compiled, or the folder that JAX_COMPILATION_CACHE_DIR names.",
-        (lambda v: v != "", "a folder or 'off'"),
-    )
 
 
 def given_settings(
@@ -153,14 +194,35 @@ def run(
         sys.exit(code)
 
 
-def _fenced(attempt: Callable[[], int], values: flags.FlagValues) -> int:
-    """The exit code of an attempt, whatever it raises; other processes are told of one above 0.
+def _attempt(
+    main: Callable[..., None], values: flags.FlagValues, usage: str, arguments: Sequence[str]
+) -> None:
+    if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
+        print(_help(values, usage), flush=True)
+        return
+    _check_flags(values, sys.argv[1:])
+    rest = _read(values, sys.argv)
+    if len(rest) > len(arguments):
+        flag = next((name for name in ("rounds", "out") if name in values), "help")
+        raise UserError(
+            f"{rest[len(arguments)]}: unexpected argument, expected flags like --{flag}=..."
+        )
+    if len(rest) < len(arguments):
+        raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
+    if "plugins" in values and values.plugins is not None:
+        load_plugins(values.plugins)
+    if "compilation_cache" in values:
+        warning = compilation.keep(values.compilation_cache)
+        if warning is not None:
+            print(f"warning: {printable(warning)}", file=sys.stderr)
+    main(values, *rest)
+    start.part()
 
-    Raises:
-        BrokenPipeError: whoever reads the output has gone.
-    """
+
+def _fenced(attempt: Callable[[], None], values: flags.FlagValues) -> int:
+    """The exit code of an attempt, after saying what it raised; other processes hear of it."""
     try:
-        code = attempt()
+        code = _answered(attempt)
     except BrokenPipeError:
         start.abandon(1)
         raise
@@ -171,13 +233,45 @@ def _fenced(attempt: Callable[[], int], values: flags.FlagValues) -> int:
         if start.has_joined():
             start.hear_of_others()
         with contextlib.suppress(OSError, ValueError):  # nowhere to print to
-            print(
-                bugs.told(error, values["out"].value if "out" in values else None), file=sys.stderr
-            )
+            out = values["out"].value if "out" in values else None
+            print(bugs.sentence(error, out), file=sys.stderr)
         code = 1
     if code:
         start.abandon(code)
     return code
+
+
+def _answered(attempt: Callable[[], None]) -> int:
+    """The exit code of an attempt that ends well, or in what is no bug."""
+    try:
+        attempt()
+    except (KeyboardInterrupt, Stopped) as stop:
+        if isinstance(stop, Stopped):
+            start.part()  # all of several processes stop
+        print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
+        return interrupts.code()
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of a mistake of the user's, or of what the system refuses; None of a bug."""
+    match error:
+        case flags.Error() | UserError() | UnicodeDecodeError():
+            return str(UserError(str(error)))  # of absl's, too, one line
+        case OSError(errno=int()) if not isinstance(error, BrokenPipeError):
+            where = "" if error.filename is None else f"{printable(str(error.filename))}: "
+            return f"{where}{error.strerror}"
+        case MemoryError():
+            return f"not enough memory for these settings{f' ({error})' if str(error) else ''}"
+        case jax.errors.JaxRuntimeError() if "RESOURCE_EXHAUSTED" in str(error):
+            return "not enough memory on the devices for these settings"
+    return None
 
 
 def _streams() -> list[TextIO]:
@@ -196,75 +290,8 @@ def _end_output() -> int:
     return 1
 
 
-def _attempt(
-    main: Callable[..., None], values: flags.FlagValues, usage: str, arguments: Sequence[str]
-) -> int:
-    """The exit code, after telling what was wrong.
-
-    Raises:
-        BrokenPipeError: whoever reads the output has gone.
-    """
-    try:
-        if any(a in ("--help", "-help", "-h", "-?") for a in sys.argv[1:]):
-            print(_help(values, usage), flush=True)
-            return 0
-        _check_flags(values, sys.argv[1:])
-        rest = _read(values, sys.argv)
-        if len(rest) > len(arguments):
-            flag = next((name for name in ("rounds", "out") if name in values), "help")
-            raise UserError(
-                f"{rest[len(arguments)]}: unexpected argument, expected flags like --{flag}=..."
-            )
-        if len(rest) < len(arguments):
-            raise UserError(f"{arguments[len(rest)]} is missing, expected {' '.join(arguments)}")
-        if "plugins" in values and values.plugins is not None:
-            load_plugins(values.plugins)
-        _keep_programs(values)
-        main(values, *rest)
-        start.part()
-    except (flags.Error, UserError, UnicodeDecodeError) as error:
-        return _told(str(UserError(str(error))))  # of absl's, too, one line
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.errno is None:  # nothing that the system has said
-            raise
-        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
-        return _told(f"{where}{error.strerror}")
-    except MemoryError as error:
-        return _told(f"not enough memory for these settings{f' ({error})' if str(error) else ''}")
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return _told("not enough memory on the devices for these settings")
-    except Stopped:
-        start.part()  # all of several processes stop
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
-    return 0
-
-
-def _keep_programs(values: flags.FlagValues) -> None:
-    """Keep compiled programs where the program has a flag for it; a warning if that cannot be."""
-    if COMPILATION_CACHE in values:
-        warning = compilation.keep(values[COMPILATION_CACHE].value)
-        if warning is not None:
-            print(f"warning: {printable(warning)}", file=sys.stderr)
-
-
-def _interrupted() -> int:
-    print("interrupted; the same command goes on from what is on disk", file=sys.stderr)
-    return interrupts.code()
-
-
 def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
-    """Give the flags their values; what is left of the command line.
-
-    Raises:
-        UserError: a value that a flag does not take.
-        flags.Error: no such flag, or no value for it.
-    """
+    """Give the flags their values; what is left of the command line."""
     try:
         return values(arguments)[1:]
     except flags.IllegalFlagValueError as error:
@@ -295,11 +322,6 @@ def _check_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         if name in seen and not isinstance(values[name], flags.MultiFlag):
             raise UserError(f"{argument}: --{name} is given twice, expected once")
         seen.add(name)
-
-
-def _told(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    return 2
 
 
 def _help(values: flags.FlagValues, usage: str) -> str:

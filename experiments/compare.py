@@ -22,22 +22,18 @@ def define_flags(into: flags.FlagValues) -> None:
     cli.define_path(into, "out", "runs/compare.html", "HTML file to write.", FILE)
 
 
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
-
-
 def main(values: flags.FlagValues, first: str, second: str) -> None:
     """Compare, print and write."""
     out = values.out
     shell.check_place(out)
-    found = compare_page.compared(*(compare_page.held(folder) for folder in (first, second)))
-    print(printable("\n".join(compare_page.lines(found, first, second))))
-    alone = "{} runs of A, {} of B".format(*map(len, found.alone))
-    told = facts("compare", A=first, B=second, without_a_counterpart=alone)
+    comparison = compare_page.compared(*(compare_page.held(folder) for folder in (first, second)))
+    print(printable("\n".join(compare_page.lines(comparison, first, second))))
+    alone = "{} runs of A, {} of B".format(*map(len, comparison.alone))
+    made = facts("compare", A=first, B=second, without_a_counterpart=alone)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shell.write(out, sections.page("Comparison", told, compare_page.sections(found)))
+    shell.write(out, sections.page("Comparison", made, compare_page.sections(comparison)))
     print(printable(f"written to {out}"))
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE, ("RUN_A", "RUN_B"))
+    cli.run(main, cli.defined(define_flags), USAGE, ("RUN_A", "RUN_B"))

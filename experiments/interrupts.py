@@ -37,12 +37,12 @@ def heard() -> Iterator[None]:
         # A program that a script has put into the background ignores Ctrl-C, but not a person's.
         if had is not None and (had != signal.SIG_IGN or name == "SIGINT"):
             before[number] = signal.signal(number, _hear)
-    told, repeats = sys.unraisablehook, []
+    hook, repeats = sys.unraisablehook, []
 
     def dropped(what: Any) -> None:
         # What is raised in a weak reference's callback or in __del__ is told, and ends nothing.
         if what.exc_type is not KeyboardInterrupt:
-            return told(what)
+            return hook(what)
         main = threading.main_thread().ident
         again = threading.Timer(_AGAIN, signal.pthread_kill, (main, _asked or signal.SIGINT))
         again.daemon = True
@@ -53,7 +53,7 @@ def heard() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = told
+        sys.unraisablehook = hook
         for again in repeats:
             again.cancel()  # nobody would hear it from here on
         for number, had in before.items():

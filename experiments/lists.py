@@ -1,9 +1,9 @@
 """Comma-separated lists in flags."""
 
-import math
 from collections.abc import Collection
 
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.settings import POSITIVE, UnfitError, parsed
 
 
 def names(flag: str, text: str, known: Collection[str]) -> list[str]:
@@ -12,11 +12,11 @@ def names(flag: str, text: str, known: Collection[str]) -> list[str]:
     Raises:
         UserError: a name that is not known or appears twice.
     """
-    found = text.split(",")
-    for name in found:
+    parts = text.split(",")
+    for name in parts:
         if name not in known:
             raise UserError(f"--{flag}={text}: expected names from {', '.join(known)}")
-    return distinct(flag, text, found)
+    return distinct(flag, text, parts)
 
 
 def distinct(flag: str, text: str, parts: list) -> list:
@@ -37,13 +37,9 @@ def positive_numbers(flag: str, text: str) -> tuple[float, ...]:
         UserError: one is not a number above 0, or appears twice.
     """
     try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if (
-        not numbers
-        or not all(0 < x < math.inf for x in numbers)
-        or len(set(numbers)) != len(numbers)
-    ):
-        raise UserError(f"--{flag}={text}: expected different numbers above 0, like 0.001,0.01")
-    return numbers
+        numbers = [parsed(float, POSITIVE, part) for part in text.split(",")]
+        return tuple(distinct(flag, text, numbers))
+    except (UnfitError, UserError):
+        raise UserError(
+            f"--{flag}={text}: expected different numbers above 0, like 0.001,0.01"
+        ) from None

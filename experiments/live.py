@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,35 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import interrupts
+from experiments.reporting import Nothing, Quiet
 from fedvlr_jax.config import Config
 from fedvlr_jax.foreign import printable
-from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.runs.ledger import FAILED, Row
+from fedvlr_jax.runs.scheduler import Plan
 
 _MOST_ENDED = 8  # runs that have ended, and are still shown
 _PER_SECOND = 4  # pictures
 _SCORE = "valid/warm/ndcg@50"
 
 
-@dataclass
-class _Going:
-    """A run that is trained."""
-
-    total: int
-    first: int = 0
-    done: int = 0
-    begun: float = field(default_factory=time.monotonic)
-    score: float | None = None
-
-    def seconds_left(self) -> float | None:
-        """At the pace so far, None before the first round."""
-        rounds = self.done - self.first
-        if not rounds:
-            return None
-        return (time.monotonic() - self.begun) / rounds * (self.total - self.done)
-
-
-class Board:
+class Board(Nothing):
     """What is known of all runs, as a table; `with board:` shows it.
 
     Args:
@@ -48,10 +30,11 @@ class Board:
     """
 
     def __init__(self, runs: Mapping[str, Config], console: Console) -> None:
+        self._runs = runs
         self._work = {name: _work(config) for name, config in runs.items()}
-        self._going: dict[str, _Going] = {}
+        self._training: dict[str, _Training] = {}
         self._ended: dict[str, Row] = {}
-        self._found_done: set[str] | None = None  # before this process did anything
+        self._done_before: set[str] | None = None  # before this process did anything
         self._begun = time.monotonic()
         self.console = console
         self._live = Live(
@@ -63,41 +46,32 @@ class Board:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._going.clear()
+        self._training.clear()
         self._live.__exit__(*reason)
 
-    def reporter(self, run: str, rounds: int) -> Reporter:
+    def reporter(self, run: str, plan: Plan) -> "_Training":  # noqa: ARG002
         """A run begins."""
-        self._going[run] = _Going(rounds)
-        return _OfRun(self, run)
+        self._training[run] = _Training(self, run, self._runs[run].schedule.rounds)
+        return self._training[run]
 
-    def counting(self, run: str, first: int) -> None:
-        """A run's rounds begin, after `first` that are behind it."""
-        self._going[run].first = self._going[run].done = first
-        self._going[run].begun = time.monotonic()
-
-    def at(self, run: str, number: int) -> None:
-        """A run, and those that train with it, have done round `number`."""
-        for going in self._going.values():
-            going.first = going.first if going.done else self._going[run].first
-            going.done = min(number, going.total)
-            going.begun = self._going[run].begun
-
-    def scored(self, run: str, line: Mapping[str, float | None]) -> None:
-        """A run was evaluated."""
-        self._going[run].score = line[_SCORE]
+    def move(self, ahead: "_Training") -> None:
+        """A run is as far as it is, and those that train with it are, too."""
+        for training in self._training.values():
+            training.first = training.first if training.done else ahead.first
+            training.done = min(ahead.done, training.total)
+            training.begun = ahead.begun
 
     def ended(self, run: str, row: Row) -> None:
         """A run has ended."""
-        self._going.pop(run, None)
+        self._training.pop(run, None)
         self._ended[run] = row
 
     def known(self, rows: Mapping[str, Row]) -> None:
         """All runs that have ended, in whatever process."""
-        if self._found_done is None:
-            self._found_done = set(rows) - set(self._ended)
+        if self._done_before is None:
+            self._done_before = set(rows) - set(self._ended)
         self._ended |= {run: row for run, row in rows.items() if run not in self._ended}
-        self._going = {run: g for run, g in self._going.items() if run not in rows}
+        self._training = {run: one for run, one in self._training.items() if run not in rows}
 
     def note(self, sentence: str) -> None:
         """A sentence above the table."""
@@ -108,27 +82,27 @@ class Board:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("run", "", "round", "warm NDCG@50 %", "time left"):
             table.add_column(name, justify="left" if name in ("run", "") else "right")
-        shown = [run for run in self._ended if run not in (self._found_done or ())]
+        shown = [run for run in self._ended if run not in (self._done_before or ())]
         for run in shown[-_MOST_ENDED:]:
             table.add_row(Text(run, overflow="fold"), *_end(self._ended[run]))
-        for run, going in self._going.items():
+        for run, training in self._training.items():
             table.add_row(
                 Text(run, overflow="fold", style="bold"),
-                ProgressBar(total=going.total, completed=going.done, width=16),
-                f"{going.done}/{going.total}",
-                _percent(going.score),
-                duration(going.seconds_left()),
+                ProgressBar(total=training.total, completed=training.done, width=16),
+                f"{training.done}/{training.total}",
+                _percent(training.score),
+                duration(training.seconds_left()),
             )
-        return Group(table, Text(self._whole(), style="dim"))
+        return Group(table, Text(self._summary(), style="dim"))
 
-    def _whole(self) -> str:
+    def _summary(self) -> str:
         failed = sum(row.status == FAILED for row in self._ended.values())
         text = f"{len(self._ended)} of {len(self._work)} runs done"
         if failed:
             text += f", {failed} failed"
-        before = sum(self._work[run] for run in self._found_done or ())
+        before = sum(self._work[run] for run in self._done_before or ())
         done = sum(self._work[run] for run in self._ended) - before
-        done += sum(self._work[r] * g.done / g.total for r, g in self._going.items())
+        done += sum(self._work[run] * one.done / one.total for run, one in self._training.items())
         all_work = sum(self._work.values()) - before
         if 0 < done < all_work:
             elapsed = time.monotonic() - self._begun
@@ -138,36 +112,40 @@ class Board:
         return text
 
 
-class _OfRun:
-    """The reporter of one run on a board."""
+class _Training(Quiet):
+    """A run that is trained; its reporter."""
 
-    def __init__(self, board: Board, run: str) -> None:
+    def __init__(self, board: Board, run: str, total: int) -> None:
         self._board, self._run = board, run
+        self.total, self.first, self.done = total, 0, 0
+        self.begun = time.monotonic()
+        self.score: float | None = None
 
     def note(self, sentence: str) -> None:
         """Above the table."""
         self._board.note(f"{self._run}: {sentence}")
 
-    def begin(self, done: int, total: int, unit: str) -> None:  # noqa: ARG002
+    def begin(self, done: int, total: int, unit: str) -> None:
         """Rounds begin."""
-        interrupts.defer()
-        self._board.counting(self._run, done)
+        super().begin(done, total, unit)
+        self.first = self.done = done
+        self.begun = time.monotonic()
 
     def advance(self, number: int) -> None:
         """A round is done."""
-        self._board.at(self._run, number)
+        self.done = number
+        self._board.move(self)
 
     def evaluated(self, line: dict) -> None:
         """Show the score."""
-        self._board.scored(self._run, line)
+        self.score = line[_SCORE]
 
-    def end(self) -> None:
-        """There is no round to finish; what the run came to is told by the sweep."""
-        interrupts.defer(False)
-
-    def wants_stop(self) -> bool:
-        """After Ctrl-C."""
-        return interrupts.asked()
+    def seconds_left(self) -> float | None:
+        """At the pace so far, None before the first round."""
+        rounds = self.done - self.first
+        if not rounds:
+            return None
+        return (time.monotonic() - self.begun) / rounds * (self.total - self.done)
 
 
 def _work(config: Config) -> float:

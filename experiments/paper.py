@@ -1,7 +1,7 @@
 """The paper's comparison on a data set: python -m experiments.paper --data=data/KU"""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 from absl import flags
@@ -18,7 +18,7 @@ from fedvlr_jax.registry import BACKBONES
 from fedvlr_jax.report import drawing, paper_page, paper_tables, sections, shell, tabulate
 from fedvlr_jax.runs.ledger import Ledger, Row
 from fedvlr_jax.runs.study import Combination, Found, Study
-from fedvlr_jax.settings import Check
+from fedvlr_jax.settings import setting
 from fedvlr_jax.study import ablation, cold_start
 from fedvlr_jax.study.central import kept_references
 
@@ -35,180 +35,181 @@ USAGE = """
 
 _SET_HERE = ("backbone", "variant", *scheduling.SET_BY_STUDIES)
 _DEFAULTS = {"rounds": 100, "patience": 5}
-_NEWCOMERS: Check = (lambda v: 0 <= v <= 0.9, "a number from 0 to 0.9")
 _PERSONAL, _GENERIC = "fedvlr", "mlp"
+
+
+def _compared(known: tuple[str, ...], what: str) -> str:
+    return setting(",".join(known), f"{what} to compare, separated by commas.")
+
+
+@dataclass(frozen=True)
+class _Compared:
+    backbones: str = _compared(names.BACKBONES, "Backbones")
+    variants: str = _compared(names.VARIANTS, "Variants")
+
+
+@dataclass(frozen=True)
+class _Own:
+    noises: str = setting(
+        "0.0001,0.001,0.01",
+        "Standard deviations of the noise on gradients to try, separated by commas; '' means none.",
+    )
+    newcomers: float = setting(
+        0.2,
+        "Share of users who join only after training, in additional runs. 0 means none.",
+        (lambda v: 0 <= v <= 0.9, "a number from 0 to 0.9"),
+    )
+    ablations: bool = setting(True, "Remove each modality, in additional runs.")
 
 
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting that the study does not set, and its own."""
-    cli.define_settings(into, leaves(), without=_SET_HERE)
-    for name, value in _DEFAULTS.items():
-        into.set_default(name, value)
-    for name, known in (("backbones", names.BACKBONES), ("variants", names.VARIANTS)):
-        flags.DEFINE_string(
-            name,
-            ",".join(known),
-            f"{name.capitalize()} to compare, separated by commas.",
-            flag_values=into,
-        )
-    scheduling.define_study_flags(into)
-    flags.DEFINE_string(
-        "noises",
-        "0.0001,0.001,0.01",
-        "Standard deviations of the noise on gradients to try, separated by commas; '' means none.",
-        flag_values=into,
-    )
-    cli.define_number(
-        into,
-        "newcomers",
-        0.2,
-        "Share of users who join only after training, in additional runs. 0 means none.",
-        _NEWCOMERS,
-        float,
-    )
-    flags.DEFINE_boolean(
-        "ablations", True, "Remove each modality, in additional runs.", flag_values=into
-    )
+    cli.define_settings(into, leaves(), without=_SET_HERE, defaults=_DEFAULTS)
+    cli.define(into, _Compared, *scheduling.STUDIES, _Own)
     cli.define_path(into, "out", "runs/paper", "Folder of the study.")
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
     """Study every combination, renew the tables after each, and end with the report."""
+    config, dataset, newcomers, study = _planned(values)
+    for name in ("tables", "figures"):
+        (study.out / name).mkdir(parents=True, exist_ok=True)
+    tables = _Tables(study)
+    with Ledger(study.out, Study.kind).alone():  # one process makes what all of them use
+        tables.central = kept_references(dataset, study.out, cli.tell)
+        tables.add("data", paper_tables.data_table(dataset))
+    rows = scheduling.execute(
+        *(study, study.out, values, scheduling.StudyLines(), tables.renew),
+        config.execution.devices,
+        with_events=False,
+    )
+    with Ledger(study.out, Study.kind).alone():
+        results = tables.renew(rows)
+        for combination in study.combinations:
+            if combination not in [result.combination for result in results]:
+                cli.tell(f"{scheduling.why_nothing(study, combination, rows)}; it is left out")
+        if not results:
+            raise DivergedError(
+                "every combination diverges at all learning rates, expected smaller rates"
+            )
+        _compare(tables, study, dataset, results, rows)
+        if newcomers is not None:
+            table = cold_start.newcomers_table(study, results, newcomers, rows, cli.tell)
+            tables.add("newcomers", table)
+        _write_page(tables, study, dataset, config.method.precision)
+    accuracy = (study.out / "tables" / "accuracy.md").read_text()
+    print(f"{accuracy}written to {study.out}: report.html")
+
+
+def _planned(values: flags.FlagValues) -> tuple[Config, Dataset, Dataset | None, Study]:
+    """What all runs share, the data, those of users who join later, and the study.
+
+    Raises:
+        UserError: a bad setting or list, or data that cannot be read.
+    """
     combinations = [
         Combination(backbone, variant)
         for backbone in lists.names("backbones", values.backbones, BACKBONES)
         for variant in lists.names("variants", values.variants, names.VARIANTS)
     ]
     deviations = lists.positive_numbers("noises", values.noises) if values.noises else ()
-    settings = dict(_DEFAULTS)
-    settings |= cli.given_settings(values, leaves(), without=_SET_HERE)
-    configured = Config.of(**settings)
-    if values.seeds > 1 and configured.schedule.eval_clients:
+    settings = _DEFAULTS | cli.given_settings(values, leaves(), without=_SET_HERE)
+    config = Config.of(**settings)
+    if values.seeds > 1 and config.schedule.eval_clients:
         raise UserError(
-            f"--eval_clients={configured.schedule.eval_clients}: every seed has a sample of its "
+            f"--eval_clients={config.schedule.eval_clients}: every seed has a sample of its "
             "own, and users are compared over seeds; expected 0, or --seeds=1"
         )
-    out = values.out
-    files.check_folder(out)
-    shell.check_place(out / "report.html")
+    files.check_folder(values.out)
+    shell.check_place(values.out / "report.html")
     cores.begin()
-    dataset = data.load(configured)
-    removals = ablation.removals(configured.method, dataset.catalogue) if values.ablations else {}
-    noises = ablation.noises(deviations)
-    changes = {c: [] for c in combinations}
-    for combination in combinations:
-        if combination.variant == _PERSONAL:
-            changes[combination] += [*removals.values(), *noises.values()]
-    members, newcomers = None, None
+    dataset = data.load(config)
+    of_personal = ablation.noises(deviations)
+    if values.ablations:
+        of_personal = ablation.removals(config.method, dataset.catalogue) + of_personal
+    of_telling, newcomers = [], None
     if values.newcomers:
         members, newcomers = cold_start.members_of(dataset, values.newcomers)
-        for combination in _compared(combinations):
-            changes[combination].append(members)
+        of_telling = [members]
+    # Those that tell whether personal fusion pays, or all where none does.
+    telling = [c for c in combinations if c.variant in (_PERSONAL, _GENERIC)] or combinations
     study = Study(
         settings=settings,
         grid=scheduling.rate_grid(values),
         seeds=range(values.seeds),
         combinations=combinations,
-        out=out,
-        changes=changes,
+        out=values.out,
+        changes={
+            c: (of_personal if c.variant == _PERSONAL else [])
+            + (of_telling if c in telling else [])
+            for c in combinations
+        },
         fingerprint=dataset.fingerprint(),
     )
     study.check(dataset)
-    for name in ("tables", "figures"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    made = _Made(out, study)
-    with Ledger(out, Study.kind).alone():  # one process makes what all of them use
-        made.central = kept_references(dataset, out, cli.tell)
-        made.add("data", paper_tables.data_table(dataset))
-    told = scheduling.StudyLines(values.quiet, made.renew)
-    rows = scheduling.execute(study, out, values, told, configured.execution.devices)
-    with Ledger(out, Study.kind).alone():
-        found = made.renew(rows)
-        for combination in combinations:
-            if combination not in [f.combination for f in found]:
-                cli.tell(f"{scheduling.why_nothing(study, combination, rows)}; it is left out")
-        if not found:
-            raise DivergedError(
-                "every combination diverges at all learning rates, expected smaller rates"
-            )
-        _compare(made, found, dataset)
-        personal = [f for f in found if f.combination.variant == _PERSONAL]
-        made.add("reliance", paper_tables.reliance_table(personal))
-        for name, changed, plain in (("removal", removals, "nothing"), ("noise", noises, "0")):
-            parts = [ablation.parts(study, f, plain, changed, rows) for f in personal if changed]
-            made.add(
-                name,
-                paper_tables.changes_table(
-                    {"removal": "removed"}.get(name, name), [x for part in parts for x in part]
-                ),
-            )
-        if values.newcomers:
-            joined = [f for f in found if members in changes[f.combination]]
-            made.add(
-                "newcomers",
-                cold_start.newcomers_table(study, joined, members, newcomers, rows, cli.tell),
-            )
-        charts = paper_page.charts(made.tables, values.seeds)
-        for name, chart in charts.items():
-            drawing.write(chart, out / "figures" / f"{name}.png")
-        page = sections.page(
-            f"FedVLR on {dataset.name}",
-            facts(
-                "paper",
-                data_set=f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
-                seeds=f"0 to {values.seeds - 1}",
-                precision_of_products=configured.method.precision,
-            ),
-            paper_page.sections(made.tables, charts, values.seeds),
-        )
-        shell.write(out / "report.html", page)
-    print((out / "tables" / "accuracy.md").read_text() + f"written to {out}: report.html")
+    return config, dataset, newcomers, study
 
 
-def _compared(combinations: list[Combination]) -> list[Combination]:
-    """Those that tell whether personal fusion pays, or all where none does."""
-    told = [c for c in combinations if c.variant in (_PERSONAL, _GENERIC)]
-    return told or combinations
-
-
-class _Made:
+class _Tables:
     """The tables so far, in memory and on disk."""
 
-    def __init__(self, out: Path, study: Study) -> None:
-        self._folder, self._study = out / "tables", study
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._results: list[Found] = []
         self.central: list[Reference] = []
-        self.tables: dict[str, pd.DataFrame] = {}
-        self._found: list[Found] = []
+        self.made: dict[str, pd.DataFrame] = {}
 
     def add(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table and write it, if there is anything in it."""
         if len(table):
-            self.tables[name] = table
-            tabulate.write(table, self._folder, name)
+            self.made[name] = table
+            tabulate.write(table, self._study.out / "tables", name)
 
     def renew(self, rows: Mapping[str, Row]) -> list[Found]:
         """What combinations have come to so far; the table of them is written when one is added."""
-        found = [self._study.found(c, rows) for c in self._study.combinations]
-        found = [f for f in found if f is not None]
-        if found != self._found:
-            self._found = found
-            self.add("accuracy", paper_tables.accuracy_table(found, self.central))
-        return found
+        results = [self._study.result(c, rows) for c in self._study.combinations]
+        results = [result for result in results if result is not None]
+        if results != self._results:
+            self._results = results
+            self.add("accuracy", paper_tables.accuracy_table(results, self.central))
+        return results
 
 
-def _compare(made: _Made, found: list[Found], dataset: Dataset) -> None:
-    """All tables that need no runs of their own."""
-    made.add("significance", paper_tables.significance_table(found, _PERSONAL, _GENERIC))
-    made.add("history_length", cold_start.by_history_length(found))
-    made.add("item_popularity", cold_start.by_item_popularity(found, dataset.interactions))
-    made.add("parameters", paper_tables.parameter_table(found, dataset.name))
-    made.add("communication", paper_tables.communication_table(found))
-    made.add("curves", paper_tables.curves_table(found))
+def _compare(
+    tables: _Tables,
+    study: Study,
+    dataset: Dataset,
+    results: list[Found],
+    rows: Mapping[str, Row],
+) -> None:
+    """Make all tables but those of data, accuracy and newcomers."""
+    tables.add("significance", paper_tables.significance_table(results, _PERSONAL, _GENERIC))
+    tables.add("history_length", cold_start.by_history_length(results))
+    tables.add("item_popularity", cold_start.by_item_popularity(results, dataset.interactions))
+    tables.add("parameters", paper_tables.parameter_table(results, dataset.name))
+    tables.add("communication", paper_tables.communication_table(results))
+    tables.add("curves", paper_tables.curves_table(results))
+    personal = [result for result in results if result.combination.variant == _PERSONAL]
+    tables.add("reliance", paper_tables.reliance_table(personal))
+    for name, column, unchanged in (("removal", "removed", "nothing"), ("noise", "noise", "0")):
+        tables.add(name, ablation.table(study, results, column, unchanged, rows))
+
+
+def _write_page(tables: _Tables, study: Study, dataset: Dataset, precision: str) -> None:
+    """Draw all charts, and write the page of them and of the tables."""
+    seeds = len(study.seeds)
+    charts = paper_page.charts(tables.made, seeds)
+    for name, chart in charts.items():
+        drawing.write(chart, study.out / "figures" / f"{name}.png")
+    made = facts(
+        "paper",
+        data_set=f"{dataset.name}, SHA-256 {dataset.fingerprint()[:16]}",
+        seeds=f"0 to {seeds - 1}",
+        precision_of_products=precision,
+    )
+    parts = paper_page.sections(tables.made, charts, seeds)
+    shell.write(study.out / "report.html", sections.page(f"FedVLR on {dataset.name}", made, parts))
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

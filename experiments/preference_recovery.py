@@ -1,6 +1,7 @@
 """Do routers learn what is there? python -m experiments.preference_recovery"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from fedvlr_jax.processes import cores
 from fedvlr_jax.report import drawing, paper_page, paper_tables, tabulate
 from fedvlr_jax.runs.ledger import Row
 from fedvlr_jax.runs.study import Combination, Studies, Study
+from fedvlr_jax.settings import setting
 
 USAGE = """
     usage: python -m experiments.preference_recovery [--concentrations=0.1,0.3,...] [--seeds=N]
@@ -31,24 +33,20 @@ _SET_HERE = ("data", "variant", "preference_concentration", *scheduling.SET_BY_S
 _DEFAULTS = {"clients": 2000, "items": 800, "rounds": 60}
 
 
-def define_flags(into: flags.FlagValues) -> None:
-    """Define a flag for every setting that the study does not set, and its own."""
-    cli.define_settings(into, leaves(), without=_SET_HERE)
-    for name, value in _DEFAULTS.items():
-        into.set_default(name, value)
-    scheduling.define_study_flags(into)
-    flags.DEFINE_string(
-        "concentrations",
+@dataclass(frozen=True)
+class _Own:
+    concentrations: str = setting(
         "0.1,0.3,1,3,10,30,100",
         "Dirichlet concentrations of the clients' preferences to try, separated by commas. "
         "With a small one, every client cares about one modality only.",
-        flag_values=into,
     )
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting that the study does not set, and its own."""
+    cli.define_settings(into, leaves(), without=_SET_HERE, defaults=_DEFAULTS)
+    cli.define(into, *scheduling.STUDIES, _Own)
     cli.define_path(into, "out", "runs/recovery", "Folder of the study.")
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -66,7 +64,7 @@ def main(values: flags.FlagValues) -> None:
             seeds=range(values.seeds),
             combinations=combinations,
             out=out,
-            place=f"concentration{concentration:g}",
+            folder=f"concentration{concentration:g}",
         )
         for concentration in concentrations
     }
@@ -75,13 +73,15 @@ def main(values: flags.FlagValues) -> None:
     first = studies[concentrations[0]]
     configured = first.config(combinations[0], next(iter(first.grid)), 0)
     first.check(data.load(configured))
-    told = scheduling.StudyLines(values.quiet, _Made(studies, out).renew)
+    planner, tables = Studies(list(studies.values())), _Tables(studies, out)
     rows = scheduling.execute(
-        Studies(list(studies.values())), out, values, told, configured.execution.devices
+        *(planner, out, values, scheduling.StudyLines(), tables.renew),
+        configured.execution.devices,
+        with_events=False,
     )
     for concentration, study in studies.items():
         for combination in combinations:
-            if study.found(combination, rows) is None:
+            if study.result(combination, rows) is None:
                 reason = scheduling.why_nothing(study, combination, rows)
                 cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
     if not (out / "tables" / "recovery.md").exists():
@@ -89,8 +89,8 @@ def main(values: flags.FlagValues) -> None:
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
 
 
-class _Made:
-    """Tables and the figure of what was found so far, renewed after every concentration."""
+class _Tables:
+    """Tables and the figure of the concentrations so far."""
 
     def __init__(self, studies: Mapping[float, Study], out: Path) -> None:
         self._studies, self._out = studies, out
@@ -100,13 +100,13 @@ class _Made:
         """Write tables and figure if a concentration has been added."""
         before = len(self._parts)
         for concentration, study in self._studies.items():
-            found = [study.found(combination, rows) for combination in study.combinations]
-            if concentration in self._parts or None in found:
+            results = [study.result(combination, rows) for combination in study.combinations]
+            if concentration in self._parts or None in results:
                 continue
-            planted = data.load(study.config(found[0].combination, found[0].rates, 0)).planted
-            recovered = paper_tables.recovery_table(planted, *found)
+            planted = data.load(study.config(results[0].combination, results[0].rates, 0)).planted
+            recovered = paper_tables.recovery_table(planted, *results)
             recovered.insert(0, "concentration", concentration)
-            accuracy = paper_tables.accuracy_table(found, []).assign(concentration=concentration)
+            accuracy = paper_tables.accuracy_table(results, []).assign(concentration=concentration)
             self._parts[concentration] = recovered, accuracy
         if len(self._parts) == before:
             return
@@ -121,4 +121,4 @@ class _Made:
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

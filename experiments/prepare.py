@@ -21,12 +21,8 @@ USAGE = """
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and --out."""
     cli.define_settings(into, leaves())
-    cli.define_compilation_cache(into)
+    cli.define(into, cli.Compiling)
     cli.define_path(into, "out", None, "Folder of the data set; default data/SOURCE.")
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -44,4 +40,4 @@ def main(values: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

@@ -1,5 +1,8 @@
 """Look at one user: python -m experiments.recommend --run=runs/shop --user=7"""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from absl import flags
 
 from experiments import cli
@@ -8,7 +11,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.report import shell
 from fedvlr_jax.report.user_page import card, outcome, planted
-from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, at_least
+from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, at_least, setting
 
 USAGE = """
     usage: python -m experiments.recommend --run=DIR --user=ID [--top=N] [--out=FILE]
@@ -21,37 +24,30 @@ _HISTORY = 10  # items of the history that are printed
 _BAR = 40  # characters
 
 
+@dataclass(frozen=True)
+class _Own:
+    run: Path | None = setting(None, "Folder of a finished run.", FOLDER)
+    user: int | None = setting(
+        None, "The user's id in the data set (column userID).", AT_LEAST_ZERO
+    )
+    original_user: str | None = setting(
+        None, "The user's id in the raw data (as in users.csv), instead of --user."
+    )
+    top: int = setting(10, "Number of items to recommend, 50 at most.", at_least(1, 50))
+    data: Path | None = setting(
+        None, "Folder of the data set, if it has moved since the run.", FOLDER
+    )
+    plugins: str | None = setting(
+        None, "Python modules that have the run's plugins, if they have moved since the run."
+    )
+    out: Path | None = setting(
+        None, "HTML file to write. The default is user-ID.html in the run's folder.", FILE
+    )
+
+
 def define_flags(into: flags.FlagValues) -> None:
     """Define the flags."""
-    cli.define_path(into, "run", None, "Folder of a finished run.")
-    cli.define_number(
-        into, "user", None, "The user's id in the data set (column userID).", AT_LEAST_ZERO
-    )
-    flags.DEFINE_string(
-        "original_user",
-        None,
-        "The user's id in the raw data (as in users.csv), instead of --user.",
-        flag_values=into,
-    )
-    cli.define_number(into, "top", 10, "Number of items to recommend, 50 at most.", at_least(1, 50))
-    cli.define_path(into, "data", None, "Folder of the data set, if it has moved since the run.")
-    flags.DEFINE_string(
-        "plugins",
-        None,
-        "Python modules that have the run's plugins, if they have moved since the run.",
-        flag_values=into,
-    )
-    cli.define_path(
-        into,
-        "out",
-        None,
-        "HTML file to write. The default is user-ID.html in the run's folder.",
-        FILE,
-    )
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
+    cli.define(into, _Own)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -75,13 +71,13 @@ def main(values: flags.FlagValues) -> None:
 def lines(shown: Recommendation) -> list[str]:
     """The recommendation as text."""
     name = f" ({shown.name})" if shown.name else ""
-    told = shown.history[:_HISTORY]
-    more = len(shown.history) - len(told)
+    newest = shown.history[:_HISTORY]
+    more = len(shown.history) - len(newest)
     width = max(len(view) for view in shown.weights)
     return [
         f"user {shown.user}{name}",
         f"history, {len(shown.history)} train items, the newest first:",
-        *(f"      {item.title}" for item in told),
+        *(f"      {item.title}" for item in newest),
         *([f"      and {more} older ones"] if more else []),
         "recommended:",
         *(f"  {k:>2}. {_line(item)}" for k, item in enumerate(shown.top, 1)),
@@ -100,4 +96,4 @@ def _line(item: Shown) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

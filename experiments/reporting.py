@@ -1,13 +1,10 @@
-"""Progress for people: a bar on a terminal, plain lines elsewhere."""
+"""What programs print of long work: a bar on a terminal, plain lines elsewhere."""
 
-import dataclasses
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable
 
 import jax
 from tqdm import tqdm
@@ -16,79 +13,43 @@ from experiments import interrupts
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.runs.ledger import FAILED, Row
+from fedvlr_jax.runs.scheduler import Plan, Told
 from fedvlr_jax.version import __version__
 
 _SECONDS_BETWEEN = 20.0  # of lines where there is no terminal
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Where a long count began, and when it was told about last."""
+class Nothing(Told):
+    """Says nothing of many runs; those that say something of them are made of it."""
 
-    first: int
-    total: int
-    unit: str
-    begun: float
-    said: float
-
-    def text(self, number: int) -> str:
-        """What to print at `number`."""
-        rate = (number - self.first) / (time.monotonic() - self.begun)
-        return f"{self.unit} {number:,} of {self.total:,}, {rate:,.1f} a second"
-
-
-class Display(Protocol):
-    """Shows how the runs of a sweep go on."""
-
-    def note(self, sentence: str) -> None:
-        """Something a person should know."""
-
-    def reporter(self, run: str, rounds: int) -> Reporter:
-        """Who is told about a run of so many rounds that begins."""
-
-    def ended(self, run: str, row: Row) -> None:
-        """A run has ended, in this process."""
-
-    def known(self, rows: Mapping[str, Row]) -> None:
-        """All that have ended, in whatever process."""
-
-
-class Nothing:
-    """A display that shows nothing."""
-
-    def note(self, sentence: str) -> None:
-        """Ignore."""
-
-    def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
+    def reporter(self, run: str, plan: Plan) -> Reporter:  # noqa: ARG002
         """One that only stops after Ctrl-C."""
         return Quiet()
 
-    def ended(self, run: str, row: Row) -> None:
-        """Ignore."""
 
-    def known(self, rows: Mapping[str, Row]) -> None:
-        """Ignore."""
+class Sentences(Nothing):
+    """Prints what a person should know."""
+
+    def note(self, sentence: str) -> None:
+        """Print it."""
+        print(printable(sentence), flush=True)
 
 
-class Lines(Nothing):
-    """A display of plain lines, each with its run's name before it."""
+class Lines(Sentences):
+    """Prints lines of runs that are known from the start, each with its run's name before it."""
 
     def __init__(self, runs: Iterable[str]) -> None:
         self._names = list(runs)
 
-    def note(self, sentence: str) -> None:
-        """Print it."""
-        print(sentence, flush=True)
-
-    def reporter(self, run: str, rounds: int) -> Reporter:  # noqa: ARG002
+    def reporter(self, run: str, plan: Plan) -> Reporter:  # noqa: ARG002
         """Say which of all it is."""
-        print(f"[{self._names.index(run) + 1}/{len(self._names)}] {run}", flush=True)
+        self.note(f"[{self._names.index(run) + 1}/{len(self._names)}] {run}")
         return Progress(run)
 
     def ended(self, run: str, row: Row) -> None:
         """Say so if it has failed."""
         if row.status == FAILED:
-            print(f"failed: {run}: {row.content['reason']}", flush=True)
+            self.note(f"failed: {run}: {row.content['reason']}")
 
 
 class Quiet(Silent):
@@ -113,7 +74,6 @@ class Progress(Quiet):
     def __init__(self, label: str = "") -> None:
         self._label = label and f"{label}: "
         self._bar: tqdm | None = None
-        self._line: _Line | None = None
 
     def note(self, sentence: str) -> None:
         """Print a sentence."""
@@ -122,20 +82,23 @@ class Progress(Quiet):
     def begin(self, done: int, total: int, unit: str) -> None:
         """Open the bar, on a terminal."""
         super().begin(done, total, unit)
+        self._first, self._total, self._unit = done, total, unit
+        self._begun = self._said = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(
                 total=total, initial=done, unit=unit, desc=self._label, dynamic_ncols=True
             )
-        elif unit != "round":  # rounds tell of themselves by their evaluations
-            self._line = _Line(done, total, unit, time.monotonic(), time.monotonic())
 
     def advance(self, number: int) -> None:
         """Move the bar to `number`."""
+        now = time.monotonic()
         if self._bar is not None:
             self._bar.update(number - self._bar.n)
-        elif self._line is not None and time.monotonic() - self._line.said > _SECONDS_BETWEEN:
-            self._line = dataclasses.replace(self._line, said=time.monotonic())
-            self._print(self._line.text(number))
+        # Rounds tell of themselves by their evaluations.
+        elif self._unit != "round" and now - self._said > _SECONDS_BETWEEN:
+            self._said = now
+            rate = (number - self._first) / (now - self._begun)
+            self._print(f"{self._unit} {number:,} of {self._total:,}, {rate:,.1f} a second")
 
     def evaluated(self, line: dict) -> None:
         """Print loss and validation metrics of one evaluation."""
@@ -152,7 +115,6 @@ class Progress(Quiet):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._line = None
 
     def _print(self, text: str) -> None:
         line = printable(self._label + text)
@@ -162,21 +124,15 @@ class Progress(Quiet):
             print(line, flush=True)
 
 
-def facts(program: str, **told: str) -> dict[str, str]:
-    """What a reader of a page needs to make it again; `told` has _ for spaces in names."""
+def facts(program: str, **more: str) -> dict[str, str]:
+    """What a reader of a page needs to make it again; `more` has _ for spaces in names."""
     return {
         "command": shlex.join(["python", "-m", f"experiments.{program}", *sys.argv[1:]]),
-        **{name.replace("_", " "): value for name, value in told.items()},
-        "made with": _versions(),
+        **{name.replace("_", " "): value for name, value in more.items()},
+        "made with": f"fedvlr_jax {__version__}, jax {jax.__version__}, "
+        f"Python {platform.python_version()}, "
+        f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
     }
-
-
-def _versions() -> str:
-    """What made the numbers: this package, jax, Python, and the devices."""
-    return (
-        f"fedvlr_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}, "
-        f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
-    )
 
 
 def _loss(line: dict) -> str:

@@ -1,12 +1,15 @@
-"""What mains that train many runs share: flags, this process's accelerators, what is told."""
+"""What mains that train many runs share: flags, this process's accelerators, what is said."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli, interrupts, lists
-from experiments.reporting import Display, Quiet
+from experiments.reporting import Nothing, Sentences
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import accelerators, share
@@ -15,41 +18,38 @@ from fedvlr_jax.runs import scheduler
 from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.study import Combination, RateGrid, Study
-from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS
+from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
 
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
+_SECONDS_BETWEEN_REPORTS = 60.0
 
 
-def define_flags(into: flags.FlagValues) -> None:
-    """Define how runs are done, whatever they are."""
-    cli.define_number(
-        into,
-        "together",
+@dataclass(frozen=True)
+class _Runs:
+    together: int = setting(
         0,
         "Largest number of runs that one program trains at the same time. 0 means one on a "
         "CPU, and as many as the memory holds on an accelerator.",
         AT_LEAST_ZERO,
     )
-    flags.DEFINE_boolean(
-        "retry_failed", False, "Train the runs that have failed once more.", flag_values=into
-    )
-    cli.define_quiet(into)
-    cli.define_compilation_cache(into)
+    retry_failed: bool = setting(False, "Train the runs that have failed once more.")
 
 
-def define_study_flags(into: flags.FlagValues) -> None:
-    """Define --server_rates, --client_rates and --seeds, and how runs are done."""
-    for name, rates, whose in (
-        ("server_rates", RateGrid().server, "the server"),
-        ("client_rates", RateGrid().client, "clients' heads"),
-    ):
-        text = f"Learning rates of {whose} to try, separated by commas."
-        default = ",".join(f"{rate:g}" for rate in rates)
-        flags.DEFINE_string(name, default, text, flag_values=into)
-    cli.define_number(
-        into, "seeds", 3, "Number of seeds for every combination, counted from 0.", SEEDS
-    )
-    define_flags(into)
+def _rates(default: tuple[float, ...], whose: str) -> str:
+    listed = ",".join(f"{rate:g}" for rate in default)
+    return setting(listed, f"Learning rates of {whose} to try, separated by commas.")
+
+
+@dataclass(frozen=True)
+class _Studies:
+    server_rates: str = _rates(RateGrid.server, "the server")
+    client_rates: str = _rates(RateGrid.client, "clients' heads")
+    seeds: int = setting(3, "Number of seeds for every combination, counted from 0.", SEEDS)
+
+
+# Flags: how runs are done, whatever they are; and those of studies.
+RUNS = (_Runs, cli.Quiet, cli.Compiling)
+STUDIES = (_Studies, *RUNS)
 
 
 def rate_grid(values: flags.FlagValues) -> RateGrid:
@@ -59,15 +59,19 @@ def rate_grid(values: flags.FlagValues) -> RateGrid:
         UserError: a list that is no list of different positive numbers.
     """
     return RateGrid(
-        *(
-            lists.positive_numbers(flag, values[flag].value)
-            for flag in ("server_rates", "client_rates")
-        )
+        lists.positive_numbers("server_rates", values.server_rates),
+        lists.positive_numbers("client_rates", values.client_rates),
     )
 
 
 def execute(
-    planner: Planner, out: Path, values: flags.FlagValues, told: scheduler.Told, devices: int
+    planner: Planner,
+    out: Path,
+    values: flags.FlagValues,
+    display: scheduler.Told,
+    renew: Callable[[Mapping[str, Row]], object],
+    devices: int,
+    with_events: bool = True,
 ) -> dict[str, Row]:
     """Do all that a planner wants, with this process's share of the accelerators.
 
@@ -75,15 +79,18 @@ def execute(
         planner: says what is wanted.
         out: folder of all runs.
         values: of the flags.
-        told: hears how it goes on.
+        display: shows how runs go on; with --quiet nothing does.
+        renew: takes how runs have ended, after some have, and writes what is made of them.
         devices: that every run is to have, 0 for all.
+        with_events: whether runs write events for TensorBoard.
 
     Returns:
         How every run ended, by name.
     """
+    shown = _Shown(Nothing() if values.quiet else display, renew, out if with_events else None)
     for variable, names in take_share(devices).items():
-        told.note(f"this process has {variable}={names}")
-    return scheduler.execute(planner, out, told, values.together, values.retry_failed)
+        shown.note(f"this process has {variable}={names}")
+    return scheduler.execute(planner, out, shown, values.together, values.retry_failed)
 
 
 def take_share(devices: int) -> dict[str, str]:
@@ -91,11 +98,13 @@ def take_share(devices: int) -> dict[str, str]:
     return share.take(devices, share.visible(accelerators.startable()))
 
 
-class Shown:
-    """Shows on a display how runs go on, and writes their events for TensorBoard."""
+@dataclass(frozen=True)
+class _Shown:
+    """Has runs shown, their events written below `out`, and what is made of them renewed."""
 
-    def __init__(self, display: Display, out: Path) -> None:
-        self.display, self.out = display, out
+    display: scheduler.Told
+    renew: Callable[[Mapping[str, Row]], object]
+    out: Path | None
 
     def note(self, sentence: str) -> None:
         """Show a sentence."""
@@ -103,8 +112,8 @@ class Shown:
 
     def reporter(self, run: str, plan: Plan) -> Reporter:
         """What shows a run."""
-        shown = self.display.reporter(run, plan.config.schedule.rounds)
-        return WithEvents(shown, self.out / plan.folder)
+        shown = self.display.reporter(run, plan)
+        return shown if self.out is None else WithEvents(shown, self.out / plan.folder)
 
     def ended(self, run: str, row: Row) -> None:
         """Show it."""
@@ -112,42 +121,40 @@ class Shown:
         self.display.ended(run, row)
 
     def known(self, rows: Mapping[str, Row]) -> None:
-        """Show it."""
+        """Show it, and write it."""
         self.display.known(rows)
+        self.renew(rows)
 
 
-class StudyLines:
-    """Prints a line for every run of a study, and has what is written of it renewed.
+class Seldom:
+    """Whether to draw again: that takes as long as a small run.
 
     Args:
-        quiet: whether nothing is printed.
-        renew: takes how runs have ended.
+        seconds: from one time to the next.
     """
 
-    def __init__(self, quiet: bool, renew: Callable[[Mapping[str, Row]], None]) -> None:
-        self._quiet, self._renew = quiet, renew
+    def __init__(self, seconds: float = _SECONDS_BETWEEN_REPORTS) -> None:
+        self._seconds, self._last = seconds, -math.inf
 
-    def note(self, sentence: str) -> None:
-        """Print it."""
-        if not self._quiet:
-            cli.tell(sentence)
+    def is_due(self, whole: bool) -> bool:
+        """Whether it is time to, as it is where there is nothing more to come (`whole`)."""
+        now = time.monotonic()
+        if not whole and now - self._last <= self._seconds:
+            return False
+        self._last = now
+        return True
 
-    def reporter(self, run: str, plan: Plan) -> Reporter:  # noqa: ARG002
-        """One that only stops after Ctrl-C."""
-        return Quiet()
+
+class StudyLines(Sentences):
+    """Prints a line for every run of a study."""
 
     def ended(self, run: str, row: Row) -> None:
         """Print its score, or why it has none."""
-        interrupts.defer(False)
         if row.status == FINISHED:
             score = metrics.selection_score(row.content["valid"])
             self.note(f"{run}: valid {metrics.SELECTION} {score:.2f}")
         else:
             self.note(f"{run}: {row.content['reason']}")
-
-    def known(self, rows: Mapping[str, Row]) -> None:
-        """Renew what is written."""
-        self._renew(rows)
 
 
 def why_nothing(study: Study, combination: Combination, rows: Mapping[str, Row]) -> str:

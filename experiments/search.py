@@ -1,20 +1,18 @@
 """Search settings by validation: python -m experiments.search --search=server_lr=log:1e-4:1e-1"""
 
 import dataclasses
-import math
-import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, interrupts, scheduling
-from experiments.reporting import Progress, Quiet, facts
+from experiments import cli, scheduling
+from experiments.reporting import Progress, Sentences, facts
 from fedvlr_jax import files, record
 from fedvlr_jax.config import leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.events import WithEvents
 from fedvlr_jax.report import drawing, search_page, sections, sweep_page, tabulate
 from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.runs import space
@@ -22,7 +20,7 @@ from fedvlr_jax.runs.ledger import Row
 from fedvlr_jax.runs.scheduler import Plan
 from fedvlr_jax.runs.space import Search
 from fedvlr_jax.runs.trials import COMPLETE, RUNNING, Searching, Trial, ended, ranked
-from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS, setting
 
 USAGE = """
     usage: python -m experiments.search --search=SETTING=VALUES [--search=...] [--trials=N]
@@ -37,57 +35,47 @@ USAGE = """
 """
 
 _SHOWN = 5  # trials in the table at the end
-_SECONDS_BETWEEN_REPORTS = 60.0
 
 
-def define_flags(into: flags.FlagValues) -> None:
-    """Define a flag for every setting, and the search's own."""
-    cli.define_settings(into, leaves())
-    flags.DEFINE_multi_string(
-        "search",
-        [],
+@dataclass(frozen=True)
+class _Own:
+    search: list[str] = setting(
+        (),
         "A setting and the values to try, like server_lr=log:1e-4:1e-1, dropout=lin:0:0.5 "
         "or dim=32,64,128. Give the flag once for every setting.",
-        flag_values=into,
     )
-    cli.define_number(
-        into,
-        "trials",
-        40,
-        "Number of trials, including those that are pruned or fail.",
-        AT_LEAST_ONE,
+    trials: int = setting(
+        40, "Number of trials, including those that are pruned or fail.", AT_LEAST_ONE
     )
-    cli.define_number(
-        into,
-        "seeds",
+    seeds: int | None = setting(
         None,
         "Number of seeds that every trial trains with, counted from 0. The score of a "
         "trial is the mean over them. The default is one seed, --seed.",
         SEEDS,
     )
-    cli.define_number(
-        into,
-        "prune_from",
+    prune_from: int | None = setting(
         None,
         "Number of rounds before a trial may be pruned. The default is a quarter of --rounds.",
         AT_LEAST_ZERO,
     )
-    cli.define_number(into, "search_seed", 0, "Seed of the choice of the values to try.", SEED)
-    scheduling.define_flags(into)
+    search_seed: int = setting(0, "Seed of the choice of the values to try.", SEED)
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting, and the search's own."""
+    cli.define_settings(into, leaves())
+    cli.define(into, _Own, *scheduling.RUNS)
     cli.define_path(into, "out", "runs/search", "Folder of the search.")
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
     """Do what is left of the search, and renew what is written of it after every trial."""
     search, out = declared(values), values.out
     planner = Searching(search, values.trials)
-    told = _Told(planner, out, values.trials, values.quiet)
+    display, report = _Lines(planner, values.trials), _Report(planner, values.trials, out)
     devices = search.first().execution.devices
-    trials = planner.trials(scheduling.execute(planner, out, values, told, devices))
+    rows = scheduling.execute(planner, out, values, display, report.renew, devices)
+    trials = planner.trials(rows)
     best = next(iter(ranked(trials)), None)
     if best is None:
         reason = trials[-1].outcome.reason
@@ -127,33 +115,25 @@ def declared(values: flags.FlagValues) -> Search:
     return dataclasses.replace(search, prune_from=prune_from)
 
 
-class _Told:
-    """Prints where a search stands, and keeps its table, picture and best settings up to date."""
+class _Lines(Sentences):
+    """Prints which values are tried, how their runs go on, and what they come to."""
 
-    def __init__(self, planner: Searching, out: Path, number: int, quiet: bool) -> None:
-        self._planner, self._out, self._number, self._quiet = planner, out, number, quiet
+    def __init__(self, planner: Searching, number: int) -> None:
+        self._planner, self._number = planner, number
         self._rows: dict[str, Row] = {}
-        self._reported = -math.inf  # when, of time.monotonic
 
-    def note(self, sentence: str) -> None:
-        """Print it."""
-        if not self._quiet:
-            cli.tell(sentence)
-
-    def reporter(self, run: str, plan: Plan) -> Reporter:
+    def reporter(self, run: str, plan: Plan) -> Reporter:  # noqa: ARG002
         """Say which values are tried; then put the trial before every line of its run."""
         trial = self._trial(run)
-        several = len(self._planner.search.seeds or ()) > 1
-        if plan.folder == self._planner.folders(trial.params)[0].relative_to(self._out):
+        first, *others = self._planner.search.runs(trial.params)
+        if run == first:
             tried = ", ".join(f"{name} {value}" for name, value in trial.params.items())
             self.note(f"trial {trial.number} of {self._number}: {tried}")
-        seed = run.rpartition(",")[2] if several else ""
-        shown = Quiet() if self._quiet else Progress(f"trial {trial.number} {seed}".strip())
-        return WithEvents(shown, self._out / plan.folder)
+        seed = f" {run.rpartition(',')[2]}" if others else ""
+        return Progress(f"trial {trial.number}{seed}")
 
     def ended(self, run: str, row: Row) -> None:
         """Say what the trial came to, if it was its last run."""
-        interrupts.defer(False)  # whatever it has ended by
         self._rows[run] = row
         trial = self._trial(run)
         outcome = trial.outcome
@@ -163,31 +143,41 @@ class _Told:
         elif outcome.state != RUNNING:
             self.note(f"trial {trial.number} {outcome.state}: {outcome.reason}")
 
+    def known(self, rows: Mapping[str, Row]) -> None:
+        """Remember how runs have ended."""
+        self._rows = dict(rows)
+
     def _trial(self, run: str) -> Trial:
         return self._planner.trials(self._rows)[self._planner.number_of(run)]
 
-    def known(self, rows: Mapping[str, Row]) -> None:
-        """Write trials.csv and best.yaml anew, and now and then the picture and the page."""
-        self._rows = dict(rows)
+
+class _Report:
+    """What is written of a search: tables after every trial, now and then a picture and a page."""
+
+    def __init__(self, planner: Searching, number: int, out: Path) -> None:
+        self._planner, self._number, self._out = planner, number, out
+        self._seldom = scheduling.Seldom()
+
+    def renew(self, rows: Mapping[str, Row]) -> None:
+        """Write what is known by now."""
         search, trials = self._planner.search, self._planner.trials(rows)
         files.write_table(self._out / "trials.csv", search_page.results(trials, search.space))
         for best in ranked(trials)[:1]:
             search_page.write_best(search, best.params, self._out / "best.yaml")
         done = ended(trials)
-        whole = len(done) >= self._number
-        if done and (whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS):
-            self._reported = time.monotonic()
+        if done and self._seldom.is_due(whole=len(done) >= self._number):
             drawing.write(search_page.chart(trials, search.space), self._out / "search.png")
             counts = Counter(trial.outcome.state for trial in done)
-            told = facts(
+            made = facts(
                 "search",
                 trials=", ".join(f"{number} {state}" for state, number in counts.items()),
                 searched="; ".join(f"{name} {values}" for name, values in search.space.items()),
             )
-            parts = search_page.sections(search, trials)
-            page = sections.page(f"Search {self._out.name}", told, parts)
+            page = sections.page(
+                f"Search {self._out.name}", made, search_page.sections(search, trials)
+            )
             files.write_text(self._out / "report.html", page)
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

@@ -1,10 +1,9 @@
 """Study scaling, or anything else: python -m experiments.sweep --clients=100,1000,10000"""
 
 import contextlib
-import math
 import sys
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ from absl import flags
 from rich.console import Console
 
 from experiments import cli, live, reporting, scheduling
-from experiments.reporting import Display, facts
+from experiments.reporting import facts
 from fedvlr_jax import files, record
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
@@ -21,7 +20,7 @@ from fedvlr_jax.report.baseline import Baseline
 from fedvlr_jax.runs import declare, estimate
 from fedvlr_jax.runs.grid import Grid
 from fedvlr_jax.runs.ledger import FAILED, FINISHED, Row
-from fedvlr_jax.settings import FILE, FOLDER, NOT_NEGATIVE, SEEDS
+from fedvlr_jax.settings import FILE, FOLDER, NOT_NEGATIVE, SEEDS, setting
 
 USAGE = """
     usage: python -m experiments.sweep [--sweep=SETTING=VALUES ...] [--seeds=N] [--config=FILE]
@@ -36,67 +35,48 @@ USAGE = """
 
 _DEFAULTS = {"rounds": 30}
 _DEFAULT_CLIENTS = "100,1000,10000"
-_SECONDS_BETWEEN_REPORTS = 60.0
 # What a file may say beside settings and what is swept.
 _IN_FILES = {"seeds": (int, SEEDS), "out": (Path, FOLDER)}
 
 
-def define_flags(into: flags.FlagValues) -> None:
-    """Define a flag for every setting, and the sweep's own."""
-    cli.define_settings(into, leaves(), without=("clients",))
-    for name, value in _DEFAULTS.items():
-        into.set_default(name, value)
-    flags.DEFINE_string(
-        "clients",
+@dataclass(frozen=True)
+class _Own:
+    clients: str | None = setting(
         None,
         "Numbers of clients, separated by commas. It is short for --sweep=clients=...; the "
         f"default is {_DEFAULT_CLIENTS} if nothing else is swept and data are generated.",
-        flag_values=into,
     )
-    flags.DEFINE_multi_string(
-        "sweep",
-        [],
+    sweep: list[str] = setting(
+        (),
         "A setting and its values, like server_lr=log:1e-4:1e-1:4 or variant=fedvlr,mlp. "
         "Give the flag once for every setting.",
-        flag_values=into,
     )
-    cli.define_number(
-        into,
-        "seeds",
-        None,
-        "Number of seeds for every combination, counted from 0; default 1.",
-        SEEDS,
+    seeds: int | None = setting(
+        None, "Number of seeds for every combination, counted from 0; default 1.", SEEDS
     )
-    cli.define_path(
-        into, "config", None, "YAML file with settings and `sweep`. Flags override it.", FILE
+    config: Path | None = setting(
+        None, "YAML file with settings and `sweep`. Flags override it.", FILE
     )
-    flags.DEFINE_string(
-        "baseline",
+    baseline: str | None = setting(
         None,
         "A swept setting and one of its values, like variant=mlp: every combination of settings is "
         "compared with the one that has this value instead, paired over users.",
-        flag_values=into,
     )
-    flags.DEFINE_boolean(
-        "dry_run",
-        False,
-        "Print the runs and an estimate of their memory and time, and train nothing.",
-        flag_values=into,
+    dry_run: bool = setting(
+        False, "Print the runs and an estimate of their memory and time, and train nothing."
     )
-    cli.define_number(
-        into,
-        "max_memory",
+    max_memory: float = setting(
         0.0,
         "Refuse the sweep if a run would take more memory than this, in GB. 0 means no check.",
         NOT_NEGATIVE,
-        float,
     )
-    scheduling.define_flags(into)
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting, and the sweep's own."""
+    cli.define_settings(into, leaves(), without=("clients",), defaults=_DEFAULTS)
+    cli.define(into, _Own, *scheduling.RUNS)
     cli.define_path(into, "out", "runs/sweep", "Folder of the sweep.")
-
-
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -110,54 +90,22 @@ def main(values: flags.FlagValues) -> None:
     devices = wanted.pop() if len(wanted) == 1 else 0
     if values.dry_run:
         scheduling.take_share(devices)
-        _foretell(runs)
+        _print_estimates(runs)
         return
     if values.max_memory:
         estimate.refuse_what_cannot_fit(runs, values.max_memory)
-    with contextlib.ExitStack() as display:
-        told = _Told(runs, axes, out, _display(runs, values.quiet, display), compared)
-        rows = scheduling.execute(Grid(runs), out, values, told, devices)
+    report = _Report(runs, axes, out, compared)
+    with _display(runs, values.quiet) as display:
+        rows = scheduling.execute(Grid(runs), out, values, display, report.renew, devices)
     table = sweep_results.results(rows)
     print(sweep_results.shown(table, axes))
-    for sentence in (*sweep_results.remarks(table), *told.compared):
+    for sentence in (*sweep_results.remarks(table), *report.differences):
         print(sentence)
-    failed = [name for name, row in rows.items() if row.status == FAILED]
-    for name in failed:
-        print(f"failed: {name}: {rows[name].content['reason']}")
-    made = "report.html, results.csv, scaling.png, " + ("baseline.csv, " if compared else "")
-    print(f"written to {out}: {made}runs/")
-
-
-def _foretell(runs: Mapping[str, Config]) -> None:
-    """Print the runs with what they will take."""
-    print("\n".join(runs))
-    print(f"{len(runs)} runs; nothing is trained, as --dry_run says", flush=True)
-    found = estimate.estimates(runs, cli.tell)
-    table = pd.DataFrame(
-        {
-            "run": list(runs),
-            "memory, GB": [f"{found[name].bytes / 1e9:.1f}" for name in runs],
-            "time": [live.duration(found[name].seconds) for name in runs],
-        }
-    )
-    print(table.to_string(index=False))
-    total = sum(one.seconds for one in found.values())
-    compiled = [one.compiling for one in found.values() if one.compiling]
-    print(
-        f"about {live.duration(total)} (hours:minutes:seconds or minutes:seconds) one after the "
-        f"other on this machine, {live.duration(sum(compiled))} of them to compile "
-        f"{len(compiled)} programs; most likely between {live.duration(total / estimate.ERROR)} "
-        f"and {live.duration(total * estimate.ERROR)}, less where runs stop early or train together"
-    )
-
-
-def _display(runs: Mapping[str, Config], quiet: bool, shown: contextlib.ExitStack) -> Display:
-    """Where to tell how runs go on: nowhere, a table that moves on a terminal, or plain lines."""
-    if quiet:
-        return reporting.Nothing()
-    if sys.stdout.isatty():
-        return shown.enter_context(live.Board(runs, Console()))
-    return reporting.Lines(runs)
+    for name, row in rows.items():
+        if row.status == FAILED:
+            print(f"failed: {name}: {row.content['reason']}")
+    written = "report.html, results.csv, scaling.png, " + ("baseline.csv, " if compared else "")
+    print(f"written to {out}: {written}runs/")
 
 
 def declared(values: flags.FlagValues) -> tuple[dict[str, Config], declare.Axes, Path]:
@@ -206,42 +154,72 @@ def _axes(values: flags.FlagValues) -> declare.Axes:
     return declare.axes(lines)
 
 
-class _Told(scheduling.Shown):
-    """Shows where a sweep stands, and keeps its table, picture and report up to date."""
+def _print_estimates(runs: Mapping[str, Config]) -> None:
+    """Print the runs with what they will take."""
+    print("\n".join(runs))
+    print(f"{len(runs)} runs; nothing is trained, as --dry_run says", flush=True)
+    estimates = estimate.estimates(runs, cli.tell)
+    table = pd.DataFrame(
+        {
+            "run": list(runs),
+            "memory, GB": [f"{estimates[name].bytes / 1e9:.1f}" for name in runs],
+            "time": [live.duration(estimates[name].seconds) for name in runs],
+        }
+    )
+    print(table.to_string(index=False))
+    total = sum(one.seconds for one in estimates.values())
+    compiled = [one.compiling for one in estimates.values() if one.compiling]
+    print(
+        f"about {live.duration(total)} (hours:minutes:seconds or minutes:seconds) one after the "
+        f"other on this machine, {live.duration(sum(compiled))} of them to compile "
+        f"{len(compiled)} programs; most likely between {live.duration(total / estimate.ERROR)} "
+        f"and {live.duration(total * estimate.ERROR)}, less where runs stop early or train together"
+    )
+
+
+def _display(
+    runs: Mapping[str, Config], quiet: bool
+) -> contextlib.AbstractContextManager[reporting.Nothing]:
+    """What shows runs: a table that moves on a terminal, or plain lines."""
+    if sys.stdout.isatty() and not quiet:
+        return live.Board(runs, Console())
+    return contextlib.nullcontext(reporting.Lines(runs))
+
+
+class _Report:
+    """What is written of a sweep: results.csv after every run, now and then a picture and a page.
+
+    Attributes:
+        differences: from the baseline, as sentences, once all runs have ended.
+    """
 
     def __init__(
         self,
         runs: Mapping[str, Config],
         axes: declare.Axes,
         out: Path,
-        display: Display,
         compared: Baseline | None,
     ) -> None:
-        super().__init__(display, out)
-        self._runs, self._axes = runs, axes
-        self._baseline = compared
-        self.compared: list[str] = []  # differences from the baseline, as sentences
-        self._reported = -math.inf  # when, of time.monotonic
+        self._runs, self._axes, self._out, self._baseline = runs, axes, out, compared
+        self._seldom = scheduling.Seldom()
+        self.differences: list[str] = []
 
-    def known(self, rows: Mapping[str, Row]) -> None:
-        """Write results.csv anew, and now and then the picture and the page."""
-        super().known(rows)
+    def renew(self, rows: Mapping[str, Row]) -> None:
+        """Write what is known by now."""
         table = sweep_results.results(rows)
-        files.write_table(self.out / "results.csv", table)
-        # To draw takes as long as a small run: seldom while there are runs to come.
+        files.write_table(self._out / "results.csv", table)
         whole = len(rows) == len(self._runs)
-        if whole or time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
-            self._reported = time.monotonic()
+        if self._seldom.is_due(whole):
             table = sweep_page.prepared(table, self._runs, self._axes)
             if (table["status"] == FINISHED).any():
                 chart, _ = sweep_page.over(table, self._axes)
-                drawing.write(chart, self.out / "scaling.png")
-            self._report(table, whole)
+                drawing.write(chart, self._out / "scaling.png")
+            self._write_page(table, whole)
 
-    def _report(self, table: pd.DataFrame, whole: bool) -> None:
+    def _write_page(self, table: pd.DataFrame, whole: bool) -> None:
         ended = table["status"].value_counts()
         precisions = dict.fromkeys(config.method.precision for config in self._runs.values())
-        told = facts(
+        made = facts(
             "sweep",
             runs=f"{ended.get(FINISHED, 0)} finished, {ended.get(FAILED, 0)} failed, of "
             f"{len(self._runs)}",
@@ -249,17 +227,16 @@ class _Told(scheduling.Shown):
             precision_of_products=", ".join(precisions),
             trained_on=sweep_results.machines(table),
         )
-        parts = sweep_page.sections(table, self._runs, self._axes, self.out)
+        parts = sweep_page.sections(table, self._runs, self._axes, self._out)
         if whole and self._baseline is not None:
-            found = baseline.differences(
-                table, self._axes, self._baseline, self.out / record.RUNS_FOLDER
-            )
-            files.write_table(self.out / "baseline.csv", found)
-            self.compared = baseline.sentences(found, self._axes, self._baseline)
-            parts.insert(1, baseline.section(found, self._axes, self._baseline))
-        page = sections.page(f"Sweep {self.out.name}", told, parts)
-        files.write_text(self.out / "report.html", page)
+            against = self._axes, self._baseline
+            compared = baseline.differences(table, *against, self._out / record.RUNS_FOLDER)
+            files.write_table(self._out / "baseline.csv", compared)
+            self.differences = baseline.sentences(compared, *against)
+            parts.insert(1, baseline.section(compared, *against))
+        page = sections.page(f"Sweep {self._out.name}", made, parts)
+        files.write_text(self._out / "report.html", page)
 
 
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

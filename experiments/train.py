@@ -1,5 +1,8 @@
 """Train one federation: python -m experiments.train --data=data/KU --out=runs/ku"""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from absl import flags
 
 import fedvlr_jax
@@ -9,7 +12,7 @@ from fedvlr_jax.config import leaves
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start, together
-from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FOLDER, setting
 from fedvlr_jax.simulation.results import remarks
 from fedvlr_jax.simulation.run import default_out
 
@@ -26,39 +29,35 @@ USAGE = """
 """
 
 
-def define_flags(into: flags.FlagValues) -> None:
-    """Define a flag for every setting, and --out."""
-    cli.define_settings(into, leaves())
-    cli.define_path(
-        into,
-        "out",
+@dataclass(frozen=True)
+class _Own:
+    out: Path | None = setting(
         None,
         "Folder of the run. The default is a folder below runs/ that is named after the settings.",
+        FOLDER,
     )
-    cli.define_quiet(into)
-    cli.define_compilation_cache(into)
-    flags.DEFINE_string(
-        "coordinator",
+
+
+@dataclass(frozen=True)
+class _Processes:
+    coordinator: str | None = setting(
         None,
         "HOST:PORT at which process 0 listens when several processes train together. An "
         "IPv6 address stands in brackets. If the processes do not share a home folder, set "
         "FEDVLR_SECRET to the same secret in all of them.",
-        flag_values=into,
     )
-    cli.define_number(
-        into, "num_processes", None, "Number of processes that train together.", AT_LEAST_ONE
+    num_processes: int | None = setting(
+        None, "Number of processes that train together.", AT_LEAST_ONE
     )
-    cli.define_number(
-        into,
-        "process_id",
-        None,
-        "Number of this process among them, counted from 0.",
-        AT_LEAST_ZERO,
+    process_id: int | None = setting(
+        None, "Number of this process among them, counted from 0.", AT_LEAST_ZERO
     )
 
 
-FLAGS = flags.FlagValues()
-define_flags(FLAGS)
+def define_flags(into: flags.FlagValues) -> None:
+    """Define a flag for every setting, and those of the program."""
+    cli.define_settings(into, leaves())
+    cli.define(into, _Own, cli.Quiet, cli.Compiling, _Processes)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -78,14 +77,14 @@ def _show(result: fedvlr_jax.Result) -> None:
     summary = result.summary
     done = summary["rounds_done"]
     print(f"best round {summary['best_round']} of {done} (by validation), test in percent:")
-    for group, metrics in (
-        ("all", summary["test"]),
-        ("warm", _group(summary["test"], "warm/")),
-        ("cold", _group(summary["test"], "cold/")),
-        ("popularity, warm", _group(summary["popularity"]["test"], "warm/")),
+    for group, metrics, prefix in (
+        ("all", summary["test"], ""),
+        ("warm", summary["test"], "warm/"),
+        ("cold", summary["test"], "cold/"),
+        ("popularity, warm", summary["popularity"]["test"], "warm/"),
     ):
         numbers = "  ".join(
-            f"{name} {'--' if (v := metrics[name]) is None else f'{v:.2f}'}"
+            f"{name} {'--' if (v := metrics[prefix + name]) is None else f'{v:.2f}'}"
             for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50")
         )
         print(f"  {group:<16} {numbers}")
@@ -98,14 +97,5 @@ def _show(result: fedvlr_jax.Result) -> None:
     print(f"look at a user: {command}")
 
 
-def _group(metrics: dict[str, float | None], prefix: str) -> dict[str, float | None]:
-    """The metrics of one group of clients, without its prefix."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in metrics.items()
-        if name.startswith(prefix)
-    }
-
-
 if __name__ == "__main__":
-    cli.run(main, FLAGS, USAGE)
+    cli.run(main, cli.defined(define_flags), USAGE)

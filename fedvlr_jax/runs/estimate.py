@@ -102,7 +102,7 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
         most[_kind(config)] = max(most.get(_kind(config), 0), config.data.clients or 0)
     timed: dict[Config, Timed] = {}
     sizes: dict[Config, int] = {}
-    found = {}
+    by_run = {}
     for name, config in runs.items():
         kind, whole = _kind(config), program_of(config)
         if kind not in timed:
@@ -112,8 +112,9 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
         compiling = 0.0 if whole in sizes else timed[kind].compiling
         if whole not in sizes:
             sizes[whole] = memory_of(config, kept)
-        found[name] = Estimate(seconds_of(config, timed[kind]) + compiling, sizes[whole], compiling)
-    return found
+        seconds = seconds_of(config, timed[kind]) + compiling
+        by_run[name] = Estimate(seconds, sizes[whole], compiling)
+    return by_run
 
 
 def refuse_what_cannot_fit(runs: Mapping[str, Config], most: float) -> None:
@@ -235,7 +236,7 @@ def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
         if whole:
             run.ranks("test")  # by the same program
             checkpoints = Checkpoints(Path(folder) / record.CHECKPOINTS)
-            found = _Rounds(
+            rounds = _Rounds(
                 clients,
                 per_round,
                 compiling,
@@ -244,9 +245,9 @@ def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
                 run.private_bytes,
             )
         else:
-            found = _Rounds(clients, per_round, compiling)
+            rounds = _Rounds(clients, per_round, compiling)
         run.close()
-    return found
+    return rounds
 
 
 def seconds_of(config: Config, timed: Timed) -> float:

@@ -93,9 +93,9 @@ class Ledger:
                 database.execute(table)
         # Only sweeps had rows when nobody wrote down whose they are.
         older = self._read("SELECT 1 FROM attempts LIMIT 1")
-        found = self.settled(_KIND, "sweep" if older else kind)
-        if found != kind:
-            raise UserError(f"--out={folder}: holds a {short(found)}, expected another folder")
+        known = self.settled(_KIND, "sweep" if older else kind)
+        if known != kind:
+            raise UserError(f"--out={folder}: holds a {short(known)}, expected another folder")
 
     def add(self, run: str, row: Row) -> None:
         """Add what an attempt at a run has come to."""
@@ -148,15 +148,15 @@ class Ledger:
         Raises:
             UserError: a row is not one that `add_groups` has written.
         """
-        found: dict[str, list[str]] = {}
+        groups: dict[str, list[str]] = {}
         for first, run in self._read("SELECT first, run FROM groups ORDER BY first, place"):
             if not isinstance(first, str) or not isinstance(run, str):
                 raise UserError(f"{self._path}, groups: holds something other than text")
-            found.setdefault(first, []).append(run)
-        return list(found.values())
+            groups.setdefault(first, []).append(run)
+        return list(groups.values())
 
     def add_groups(self, groups: Sequence[Sequence[str]]) -> None:
-        """Write down groups, but for those of which another process has placed a run."""
+        """Write down groups, but for those of which another process has grouped a run."""
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             known = {run for (run,) in database.execute("SELECT run FROM groups")}
@@ -164,7 +164,7 @@ class Ledger:
                 if not known.intersection(group):
                     _place(database, group)
 
-    def part(self, group: Sequence[str]) -> None:
+    def ungroup(self, group: Sequence[str]) -> None:
         """Let the runs of a group train alone from now on."""
         with self._open() as database:
             for run in group:
@@ -191,8 +191,8 @@ class Ledger:
         with self._open() as database:
             fact = (name, _json({"value": value}))
             database.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", fact)
-        ((found,),) = self._read("SELECT value FROM facts WHERE name = ?", name)
-        return self._parsed(found, f"fact {name}").get("value")
+        ((text,),) = self._read("SELECT value FROM facts WHERE name = ?", name)
+        return self._parsed(text, f"fact {name}").get("value")
 
     def _parsed(self, text: Any, what: str) -> dict[str, Any]:
         where = f"{self._path}, {what}"

@@ -129,7 +129,7 @@ def execute(
         for note in _environments(ledger.rows(), out, planner.kind):
             told.note(note)
     while True:
-        if worker.works():
+        if worker.trains():
             worker.tell()
             continue
         with ledger.alone():  # others have what is left
@@ -175,62 +175,54 @@ class _Worker:
             return self._retry_failed and name not in self._tried
         return row.status == FINISHED and row.settings["rounds"] < plan.config.schedule.rounds
 
-    def tell(self) -> dict[str, Row]:
-        """Tell what is known of these runs; a folder may hold others."""
-        with self._ledger.alone():  # so that no older rows are written over newer ones
-            rows = self._ledger.rows()
-            known = {name: rows[name] for name in self._planner.wanted(rows) if name in rows}
-            self._told.known(known)
-        return known
-
-    def works(self) -> bool:
+    def trains(self) -> bool:
         """Train the next group of runs that no other process has; whether there was one."""
-        plans = self.left()
-        self._write_groups(plans)
-        place = {name: k for k, name in enumerate(plans)}
-        groups = [group for group in self._ledger.groups() if set(group) & set(plans)]
-        for group in sorted(groups, key=lambda g: min(place.get(name, len(place)) for name in g)):
-            with contextlib.ExitStack() as mine:
+        left = self.left()
+        self._write_groups(left)
+        order = {name: number for number, name in enumerate(left)}
+        groups = [group for group in self._ledger.groups() if set(group) & set(left)]
+        groups.sort(key=lambda group: min(order[name] for name in group if name in order))
+        for group in groups:
+            with contextlib.ExitStack() as claims:
                 # A group is done by the process that has all of it.
-                if not all(mine.enter_context(self._ledger.claimed(run)) for run in group):
+                if not all(claims.enter_context(self._ledger.claimed(run)) for run in group):
                     continue
                 # Another process may have done some of them since they were listed.
-                rows = self._ledger.rows()
-                now = self.left()
-                wanted = [name for name in group if name in now]
-                if not wanted:
+                wanted = self._planner.wanted(self._ledger.rows())
+                left = self.left()
+                if not set(group) & set(left):
                     continue
-                self._tried.update(wanted)
-                known = self._planner.wanted(rows)
-                for name, row in self._done({name: known[name] for name in group}):
-                    if name in wanted:
+                self._tried.update(name for name in group if name in left)
+                for name, row in self._trained({name: wanted[name] for name in group}):
+                    if name in left:
                         self._ledger.add(name, row)
                         self._told.ended(name, row)
                 return True
         return False
 
-    def _write_groups(self, plans: Mapping[str, Plan]) -> None:
+    def _write_groups(self, left: Mapping[str, Plan]) -> None:
         """Find runs that one program can train, for all that are in no group yet."""
-        everything = self._planner.wanted(self._ledger.rows())
+        wanted = self._planner.wanted(self._ledger.rows())
         groups = self._ledger.groups()
         for group in groups:
             # Fewer runs are asked for than when it was written: those that are left train alone.
-            if set(group) & set(plans) and not set(group) <= set(everything):
-                self._ledger.part(group)
-        placed = {run for group in groups for run in group}
+            if set(group) & set(left) and not set(group) <= set(wanted):
+                self._ledger.ungroup(group)
+        grouped = {run for group in groups for run in group}
         by_program: dict[tuple[Config, int], list[str]] = {}
-        for name, plan in plans.items():
-            if name not in placed:
+        for name, plan in left.items():
+            if name not in grouped:
                 by_program.setdefault((program_of(plan.config), id(plan.dataset)), []).append(name)
         for members in by_program.values():
-            plan = plans[members[0]]
-            size = (len(members) > 1 and (self._most or self._fitting(plan))) or 1
+            size = 1 if len(members) == 1 else self._most or self._fitting(left[members[0]])
             # As equal as can be: groups of one size share their program.
             size = -(-len(members) // -(-len(members) // size))
-            parts = [members[k : k + size] for k in range(0, len(members), size)]
-            self._ledger.add_groups(parts)
+            self._ledger.add_groups(
+                [members[first : first + size] for first in range(0, len(members), size)]
+            )
 
     def _fitting(self, plan: Plan) -> int:
+        """How many runs like this one the memory holds."""
         if plan.config.execution.private_state == "host":
             return 1
         return fit.runs_together(lambda: build(plan.config, self._data([plan])[0]).federation)
@@ -239,11 +231,11 @@ class _Worker:
         loaded = iter(self._kept.load_all([p.config for p in plans if p.dataset is None]))
         return [next(loaded) if plan.dataset is None else plan.dataset for plan in plans]
 
-    def _done(self, group: Mapping[str, Plan]) -> Iterator[tuple[str, Row]]:
+    def _trained(self, group: Mapping[str, Plan]) -> Iterator[tuple[str, Row]]:
         """Train a group; every run with how it ended."""
         plans = list(group.values())
         try:
-            found: Sequence[Any] = train_together(
+            results: Sequence[Any] = train_together(
                 [plan.config for plan in plans],
                 [self._ledger.folder / plan.folder for plan in plans],
                 [self._told.reporter(name, plan) for name, plan in group.items()],
@@ -254,21 +246,31 @@ class _Worker:
             raise
         except (UserError, MemoryError) as reason:
             if len(group) > 1:  # one of them may be to blame, or their number
-                self._ledger.part(list(group))
+                self._ledger.ungroup(list(group))
                 for name, plan in group.items():
-                    yield from self._done({name: plan})
+                    yield from self._trained({name: plan})
                 return
-            found = [reason]
-        for name, plan, result in zip(group, plans, found, strict=True):
-            settings = plan.config.flat()
-            if isinstance(result, Result):
-                yield name, Row(FINISHED, settings, result.summary)
-                continue
-            reason = {"reason": str(result) or type(result).__name__}
-            if isinstance(result, PrunedError):
-                yield name, Row(PRUNED, settings, reason | {"jax": environment.in_force()})
-            else:
-                yield name, Row(FAILED, settings, reason)
+            results = [reason]
+        for name, plan, result in zip(group, plans, results, strict=True):
+            yield name, _row(plan.config, result)
+
+    def tell(self) -> dict[str, Row]:
+        """Tell what is known of these runs; a folder may hold others."""
+        with self._ledger.alone():  # so that no older rows are written over newer ones
+            rows = self._ledger.rows()
+            known = {name: rows[name] for name in self._planner.wanted(rows) if name in rows}
+            self._told.known(known)
+        return known
+
+
+def _row(config: Config, result: Any) -> Row:
+    """How a run ended: its result, or why there is none."""
+    if isinstance(result, Result):
+        return Row(FINISHED, config.flat(), result.summary)
+    reason = {"reason": str(result) or type(result).__name__}
+    if isinstance(result, PrunedError):
+        return Row(PRUNED, config.flat(), reason | {"jax": environment.in_force()})
+    return Row(FAILED, config.flat(), reason)
 
 
 def _check_same(name: str, config: Config, row: Row, out: Path, planner: Planner) -> None:

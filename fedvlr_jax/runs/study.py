@@ -1,7 +1,7 @@
 """A comparison: rates chosen on validation for every combination, then several seeds.
 
-What was found can be trained once more with something changed: without a modality, with noise, for
-a part of the users.
+What it comes to can be trained once more with something changed: without a modality, with noise,
+for some of the users.
 """
 
 import functools
@@ -58,14 +58,16 @@ class Change:
         name: for folders and people.
         settings: of `Config.of`.
         members: the data, where it is that of some users only; its runs are in `members/`.
+        label: the column of a table that tells of it, and what stands there.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     members: Dataset | None = None
+    label: tuple[str, str] = ("", "")
 
 
-_NOTHING = Change("")
+_UNCHANGED = Change("")
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class Study(Planner):
         seeds: of the runs, at least one.
         combinations: to compare.
         out: folder of the study.
-        changes: to train what was found with, by combination.
-        place: folder below `out` that the runs are in.
+        changes: to train combinations with once more, at their best rates.
+        folder: below `out`, that the runs are in.
         fingerprint: of the data, None where the settings say all of them.
     """
 
@@ -101,7 +103,7 @@ class Study(Planner):
     combinations: Sequence[Combination]
     out: Path
     changes: Mapping[Combination, Sequence[Change]] = field(default_factory=dict)
-    place: str = ""
+    folder: str = ""
     fingerprint: str | None = None
     # A planner is asked often, and a configuration takes a while to check.
     _planned: dict[str, Plan] = field(default_factory=dict, init=False, repr=False)
@@ -119,7 +121,7 @@ class Study(Planner):
         """
         rates = next(iter(self.grid))
         for combination in self.combinations:
-            for change in (_NOTHING, *self.changes.get(combination, ())):
+            for change in (_UNCHANGED, *self.changes.get(combination, ())):
                 configs = [self.config(combination, rates, s, change) for s in self.seeds]
                 # Seeds differ in the sample of clients that is evaluated, and in nothing else.
                 for config in configs if configs[0].schedule.eval_clients else configs[:1]:
@@ -133,11 +135,11 @@ class Study(Planner):
         """
         if self.fingerprint is None:
             return
-        found = ledger.settled("data_fingerprint", self.fingerprint)
-        if found != self.fingerprint:
+        known = ledger.settled("data_fingerprint", self.fingerprint)
+        if known != self.fingerprint:
             raise UserError(
                 f"--out={ledger.folder}: holds a study of other data (their fingerprint was "
-                f"{short(found)}, now {self.fingerprint}), expected the same or another folder"
+                f"{short(known)}, now {self.fingerprint}), expected the same or another folder"
             )
 
     def wanted(self, rows: Mapping[str, Row]) -> dict[str, Plan]:
@@ -145,46 +147,31 @@ class Study(Planner):
         first: dict[str, Plan] = {}
         later: dict[str, Plan] = {}
         for combination in self.combinations:
-            first |= self._runs(combination, self.grid, self.seeds[:1])
-            for rates in self._ranked(combination, rows):
-                runs = self._runs(combination, [rates], self.seeds)
+            first |= self._search(combination)
+            for _, runs in self._chosen(combination, rows):
                 first |= runs
-                if not _has_failed(runs, rows):
-                    break
-            found = self.found(combination, rows)
-            for change in self.changes.get(combination, ()) if found else ():
-                later |= self._runs(combination, [found.rates], self.seeds, change)
+            if result := self.result(combination, rows):
+                for change in self.changes.get(combination, ()):
+                    later |= self._runs(combination, [result.rates], self.seeds, change)
         return first | later
-
-    def is_searched(self, combination: Combination, rows: Mapping[str, Row]) -> bool:
-        """Whether it is known what a combination comes to, or that it fails at all rates."""
-        plans = self._runs(combination, self.grid, self.seeds[:1])
-        if not all(_has_ended(*plan, rows) for plan in plans.items()):
-            return False
-        ranked = (self._runs(combination, [r], self.seeds) for r in self._ranked(combination, rows))
-        return self.found(combination, rows) is not None or all(
-            _has_failed(runs, rows) for runs in ranked
-        )
 
     def searched(self, combination: Combination) -> list[str]:
         """The names of the runs that search the rates of a combination."""
-        return list(self._runs(combination, self.grid, self.seeds[:1]))
+        return list(self._search(combination))
 
-    def found(self, combination: Combination, rows: Mapping[str, Row]) -> Found | None:
+    def result(self, combination: Combination, rows: Mapping[str, Row]) -> Found | None:
         """What a combination came to, None while that is not known, or where all rates fail."""
-        for rates in self._ranked(combination, rows):
-            runs = self._runs(combination, [rates], self.seeds)
-            if not _has_failed(runs, rows):
-                return self._results(combination, rates, runs, rows)
+        for rates, runs in self._chosen(combination, rows)[-1:]:
+            return self._finished(combination, rates, runs, rows)
         return None
 
-    def changed(self, found: Found, change: Change, rows: Mapping[str, Row]) -> Found | None:
-        """What was found, trained with a change; None where a run failed or is left to do."""
-        runs = self._runs(found.combination, [found.rates], self.seeds, change)
-        return self._results(found.combination, found.rates, runs, rows)
+    def changed(self, result: Found, change: Change, rows: Mapping[str, Row]) -> Found | None:
+        """A result, trained with a change; None where a run failed or is left to do."""
+        runs = self._runs(result.combination, [result.rates], self.seeds, change)
+        return self._finished(result.combination, result.rates, runs, rows)
 
     def config(
-        self, combination: Combination, rates: Rates, seed: int, change: Change = _NOTHING
+        self, combination: Combination, rates: Rates, seed: int, change: Change = _UNCHANGED
     ) -> Config:
         """The configuration of one run."""
         chosen = {
@@ -201,7 +188,7 @@ class Study(Planner):
         combination: Combination,
         grid: Iterable[Rates],
         seeds: Iterable[int],
-        change: Change = _NOTHING,
+        change: Change = _UNCHANGED,
     ) -> dict[str, Plan]:
         """A run for each pair of rates and each seed, by name."""
         here = "-".join(filter(None, (combination.name, change.name)))
@@ -209,17 +196,26 @@ class Study(Planner):
         plans = {}
         for rates, seed in itertools.product(grid, seeds):
             run = f"{here}/server{rates[0]:g}-client{rates[1]:g}-seed{seed}"
-            name = "/".join(filter(None, (self.place, run)))
+            name = "/".join(filter(None, (self.folder, run)))
             if name not in self._planned:
                 config = self.config(combination, rates, seed, change)
-                folder = Path(self.place, *members, RUNS_FOLDER, run)
+                folder = Path(self.folder, *members, RUNS_FOLDER, run)
                 self._planned[name] = Plan(config, folder, change.members)
             plans[name] = self._planned[name]
         return plans
 
-    def _ranked(self, combination: Combination, rows: Mapping[str, Row]) -> list[Rates]:
-        """Rates at which the first seed finished, the best first; none before all have ended."""
-        plans = self._runs(combination, self.grid, self.seeds[:1])
+    def _search(self, combination: Combination) -> dict[str, Plan]:
+        """The first seed at all rates."""
+        return self._runs(combination, self.grid, self.seeds[:1])
+
+    def _chosen(
+        self, combination: Combination, rows: Mapping[str, Row]
+    ) -> list[tuple[Rates, dict[str, Plan]]]:
+        """The best rates with the runs of all seeds; where one fails, the next best ones, too.
+
+        None before the search has ended. What it could not finish at is no rate to choose.
+        """
+        plans = self._search(combination)
         if not all(_has_ended(*plan, rows) for plan in plans.items()):
             return []
         scores = {
@@ -227,17 +223,22 @@ class Study(Planner):
             for rates, name in zip(self.grid, plans, strict=True)
             if rows[name].status == FINISHED
         }
+        chosen = []
         # The first of equal scores: the smallest rates.
-        return sorted(scores, key=lambda rates: -scores[rates])
+        for rates in sorted(scores, key=lambda rates: -scores[rates]):
+            chosen.append((rates, self._runs(combination, [rates], self.seeds)))
+            if not _has_failed(chosen[-1][1], rows):
+                break
+        return chosen
 
-    def _results(
+    def _finished(
         self,
         combination: Combination,
         rates: Rates,
         runs: Mapping[str, Plan],
         rows: Mapping[str, Row],
     ) -> Found | None:
-        """What runs came to, if they have finished."""
+        """What runs came to, if all have finished."""
         if _has_failed(runs, rows) or not all(_has_ended(*plan, rows) for plan in runs.items()):
             return None
         results = (Result(rows[n].content, self.out / plan.folder) for n, plan in runs.items())
@@ -245,7 +246,7 @@ class Study(Planner):
 
 
 class Studies(Planner):
-    """Several studies in one folder, each in its own place below it."""
+    """Several studies in one folder, each in a folder of its own below it."""
 
     kind: ClassVar[str] = Study.kind
 

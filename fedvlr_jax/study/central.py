@@ -33,10 +33,10 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
         except (TypeError, ValueError, LookupError, AttributeError):
             tell(f"{path}: was changed by hand or is damaged; the references are computed anew")
     rows = []
-    for found in references(dataset, seed=0):
-        score = metrics.selection_score(found.valid)
-        tell(f"{found.name} {found.setting}: valid {metrics.SELECTION} {score:.2f}")
-        rows.append(vars(found) | {"test_ranks": found.test_ranks.tolist()})
+    for reference in references(dataset, seed=0):
+        score = metrics.selection_score(reference.valid)
+        tell(f"{reference.name} {reference.setting}: valid {metrics.SELECTION} {score:.2f}")
+        rows.append(vars(reference) | {"test_ranks": reference.test_ranks.tolist()})
     files.write_json(path, identity | {"references": rows})
     return [_reference(row) for row in rows]
 

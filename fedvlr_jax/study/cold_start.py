@@ -22,28 +22,28 @@ _Value = Callable[[dict[str, np.ndarray]], Int[np.ndarray, " users"]]
 _ROUNDS = (0, 1, 2, 5, 10)  # after which newcomers are told of
 
 
-def by_history_length(found: Sequence[Found]) -> pd.DataFrame:
+def by_history_length(results: Sequence[Found]) -> pd.DataFrame:
     """Warm users by train items: a row per combination and group, mean and deviation over seeds."""
     return _by_group(
-        found,
+        results,
         groups.HISTORY_EDGES,
         lambda users: np.where(users["warm"], users["history_length"], -1),
     )
 
 
-def by_item_popularity(found: Sequence[Found], data: Interactions) -> pd.DataFrame:
+def by_item_popularity(results: Sequence[Found], data: Interactions) -> pd.DataFrame:
     """Users by how many have their test item in train; the first group's items nobody has."""
     popularity = np.where(data.test >= 0, data.popularity[data.test], -1)
-    return _by_group(found, groups.POPULARITY_EDGES, lambda users: popularity[users["user"]])
+    return _by_group(results, groups.POPULARITY_EDGES, lambda users: popularity[users["user"]])
 
 
-def _by_group(found: Sequence[Found], edges: Sequence[int], value: _Value) -> pd.DataFrame:
+def _by_group(results: Sequence[Found], edges: Sequence[int], value: _Value) -> pd.DataFrame:
     """Groups of users by a number of theirs; users whose number is negative are left out."""
     rows = []
-    for f in found:
-        parts = [_grouped(users_of(run), edges, value) for run in f.runs]
+    for result in results:
+        parts = [_grouped(users_of(run), edges, value) for run in result.runs]
         for seeds in zip(*parts, strict=True):
-            row = names_of(f) | {"group": seeds[0].name, "users": seeds[0].users}
+            row = names_of(result) | {"group": seeds[0].name, "users": seeds[0].users}
             for metric in _METRICS:
                 row |= spread(metric, [g.metrics[metric] for g in seeds])
             rows.append(row)
@@ -71,8 +71,7 @@ def members_of(dataset: Dataset, share: float) -> tuple[Change, Dataset]:
 
 def newcomers_table(
     study: Study,
-    found: Sequence[Found],
-    change: Change,
+    results: Sequence[Found],
     newcomers: Dataset,
     rows: Mapping[str, Row],
     tell: Callable[[str], None],
@@ -81,9 +80,8 @@ def newcomers_table(
     """Users who join after training (simulation/newcomers.py), by epochs of fitting.
 
     Args:
-        study: gives settings and seeds.
-        found: combinations with their rates.
-        change: the training of the others (`members_of`).
+        study: gives settings and seeds, and which combinations the others train (`members_of`).
+        results: of combinations.
         newcomers: data of the users who join later, the same ones for all.
         rows: how runs have ended.
         tell: takes a line for what diverges.
@@ -94,24 +92,26 @@ def newcomers_table(
         member has in train, mean and deviation over seeds.
     """
     table = []
-    for f in found:
-        trained = study.changed(f, change, rows)
+    for result in results:
+        changes = study.changes.get(result.combination, ())
+        change = next((c for c in changes if c.members is not None), None)
+        trained = change and study.changed(result, change, rows)
         if trained is None:
             continue
         try:
             seeds = [
                 join(
-                    study.config(f.combination, f.rates, seed),
+                    study.config(result.combination, result.rates, seed),
                     *(run.out, change.members, newcomers, max(rounds)),
                 )
                 for seed, run in zip(study.seeds, trained.runs, strict=True)
             ]
         except DivergedError as reason:
-            tell(f"{f.combination.name}: {reason}")
+            tell(f"{result.combination.name}: {reason}")
             continue
         for number in rounds:
-            lines = [told[number] for told in seeds]
-            row = names_of(f) | {"epochs": lines[0]["epochs"]}
+            lines = [seed[number] for seed in seeds]
+            row = names_of(result) | {"epochs": lines[0]["epochs"]}
             for metric in _METRICS:
                 row |= spread(metric, [line[f"test/warm/{metric}"] for line in lines])
             table.append(row)

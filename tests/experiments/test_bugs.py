@@ -153,7 +153,7 @@ def test_nothing_in_the_place_of_the_file_is_followed_or_waited_for(tmp_path):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         make(folder / LOG)
-        log = Path(re.search(r"the file (\S+),", bugs.told(KeyError("x"), str(folder)))[1])
+        log = Path(re.search(r"the file (\S+),", bugs.sentence(KeyError("x"), str(folder)))[1])
         assert log.parent != folder
         log.unlink()
     assert (tmp_path / "kept").read_text() == "kept"
@@ -161,7 +161,7 @@ def test_nothing_in_the_place_of_the_file_is_followed_or_waited_for(tmp_path):
 
 def test_two_bugs_share_a_file(tmp_path):
     for number in range(2):
-        bugs.told(KeyError(number), str(tmp_path))
+        bugs.sentence(KeyError(number), str(tmp_path))
     log = (tmp_path / LOG).read_text()
     assert "KeyError: 0" in log
     assert "KeyError: 1" in log
@@ -172,7 +172,7 @@ def test_where_nothing_can_be_written_the_traceback_is_printed(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bugs.tempfile, "mkstemp", full)
-    told = bugs.told(KeyError("x"), None)
+    told = bugs.sentence(KeyError("x"), None)
     assert "No space left on device" in told
     assert "KeyError: 'x'" in told
 

@@ -69,7 +69,7 @@ def test_nothing_is_drawn_before_a_trial_has_ended(tmp_path):
     running = Trial(0, {"dim": 8}, Outcome(RUNNING))
     searched = Search({}, {"dim": Choice((8, 16))}, (0,))
     planner = SimpleNamespace(search=searched, trials=lambda _: [running])
-    search._Told(planner, tmp_path, 3, True).known({})
+    search._Report(planner, 3, tmp_path).renew({})
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 

@@ -74,7 +74,7 @@ import sys
 from experiments import cli, search, sweep, train
 sys.argv[1:] = {arguments}
 try:
-    cli.run(train.main, train.FLAGS, train.USAGE)
+    cli.run(train.main, cli.defined(train.define_flags), train.USAGE)
 finally:
     for name in ("transformers", "huggingface_hub", "safetensors"):
         assert name not in sys.modules, name

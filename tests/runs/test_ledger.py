@@ -46,7 +46,7 @@ def test_groups_are_written_once(tmp_path):
     ledger.add_groups([["b", "a"], ["c"]])
     ledger.add_groups([["a", "d"], ["e"]])  # of another process that listed them before
     assert sorted(ledger.groups()) == [["b", "a"], ["c"], ["e"]]
-    ledger.part(["b", "a"])
+    ledger.ungroup(["b", "a"])
     assert sorted(ledger.groups()) == [["a"], ["b"], ["c"], ["e"]]
 
 

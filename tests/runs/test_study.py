@@ -53,7 +53,7 @@ def study(tmp_path, monkeypatch):
 def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
     told, mine = Told(), study(server=(1e-4, 0.3), client=(0.5, 3e38))
     rows = scheduler.execute(mine, tmp_path, told)
-    found = mine.found(ID, rows)
+    found = mine.result(ID, rows)
     scores = {}
     for summary in (tmp_path / "runs" / "fcf-id").glob("*seed0/summary.json"):
         config = json.loads((summary.parent / "config.json").read_text())
@@ -69,17 +69,15 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
     again = Told()
     rows = scheduler.execute(mine, tmp_path, again)
     assert again.ends == []
-    assert [r.summary for r in mine.found(ID, rows).runs] == [r.summary for r in found.runs]
+    assert [r.summary for r in mine.result(ID, rows).runs] == [r.summary for r in found.runs]
     for result in found.runs:
         assert json.loads((result.out / "summary.json").read_text()) == result.summary
 
 
 def test_a_combination_that_always_diverges_comes_to_nothing(tmp_path, study):
     mine = study(server=(1e-3,), client=(3e38,), changes={ID: [Change("more")]})
-    assert not mine.is_searched(ID, {})
     rows = scheduler.execute(mine, tmp_path, Told())
-    assert mine.is_searched(ID, rows)
-    assert mine.found(ID, rows) is None
+    assert mine.result(ID, rows) is None
     assert list(rows) == mine.searched(ID)
 
 
@@ -87,7 +85,7 @@ def test_what_was_found_is_trained_again_with_something_changed(tmp_path, study)
     noisy, wild = Change("noisy", {"gradient_noise": 0.5}), Change("wild", {"client_lr": 3e38})
     mine = study(changes={ID: [noisy, wild]})
     rows = scheduler.execute(mine, tmp_path, Told())
-    found = mine.found(ID, rows)
+    found = mine.result(ID, rows)
     changed = mine.changed(found, noisy, rows)
     assert (changed.combination, changed.rates) == (ID, found.rates)
     for run, other in zip(found.runs, changed.runs, strict=True):
@@ -105,19 +103,19 @@ def test_members_train_on_their_own_data_in_a_folder_of_their_own(tmp_path, stud
     names = {name: plan for name, plan in mine.wanted({}).items() if plan.dataset is members}
     assert not names, "rates are not known yet"
     rows = scheduler.execute(mine, tmp_path, Told())
-    changed = mine.changed(mine.found(ID, rows), change, rows)
+    changed = mine.changed(mine.result(ID, rows), change, rows)
     assert [run.out.parent for run in changed.runs] == [
         tmp_path / "members" / "runs" / "fcf-id-members"
     ] * 2
 
 
 def test_studies_share_a_folder_each_in_its_place(tmp_path, study):
-    parts = [study(place=f"part{k}", seeds=1) for k in range(2)]
+    parts = [study(folder=f"part{k}", seeds=1) for k in range(2)]
     rows = scheduler.execute(Studies(parts), tmp_path, Told())
     assert list(rows) == [f"part{k}/fcf-id/server0.1-client0.1-seed0" for k in range(2)]
     for part in parts:
-        (run,) = part.found(ID, rows).runs
-        assert run.out.parts[-4:] == (part.place, "runs", "fcf-id", "server0.1-client0.1-seed0")
+        (run,) = part.result(ID, rows).runs
+        assert run.out.parts[-4:] == (part.folder, "runs", "fcf-id", "server0.1-client0.1-seed0")
         assert (run.out / "summary.json").exists()
 
 

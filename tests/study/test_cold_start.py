@@ -59,8 +59,8 @@ def test_newcomers_are_told_by_epochs_of_fitting(tmp_path, monkeypatch):
     mine, grid = Combination("fcf", "id"), RateGrid(server=(0.1,), client=(0.1,))
     study = Study(SETTINGS, grid, range(2), [mine], tmp_path, {mine: [change]})
     rows = scheduler.execute(study, tmp_path, Told())
-    found = [study.found(mine, rows)]
-    args = (study, found, change, newcomers, rows, print, (0, 2))
+    found = [study.result(mine, rows)]
+    args = (study, found, newcomers, rows, print, (0, 2))
     table = cold_start.newcomers_table(*args)
     assert table["epochs"].tolist() == [0, 2]
     assert table["hr@50"].between(0, 100).all()
