@@ -338,7 +338,7 @@ def test_edited_code_is_another_program_in_the_same_process(side):
         state = simulation.initial_state(0)
         shapes = (state, simulation.population, simulation.features, simulation.rates)
         before = jax.device_get(state.server.params)
-        state, _ = compiled.compiled(simulation, state).round(*shapes)
+        state, _ = compiled.compiled(compiled.settings_of(simulation, state))["round"](*shapes)
         moved = jax.tree.map(np.subtract, jax.device_get(state.server.params), before)
         after.append(moved.fusion["params"]["item_embedding"])
     np.testing.assert_allclose(after[0], 2 * after[1], atol=1e-6)

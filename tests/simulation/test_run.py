@@ -17,7 +17,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.simulation import memory, run
 from fedvlr_jax.simulation.checkpoint import Checkpoints
-from fedvlr_jax.simulation.programs import compiled
+from fedvlr_jax.simulation.programs import compiled, settings_of
 from fedvlr_jax.simulation.simulation import build
 from tests import worlds
 
@@ -134,11 +134,11 @@ def test_rankings_come_again_from_the_best_checkpoint(whole, data):
     config = worlds.config(**SETTINGS)
     simulation = build(config, data)
     state = simulation.initial_state(seed=99)
-    programs = compiled(simulation, state)
+    programs = compiled(settings_of(simulation, state))
     folder = whole.out / "checkpoints"
     assert (folder / "best").resolve().name == f"{whole.summary['best_round']:06d}"
     best, _ = Checkpoints(folder).load(whole.summary["best_round"], state)
-    tastes, _ = programs.rankings(best, simulation.population, simulation.features)
+    tastes, _ = programs["rankings"](best, simulation.population, simulation.features)
     with np.load(whole.out / "rankings.npz") as archive:
         np.testing.assert_array_equal(tastes.top[: simulation.n_clients], archive["topk"])
     with np.load(whole.out / "per_user.npz") as archive:
@@ -505,9 +505,9 @@ def test_nothing_moves_between_host_and_device_in_the_loop(data):
     # The guard that a run sets is the check; this shows that the guard would notice.
     simulation = build(worlds.config(), data)
     state = simulation.initial_state(0)
-    programs = compiled(simulation, state)
+    programs = compiled(settings_of(simulation, state))
     with jax.transfer_guard("disallow"):
-        state, _ = programs.round(
+        state, _ = programs["round"](
             state, simulation.population, simulation.features, simulation.rates
         )
         with pytest.raises(Exception, match="Disallowed host-to-device"):
