@@ -468,25 +468,23 @@ def having(role: Role) -> tuple[str, ...]:
 def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | None:
     if value is None and leaf.default is None:
         return None
-    flag, known = leaf.name, LISTS[leaf.name]
+    known = LISTS[leaf.name]
     expected = f"expected names from {', '.join(known)}" if known else "expected names of modules"
+    wrong = f"--{leaf.name}={reprlib.repr(value)}: {expected}"
     # An array or a column of names is a list, too; a set has no order.
     listed = getattr(value, "tolist", lambda: value)()
     chosen = [x.strip() for x in listed.split(",")] if isinstance(listed, str) else listed
     if not isinstance(chosen, tuple | list):
-        raise UserError(
-            f"--{flag}={reprlib.repr(value)}: {expected} in a list, found {kind_of(value)}"
-        )
+        raise UserError(f"{wrong} in a list, found {kind_of(value)}")
     if not len(chosen):
-        raise UserError(f"--{flag}={reprlib.repr(value)}: {expected}, found none")
+        raise UserError(f"{wrong}, found none")
     for name in chosen:
         if not isinstance(name, str) or (name not in known if known else not name):
             shown = name if isinstance(name, str) else reprlib.repr(name)
-            raise UserError(f"--{flag}={shown}: {expected}")
+            raise UserError(f"--{leaf.name}={shown}: {expected}")
     if len(set(chosen)) != len(chosen):
-        raise UserError(
-            f"--{flag}={','.join(chosen)}: a name appears twice, expected each name once"
-        )
+        repeated = f"--{leaf.name}={','.join(chosen)}"
+        raise UserError(f"{repeated}: a name appears twice, expected each name once")
     return tuple(map(str.__str__, chosen))
 
 

@@ -1,6 +1,5 @@
-"""Pages that need nothing else: their style, light and dark, and pictures inside them."""
+"""Pages that need nothing else: their style, light and dark."""
 
-import base64
 import html
 from pathlib import Path
 
@@ -96,8 +95,3 @@ def write(out: Path, page: str) -> None:
         files.write_text(out, page)
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror or error})") from None
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """A file's content as an address; `kind` is like "image/png"."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,5 +1,6 @@
 """A recommendation as one HTML page that needs nothing else: pictures inside, light and dark."""
 
+import base64
 import io
 
 from fedvlr_jax.analysis.recommendation import Recommendation, Shown
@@ -104,6 +105,5 @@ def _picture(item: Shown, folder: PictureFolder | None) -> str:
     picture.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
-    address = shell.data_uri("image/jpeg", file.getvalue())
-    alternative = shell.text(item.title)
-    return f'<img class="picture" alt="{alternative}" src="{address}">'
+    content, alternative = base64.b64encode(file.getvalue()).decode(), shell.text(item.title)
+    return f'<img class="picture" alt="{alternative}" src="data:image/jpeg;base64,{content}">'
