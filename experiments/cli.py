@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from absl import flags
 
 from experiments import bugs, interrupts
 from fedvlr_jax import compilation
-from fedvlr_jax.config import load_plugins
+from fedvlr_jax.config import LISTS, leaves, load_plugins
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.processes import start
@@ -222,7 +223,7 @@ def _attempt(
 def _fenced(attempt: Callable[[], None], values: flags.FlagValues) -> int:
     """The exit code of an attempt, after saying what it raised; other processes hear of it."""
     try:
-        code = _answered(attempt)
+        code = _answered(attempt, values)
     except BrokenPipeError:
         start.abandon(1)
         raise
@@ -241,7 +242,7 @@ def _fenced(attempt: Callable[[], None], values: flags.FlagValues) -> int:
     return code
 
 
-def _answered(attempt: Callable[[], None]) -> int:
+def _answered(attempt: Callable[[], None], values: flags.FlagValues) -> int:
     """The exit code of an attempt that ends well, or in what is no bug."""
     try:
         attempt()
@@ -254,7 +255,7 @@ def _answered(attempt: Callable[[], None]) -> int:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {sentence}{_how_to_sweep(sentence, values)}", file=sys.stderr)
         return 2
     return 0
 
@@ -310,6 +311,16 @@ def _read(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         raise UserError(f"{given}: takes no value, expected --{name} or --no{name}") from None
 
 
+def _how_to_sweep(sentence: str, values: flags.FlagValues) -> str:
+    """The end of a sentence about a setting that was given several values, for a sweep."""
+    found = re.match(r"--(\w+)=(\S+,\S+): expected", sentence)
+    way = next((name for name in ("sweep", "search") if name in values), None)
+    single = leaves().keys() - LISTS.keys() - {"clients"}  # of which a sweep takes several
+    if not found or not way or found[1] not in single:
+        return ""
+    return f"; to try several values, give --{way}={found[1]}={found[2]}"
+
+
 def _check_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Refuse what absl takes and nobody means: a flag that appears twice, or a file of flags."""
     seen = set()
@@ -328,7 +339,9 @@ def _help(values: flags.FlagValues, usage: str) -> str:
     lines = [textwrap.dedent(usage).strip(), *(["", "Flags:"] if len(values) else [])]
     for name in values:
         flag = values[name]
-        default = "" if flag.default in (None, "") else f" (default {flag.default})"
-        text = f"--{name}: {flag.help}{default}"
+        text = f"--{name}: {flag.help}"
+        if flag.default not in (None, ""):
+            # A program's own default takes the place of the one that a setting's help tells.
+            text = f"{re.sub('; default [^.]+[.]$', '.', text)} (default {flag.default})"
         lines += textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="      ")
     return "\n".join(lines)

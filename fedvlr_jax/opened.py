@@ -107,6 +107,17 @@ class Run:
         """A row per evaluation, with the columns of metrics.jsonl."""
         return pd.DataFrame(record.evaluations(self.folder))
 
+    def rounds_to(self, target: float, metric: str = "valid/warm/ndcg@50") -> int | None:
+        """The first evaluated round in which a column of `curve` is at least `target`, or None.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        if metric not in self.curve:
+            raise UserError(f"--metric={metric}: expected one of {', '.join(self.curve)}")
+        there = self.curve["round"][pd.to_numeric(self.curve[metric]) >= target]
+        return int(there.iloc[0]) if len(there) else None
+
     @functools.cached_property
     def rankings(self) -> Int[np.ndarray, "users top"]:
         """Every evaluated user's best items, best first, -1 pads; rows as in `users`."""

@@ -71,7 +71,14 @@ def check_finished(run: Path) -> None:
     for name in (CONFIG, SUMMARY, RANKINGS, PER_USER):
         if not (run / name).is_file():
             what = "an unfinished run" if (run / CONFIG).is_file() else "no run"
-            raise UserError(f"--run={run}: {what} ({name} is missing), expected a finished one")
+            several = (
+                f"; {run / RUNS_FOLDER} has several, which fedvlr_jax.open_sweep opens"
+                if (run / RUNS_FOLDER).is_dir()
+                else ""
+            )
+            raise UserError(
+                f"--run={run}: {what} ({name} is missing), expected a finished one{several}"
+            )
     summary(run)
 
 
@@ -84,8 +91,9 @@ def finished(folder: Path) -> list[Path]:
     places = [folder] if (folder / SUMMARY).is_file() else sorted(folder.glob(f"{RUNS_FOLDER}/*"))
     runs = [p for p in places if (p / SUMMARY).is_file() and (p / CONFIG).is_file()]
     if not runs:
+        what = "holds no finished run" if folder.is_dir() else "no such folder"
         raise UserError(
-            f"{folder}: holds no finished run, expected the folder (--out) of experiments.sweep "
+            f"{folder}: {what}, expected the folder (--out) of experiments.sweep "
             "or experiments.train"
         )
     return runs

@@ -179,6 +179,8 @@ def test_mistakes_are_sentences(plain, tmp_path):
         (lambda: plain.new_user(range(70)), "items: 70 different ones, expected 1 to 69"),
         (lambda: plain.new_user([1], epochs=4), "epochs=4: expected a multiple of 3"),
         (lambda: fedvlr_jax.open_sweep(tmp_path), "holds no finished run"),
+        (lambda: fedvlr_jax.open_sweep(tmp_path / "no"), "no: no such folder, expected the folder"),
+        (lambda: plain.rounds_to(1, "ndcg@50"), "metric=ndcg@50: expected one of round, "),
     ):
         with pytest.raises(UserError, match=words):
             call()
@@ -204,4 +206,19 @@ def test_a_sweep_is_its_finished_runs_by_name(plain, tmp_path):
     runs = fedvlr_jax.open_sweep(tmp_path)
     assert list(runs) == ["a", "b"]
     assert runs["b"].summary == plain.summary
+    with pytest.raises(UserError, match=r"runs has several, which fedvlr_jax.open_sweep opens"):
+        fedvlr_jax.open_run(tmp_path)
     assert list(fedvlr_jax.open_sweep(plain.folder)) == ["run"]
+
+
+def test_rounds_to_a_target_are_those_of_the_curve(plain):
+    curve = plain.curve["valid/warm/ndcg@50"]
+    assert plain.curve["round"].tolist() == [2, 4]
+    assert plain.rounds_to(0) == 2
+    assert plain.rounds_to(curve.max()) == plain.curve["round"][curve.argmax()]
+    assert plain.rounds_to(curve.max() + 1) is None
+    assert plain.rounds_to(1, "clients_trained") == 2
+    assert (
+        plain.rounds_to(0, "valid/cold/ndcg@50") is None
+        or not plain.curve["valid/cold/ndcg@50"].isna().all()
+    )

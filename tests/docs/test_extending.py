@@ -224,6 +224,8 @@ def test_an_extended_project_trains(tmp_path):
     extend(tmp_path)
     script = "\n".join(block.text for block in blocks(PAGE, "sh"))
     in_shell(script, tmp_path, pythonpath=tmp_path)
+    assert (tmp_path / "runs" / "beta1" / "report.html").is_file()
+    assert "server_beta1" in (tmp_path / "runs" / "beta1" / "results.csv").read_text()
     for run in ("fedmf", "lowrank", "clipped", "mind"):
         assert (tmp_path / "runs" / run / "summary.json").is_file()
     assert "Golfer 3 wins" in (tmp_path / "data" / "mind" / "items.csv").read_text()

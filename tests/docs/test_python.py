@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, blocks, shape
 from tests.docs.test_examples import SMALLER
 
 PAGE = DOCS / "python.md"
-LESS = SMALLER | {"[3, 14, 159]": "[3, 14, 29]", "target, reached = 6": "target, reached = 0.1"}
+LESS = SMALLER | {"[3, 14, 159]": "[3, 14, 29]", "target = 6": "target = 0.1"}
 
 
 def test_the_page_does_what_it_says(tmp_path, monkeypatch, capsys):

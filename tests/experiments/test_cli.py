@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from docs.tools.flags import PROGRAMS
-from experiments import cli, train
+from experiments import cli, preference_recovery, sweep, train
 from tests.experiments import programs
 
 NUMBERS = ("x", "", "nan", "inf", "1e999", "9" * 5000, "-1e99", "1:30", "1,5", "[1]", "0x")
@@ -62,7 +62,8 @@ def test_a_bad_number_is_told_with_its_range(module, name, capsys):
     for value in NUMBERS:
         said = complaint(module, f"--{name}={value}", capsys)
         assert said.startswith(f"error: --{name}={value[:1000]}")
-        assert EXPECTED.fullmatch(said.rstrip().rpartition(": expected ")[2]), said
+        expected = said.rstrip().rpartition(": expected ")[2]
+        assert EXPECTED.fullmatch(expected.partition("; to try several values")[0]), said
         assert said.count("\n") == 1
         assert len(said) < 5000
 
@@ -150,6 +151,36 @@ def test_a_flag_that_is_none_is_told(module, argument, capsys):
 )
 def test_ranges(module, argument, sentence, capsys):
     assert complaint(module, argument, capsys) == f"error: {argument}: expected {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "ending"),
+    [
+        ("experiments.sweep", "server_lr=0.1,0.2", "; to try several values, give --sweep="),
+        ("experiments.search", "dim=8,16", "; to try several values, give --search="),
+        ("experiments.sweep", "seeds=1,2", None),
+        ("experiments.train", "server_lr=0.1,0.2", None),
+    ],
+)
+def test_several_values_of_a_setting_are_told_how_to_give(module, argument, ending, capsys):
+    told = complaint(module, f"--{argument}", capsys)
+    assert told.startswith("error: ")
+    assert told.endswith(f"{ending}{argument}\n") if ending else "to try several" not in told
+
+
+def test_several_names_are_told_how_to_give(capsys, tmp_path):
+    out = f"--out={tmp_path / 'sweep'}"
+    _, _, told = programs.in_process(sweep, capsys, "--variant=mlp,id", out)
+    assert told.endswith("; to try several values, give --sweep=variant=mlp,id\n")
+    _, _, told = programs.in_process(sweep, capsys, "--views=sum,summ", out)
+    assert "expected" in told
+    assert "to try several" not in told
+
+
+def test_help_tells_a_program_s_own_default_alone(capsys):
+    _, told, _ = programs.in_process(preference_recovery, capsys, "--help")
+    assert re.search(r"--clients: [^-]* generates\. \(default 2000\)", told)
+    assert "default 1000" not in told
 
 
 LISTS = {
