@@ -32,20 +32,20 @@ _HEAD = """\
 
 <!-- Made by python -m docs.tools.flags; do not edit. -->
 
-This page has every flag of every program, made from their definitions. `--help` of a program prints
-its own flags. After `pip install .` in a checkout, `fedvlr train` is short for
-`python -m experiments.train`, and likewise for every program of `experiments`. `fedvlr --help` lists
-the programs.
+This page has every flag of every program, made from their definitions. `--help` of a program
+prints its own flags. After `pip install .` in a checkout, `fedvlr train` is short for
+`python -m experiments.train`, and likewise for every program of `experiments`. `fedvlr --help`
+lists the programs.
 
-- Give a flag once, as `--rounds=20` or `--rounds 20`. Only `--sweep` and `--search` may be repeated.
+- Give a flag once: `--rounds=20` or `--rounds 20`. Only `--sweep` and `--search` may be repeated.
 - A flag whose value is yes or no is given as `--dry_run` or `--nodry_run`.
 - In Python, a setting has the name of its flag: `fedvlr_jax.Config.of(rounds=20)`.
 - A path is written in UTF-8. `~` at its beginning is your home folder.
 """
 _SETTINGS = """\
-These are the settings of `fedvlr_jax.Config`. `experiments.train` has all of them. If another program
-leaves out a setting or has another default, [its section](#programs) says so. If the column of
-defaults is empty, the text describes the default.
+These are the settings of `fedvlr_jax.Config`. `experiments.train` has all of them. If another
+program leaves out a setting or has another default, [its section](#programs) says so. If the column
+of defaults is empty, the text describes the default.
 """
 _KINDS = {"string": "text", "int": "whole number", "float": "number", "bool": "yes or no"}
 _KINDS |= {"multi string": "text, repeatable"}
