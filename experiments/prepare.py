@@ -6,7 +6,7 @@ from experiments import cli
 from experiments.reporting import Progress
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.prepare import PrepareConfig, prepare
-from fedvlr_jax.prepare.config import leaves
+from fedvlr_jax.prepare.options import leaves
 
 USAGE = """
     usage: python -m experiments.prepare --source=SOURCE [--raw=DIR] [--images=DIR] [--clip=MODEL]

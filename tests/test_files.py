@@ -7,7 +7,7 @@ import pytest
 from fedvlr_jax import files
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.files import plain_size
-from fedvlr_jax.prepare import folder as folder_of_data
+from fedvlr_jax.prepare import claim as folder_of_data
 from fedvlr_jax.runs.ledger import Ledger
 from fedvlr_jax.simulation import folder as folder_of_run
 

@@ -9,7 +9,7 @@ import pytest
 
 import fedvlr_jax
 from fedvlr_jax import data as data_sets
-from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.data.layout import read_folder
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from tests import worlds
 from tests.experiments import programs

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedvlr_jax.config import Config, DataConfig, check_made
-from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.data.layout import read_folder
 from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
 from fedvlr_jax.processes import together

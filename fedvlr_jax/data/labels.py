@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from fedvlr_jax.data.folder import TRAIN, find_table
+from fedvlr_jax.data.layout import TRAIN, find_table
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.table import read_table
 from fedvlr_jax.data.text import is_missing, plain, shown

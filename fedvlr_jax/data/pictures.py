@@ -103,7 +103,14 @@ class PictureFolder:
 
     def states(self, names: list[str | None]) -> list[tuple[str, int, int] | None]:
         """What tells whether a picture is still the same: its path, size and time of change."""
-        return [None if name is None else self._state(name) for name in names]
+        found: list[tuple[str, int, int] | None] = []
+        for name in names:
+            try:
+                state = None if name is None else self._inside(name).stat()
+                found.append(state and (name, state.st_size, state.st_mtime_ns))
+            except (PictureError, OSError):
+                found.append((name, -1, -1))
+        return found
 
     def open(self, name: str) -> Image.Image:
         """One picture in RGB, upright, its first frame, 8 bits a channel.
@@ -124,13 +131,6 @@ class PictureFolder:
             return None
         except PictureError:
             return name  # told when it is opened
-
-    def _state(self, name: str) -> tuple[str, int, int]:
-        try:
-            found = self._inside(name).stat()
-        except (PictureError, OSError):
-            return (name, -1, -1)
-        return (name, found.st_size, found.st_mtime_ns)
 
     def _inside(self, name: str) -> Path:
         try:

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
-from fedvlr_jax.prepare.config import PrepareConfig
+from fedvlr_jax.prepare.options import PrepareConfig
 from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.server import clip
 from fedvlr_jax.server.encode import Encoder, Timing

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from fedvlr_jax import files
-from fedvlr_jax.data.folder import TEST, VALID
+from fedvlr_jax.data.layout import TEST, VALID
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
+from fedvlr_jax.data.raw.log import Raw
 from fedvlr_jax.data.raw.select import Selection
-from fedvlr_jax.data.raw.types import Raw
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.prepare.config import PrepareConfig
 from fedvlr_jax.prepare.encoding import NO_TITLE
+from fedvlr_jax.prepare.options import PrepareConfig
 from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.version import __version__
 

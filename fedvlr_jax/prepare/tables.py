@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_jax import files
+from fedvlr_jax.data.raw.log import Raw
 from fedvlr_jax.data.raw.select import Selection
-from fedvlr_jax.data.raw.types import Raw
 
 
 def write_tables(

@@ -13,7 +13,7 @@ import pytest
 import fedvlr_jax
 from experiments import recommend as program
 from fedvlr_jax.analysis.recommendation import recommend
-from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.data.layout import read_folder
 from fedvlr_jax.errors import UserError, naming_flags
 from fedvlr_jax.prepare import PrepareConfig, prepare
 from fedvlr_jax.report.user_page import card

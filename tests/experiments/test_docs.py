@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from experiments import cli
-from fedvlr_jax.prepare import config as preparing
+from fedvlr_jax.prepare import options as preparing
 from tests.experiments.programs import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

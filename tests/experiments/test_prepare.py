@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from experiments import prepare
-from fedvlr_jax.prepare.config import leaves
+from fedvlr_jax.prepare.options import leaves
 from tests.data.raw import published
 from tests.experiments import programs
-from tests.prepare.test_run import content
+from tests.prepare.test_pipeline import content
 
 SHOP = ("--source=rendered", "--clients=40", "--items=30", "--clip=random:tiny")
 

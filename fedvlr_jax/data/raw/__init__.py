@@ -1,1 +1,1 @@
-"""Published data sets, each read in its own format into one `Raw` (types.py)."""
+"""Published data sets, each read in its own format into one `Raw` (log.py)."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, find
-from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.raw.log import LogBuilder, Raw
 from fedvlr_jax.errors import UserError
 
 _PATTERNS = ("*.jsonl", "*.json")

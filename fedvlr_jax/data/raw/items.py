@@ -7,7 +7,7 @@ import numpy as np
 
 from fedvlr_jax.data.raw.ids import spelled, whole
 from fedvlr_jax.data.raw.lines import TextFile
-from fedvlr_jax.data.raw.types import Log
+from fedvlr_jax.data.raw.log import Log
 from fedvlr_jax.data.text import is_missing, plain, readable, shown
 from fedvlr_jax.errors import UserError
 

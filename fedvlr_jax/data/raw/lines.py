@@ -19,7 +19,7 @@ from fedvlr_jax.files import open_plain
 
 _GZIP = b"\x1f\x8b"
 _LONGEST = 1 << 24  # letters of a line, more are no line
-_BLOCK = 1 << 20  # bytes decoded at once
+_BLOCK = 1 << 20  # letters decoded at once
 _HEADER_WITHIN = 20  # lines from the top that are searched for a header
 _NOT_LATIN = re.compile(rb"[\x80-\x9f]")  # which Latin-1 has no letters for
 # RecBole's atomic files (recbole.io/docs) tell a column's type in its name: user_id:token.
@@ -100,11 +100,9 @@ class TextFile:
     def _encoding(self) -> str:
         """The encoding of the whole file, found before any of it is used."""
         try:
-            with self._bytes() as file:
-                decoder = codecs.getincrementaldecoder("utf-8")()
-                while block := file.read(_BLOCK):
-                    decoder.decode(block)
-                decoder.decode(b"", final=True)
+            with self._bytes() as file, io.TextIOWrapper(file, "utf-8", newline="") as reader:
+                while reader.read(_BLOCK):
+                    pass
             return "utf-8"
         except UnicodeDecodeError:
             pass

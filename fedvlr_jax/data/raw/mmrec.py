@@ -11,7 +11,7 @@ import numpy as np
 
 from fedvlr_jax.data.features import find_features, refuse_transposed
 from fedvlr_jax.data.raw.lines import TextFile, find_one
-from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.raw.log import LogBuilder, Raw
 from fedvlr_jax.data.text import shown
 from fedvlr_jax.errors import UserError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, find_one
-from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.raw.log import LogBuilder, Raw
 from fedvlr_jax.data.text import readable
 
 _RATINGS = ("userId", "movieId", "rating", "timestamp")

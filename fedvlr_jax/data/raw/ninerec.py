@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedvlr_jax.data.raw.items import ItemTable
 from fedvlr_jax.data.raw.lines import TextFile, find_one
-from fedvlr_jax.data.raw.types import LogBuilder, Raw
+from fedvlr_jax.data.raw.log import LogBuilder, Raw
 
 
 def read(folder: Path) -> Raw:

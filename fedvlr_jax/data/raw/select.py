@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
-from fedvlr_jax.data.folder import TEST, TRAIN, VALID
-from fedvlr_jax.data.raw.types import Log
+from fedvlr_jax.data.layout import TEST, TRAIN, VALID
+from fedvlr_jax.data.raw.log import Log
 from fedvlr_jax.errors import UserError
 
 # Fewer would leave a user without a train, a validation or a test item.
@@ -86,11 +87,9 @@ def select(log: Log, min_user: int, min_item: int) -> Selection:
 
 def _first_of_each_pair(log: Log) -> Int64[np.ndarray, " pairs"]:
     """Ascending positions of each (user, item) pair's earliest event."""
-    order = np.lexsort((np.arange(len(log.user)), log.time, log.item, log.user))
-    user, item = log.user[order], log.item[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
-    return np.sort(order[new])
+    events = pd.DataFrame({"user": log.user, "item": log.item})
+    in_time = events.iloc[np.argsort(log.time, kind="stable")]
+    return np.sort(in_time.drop_duplicates().index.to_numpy())
 
 
 def _core(

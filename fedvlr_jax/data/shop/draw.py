@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -67,12 +68,15 @@ def _bytes(colour: tuple[float, float, float]) -> Colour:
     return red, green, blue
 
 
-def _polygon(
-    pen: ImageDraw.ImageDraw, centre: np.ndarray, radii: list[float], angle: float
-) -> None:
-    turns = angle - math.pi / 2 + 2 * math.pi * np.arange(len(radii)) / len(radii)
-    points = centre + np.array(radii)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
-    pen.polygon([tuple(point) for point in points], fill=255)
+def _polygon(radii: list[float], turn: float = 0.0) -> Callable[..., None]:
+    """A shape with a corner for each of `radii`, in units of the shape's own radius."""
+
+    def shape(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
+        turns = angle + turn - math.pi / 2 + 2 * math.pi * np.arange(len(radii)) / len(radii)
+        corners = radius * np.array(radii)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
+        pen.polygon([tuple(corner) for corner in centre + corners], fill=255)
+
+    return shape
 
 
 def _circle(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, _: float) -> None:
@@ -82,22 +86,6 @@ def _circle(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, _: floa
 def _ring(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, _: float) -> None:
     pen.ellipse([*(centre - radius), *(centre + radius)], fill=255)
     pen.ellipse([*(centre - 0.5 * radius), *(centre + 0.5 * radius)], fill=0)
-
-
-def _square(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
-    _polygon(pen, centre, [1.15 * radius] * 4, angle + math.pi / 4)
-
-
-def _triangle(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
-    _polygon(pen, centre, [1.15 * radius] * 3, angle)
-
-
-def _hexagon(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
-    _polygon(pen, centre, [1.05 * radius] * 6, angle)
-
-
-def _star(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
-    _polygon(pen, centre, [1.15 * radius, 0.5 * radius] * 5, angle)
 
 
 def _cross(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, angle: float) -> None:
@@ -117,10 +105,6 @@ def _heart(pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, _: float
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
     points = centre + np.stack([x, y], 1) * radius / 16
     pen.polygon([tuple(point) for point in points], fill=255)
-
-
-def _plain(_: ImageDraw.ImageDraw, __: Colour, ___: np.random.Generator) -> None:
-    pass
 
 
 def _stripes(pen: ImageDraw.ImageDraw, accent: Colour, rng: np.random.Generator) -> None:
@@ -177,16 +161,16 @@ def _textured(surface: Image.Image, texture: str, rng: np.random.Generator) -> I
 
 _SHAPES = {
     "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
-    "star": _star,
-    "hexagon": _hexagon,
+    "square": _polygon([1.15] * 4, math.pi / 4),
+    "triangle": _polygon([1.15] * 3),
+    "star": _polygon([1.15, 0.5] * 5),
+    "hexagon": _polygon([1.05] * 6),
     "cross": _cross,
     "ring": _ring,
     "heart": _heart,
 }
 _PATTERNS = {
-    "plain": _plain,
+    "plain": lambda *_: None,
     "stripes": _stripes,
     "dots": _dots,
     "checks": _checks,

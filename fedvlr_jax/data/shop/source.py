@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_jax.data.raw.types import Log, Raw
+from fedvlr_jax.data.raw.log import Log, Raw
 from fedvlr_jax.data.shop.draw import draw
 from fedvlr_jax.data.shop.goods import SEEN, Goods, draw_goods, factors
 from fedvlr_jax.data.synthetic import FACTORS, Items, draw_clients, zipf

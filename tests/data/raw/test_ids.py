@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_jax.data.raw.ids import MISSING, Codes, as_whole_numbers, spelled
-from fedvlr_jax.data.raw.types import LogBuilder
+from fedvlr_jax.data.raw.log import LogBuilder
 from fedvlr_jax.errors import UserError
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvlr_jax.data.folder import TEST, TRAIN, VALID
+from fedvlr_jax.data.layout import TEST, TRAIN, VALID
+from fedvlr_jax.data.raw.log import LogBuilder
 from fedvlr_jax.data.raw.select import select
-from fedvlr_jax.data.raw.types import LogBuilder
 from fedvlr_jax.errors import UserError
 from tests.data.raw import published
 

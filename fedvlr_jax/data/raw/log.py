@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Float64, Int64
 
 from fedvlr_jax.data.raw.ids import (
@@ -241,13 +242,9 @@ class LogBuilder:
                     f"{respelled.sum():,} of {len(events):,} rows; the point is left out: "
                     f"{ids[events[event]]!r}"
                 )
-        ids = codes.ids if ids is None else ids
-        present, first = np.unique(events, return_index=True)
-        code_of: dict[str, int] = {}
-        new = np.zeros(len(ids), np.int64)
-        for code in present[np.argsort(first)]:
-            new[code] = code_of.setdefault(ids[code], len(code_of))
-        return list(code_of), new[events]
+        # Two spellings are one id now, and some ids were in rows only that are left out.
+        code, present = pd.factorize(np.array(ids or codes.ids, object)[events])
+        return present.tolist(), code
 
     def _tell_odd_ids(
         self, place: int, ids: Sequence[str], events: Int64[np.ndarray, " events"]

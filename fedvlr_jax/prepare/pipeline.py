@@ -8,15 +8,15 @@ from typing import Any
 
 from fedvlr_jax import files, numerics
 from fedvlr_jax.data.pictures import PictureFolder
-from fedvlr_jax.data.raw import amazon, mmrec, movielens, ninerec, table
+from fedvlr_jax.data.raw import amazon, csv_table, mmrec, movielens, ninerec
+from fedvlr_jax.data.raw.log import Raw
 from fedvlr_jax.data.raw.select import select
-from fedvlr_jax.data.raw.types import Raw
 from fedvlr_jax.data.shop.source import open_shop
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import summary as summaries
-from fedvlr_jax.prepare.config import PrepareConfig
+from fedvlr_jax.prepare.claim import claimed
 from fedvlr_jax.prepare.encoding import Encoding
-from fedvlr_jax.prepare.folder import claimed
+from fedvlr_jax.prepare.options import PrepareConfig
 from fedvlr_jax.prepare.tables import write_tables
 from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.settings import FOLDER, argument
@@ -154,7 +154,7 @@ def _read(config: PrepareConfig, out: Path) -> tuple[Raw, PictureFolder | None]:
     pictures = PictureFolder(Path(config.images)) if config.images else None
     raw = Path(config.raw)
     if config.source == "csv":
-        columns = table.Columns(
+        columns = csv_table.Columns(
             config.user_column,
             config.item_column,
             config.time_column,
@@ -163,7 +163,7 @@ def _read(config: PrepareConfig, out: Path) -> tuple[Raw, PictureFolder | None]:
             config.column_names(),
         )
         item_table = Path(config.item_table) if config.item_table else None
-        return table.read(raw, columns, item_table), pictures
+        return csv_table.read(raw, columns, item_table), pictures
     return _READERS[config.source](raw), pictures
 
 
@@ -175,10 +175,8 @@ def _titles(raw: Raw, items: list[str]) -> list[str | None] | None:
 
 
 def _locate(
-    config: PrepareConfig, raw: Raw, pictures: PictureFolder | None, items: list[str]
+    config: PrepareConfig, raw: Raw, pictures: PictureFolder, items: list[str]
 ) -> list[str | None]:
-    if pictures is None:
-        return [None] * len(items)
     where = pictures.locate(raw.pictures, items)
     if not any(where):
         named = next(iter((raw.pictures or {}).values()), f"{items[0]}.jpg")

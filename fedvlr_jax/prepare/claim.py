@@ -18,7 +18,7 @@ from fedvlr_jax.files import (
     write_json,
 )
 from fedvlr_jax.foreign import short
-from fedvlr_jax.prepare.config import leaves
+from fedvlr_jax.prepare.options import leaves
 from fedvlr_jax.settings import Role, with_role
 
 _DONE = "dataset.json"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fedvlr_jax.data.raw import csv_table as tables
 from fedvlr_jax.data.raw import mmrec, ninerec
-from fedvlr_jax.data.raw import table as tables
 from fedvlr_jax.errors import UserError
 from tests.data.raw import published
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fedvlr_jax.data.features import FeatureFile
-from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.data.layout import read_folder
 from fedvlr_jax.errors import UserError
 
 ROWS = [

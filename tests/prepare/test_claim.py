@@ -7,7 +7,7 @@ import pytest
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
-from fedvlr_jax.prepare.folder import claimed
+from fedvlr_jax.prepare.claim import claimed
 from fedvlr_jax.server.rows import RowStore
 from tests.server import clips
 

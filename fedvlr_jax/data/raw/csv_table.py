@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedvlr_jax.data.raw.items import ItemTable
-from fedvlr_jax.data.raw.lines import TextFile, column_names, find_one
+from fedvlr_jax.data.raw.lines import TextFile, column_names, find
+from fedvlr_jax.data.raw.log import LogBuilder, Raw
 from fedvlr_jax.data.raw.times import is_time
-from fedvlr_jax.data.raw.types import LogBuilder, Raw
 from fedvlr_jax.data.text import is_missing, shown
 from fedvlr_jax.errors import UserError
 
@@ -76,28 +76,20 @@ def read(raw: Path, columns: Columns, items: Path | None = None) -> Raw:
 
 
 def _only_table(folder: Path, items: Path | None) -> Path:
-    found = [
-        path
-        for pattern in _PATTERNS
-        for end in ("", ".gz")
-        for path in sorted(folder.glob(pattern + end))
-        if path.is_file() and (items is None or not path.samefile(items))
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found)
+    """The one table in a folder that is not the items' table."""
+    found = find(folder, _PATTERNS, "table of interactions")
+    logs = [path for path in found if items is None or not path.samefile(items)] or found
+    if len(logs) > 1:
+        names = ", ".join(path.name for path in logs)
         raise UserError(f"--raw={folder}: found {names}, expected the one table, or its own path")
-    return find_one(folder, _PATTERNS, "table of interactions")
+    return logs[0]
 
 
 def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[str]]]:
     """Line number, user, item and time of every row."""
     wanted = (columns.user, columns.item, columns.time)
     if columns.names is None:
-        delimiter = _delimiter(file, wanted)
-        _refuse_data_as_header(file, wanted)
-        yield from file.table(delimiter, wanted)
+        yield from file.table(_delimiter(file, wanted, is_log=True), wanted)
         return
     first = file.top()[0]
     for delimiter in _DELIMITERS:
@@ -110,45 +102,37 @@ def _interactions(file: TextFile, columns: Columns) -> Iterator[tuple[int, list[
     if not is_missing(time) and not is_time(time):
         raise file.refuse(
             1,
-            f"{columns.time} is {shown(time)}, expected a time; if this line is "
-            "a header, leave out "
-            "--columns",
+            f"{columns.time} is {shown(time)}, expected a time; if this line is a header, leave "
+            "out --columns",
         )
     yield from file.table(delimiter, wanted, columns.names)
 
 
-def _refuse_data_as_header(file: TextFile, wanted: Sequence[str]) -> None:
-    """Refuse a table where no line has names of columns and the first one holds a time."""
-    top = file.top()
-    for delimiter in _DELIMITERS:
-        for line in top:
-            if any(
-                name in column_names(cell) for cell in _cells(line, delimiter) for name in wanted
-            ):
-                return
-    for delimiter in _DELIMITERS:
-        cells = _cells(top[0], delimiter)
-        if len(cells) >= len(wanted) and any(is_time(cell) for cell in cells):
-            found = ", ".join(cell[:40] for cell in cells[:20])
-            raise file.refuse(
-                1,
-                f"no column {wanted[0]}, found {found}, which looks like data; a file without a "
-                "header needs names for its columns, as in --columns=user,item,time",
-            )
-
-
-def _delimiter(file: TextFile, wanted: Sequence[str]) -> str:
+def _delimiter(file: TextFile, wanted: Sequence[str], is_log: bool = False) -> str:
     """The delimiter that makes most of the wanted columns appear, the first of several.
 
     There may be lines above the header, which the reader of the table tells of.
+
+    Raises:
+        UserError: a log in which no line has a name of a column, and the first one has a time.
     """
-    lines = file.top()
+    top = file.top()
 
     def appear(delimiter: str) -> int:
-        rows = ([column_names(cell) for cell in _cells(line, delimiter)] for line in lines)
+        rows = ([column_names(cell) for cell in _cells(line, delimiter)] for line in top)
         return max(sum(any(name in cell for cell in row) for name in wanted) for row in rows)
 
-    return max(_DELIMITERS, key=appear)
+    best = max(_DELIMITERS, key=appear)
+    if is_log and not appear(best):
+        for cells in (_cells(top[0], delimiter) for delimiter in _DELIMITERS):
+            if len(cells) >= len(wanted) and any(is_time(cell) for cell in cells):
+                found = ", ".join(cell[:40] for cell in cells[:20])
+                raise file.refuse(
+                    1,
+                    f"no column {wanted[0]}, found {found}, which looks like data; a file without "
+                    "a header needs names for its columns, as in --columns=user,item,time",
+                )
+    return best
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

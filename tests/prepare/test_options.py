@@ -2,7 +2,7 @@ import pytest
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig
-from fedvlr_jax.prepare.config import leaves
+from fedvlr_jax.prepare.options import leaves
 
 CSV = {"source": "csv", "raw": "r", "user_column": "u", "item_column": "i", "time_column": "t"}
 BARE = {"source": "csv", "raw": "r"}

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fedvlr_jax.data.folder import read_folder
+from fedvlr_jax.data.layout import read_folder
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import PrepareConfig, prepare
-from fedvlr_jax.prepare import folder as folder_module
+from fedvlr_jax.prepare import claim as folder_module
 from fedvlr_jax.prepare.encoding import NO_TITLE
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server import clip
