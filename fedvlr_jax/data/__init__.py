@@ -1,4 +1,4 @@
-"""Files or a generator in, a `Dataset` out."""
+"""Load a data set from its files, or generate one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def _needs_content(config: Config) -> bool:
 
 
 class Kept:
-    """The data sets that were used last; the next run of many often has the same."""
+    """Keeps the data sets that were used last, because the next run often has the same."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[DataConfig, bool], Dataset] = {}

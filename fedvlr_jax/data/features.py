@@ -1,4 +1,4 @@
-"""Frozen features in .npy files, judged by header and size before their numbers are read."""
+"""Frozen features in .npy files: header and size are checked before the numbers are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _BLOCK = 1 << 24  # bytes read at once
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """An array of numbers on disk, of which the header has been read and found right.
+    """An array of numbers on disk whose header has been read and checked.
 
     Attributes:
         path: the .npy file.
@@ -89,7 +89,7 @@ def _usable(block: Float[np.ndarray, "lines length"]) -> Bool[np.ndarray, "lines
 
 
 def open_features(path: Path) -> FeatureFile:
-    """Judge an .npy file by its header and its size, without reading its numbers.
+    """Check the header and the size of an .npy file without reading its numbers.
 
     Raises:
         UserError: no plain file, no array of numbers of shape (items, width), or more or fewer
@@ -121,7 +121,7 @@ def open_features(path: Path) -> FeatureFile:
 
 
 def find_features(folder: Path) -> dict[str, FeatureFile]:
-    """The feature files of a folder by modality, judged by their headers and against each other.
+    """The feature files of a folder by modality, checked by their headers and against each other.
 
     They are called `image_features.npy` and `text_features.npy`, or as MMRec calls them,
     `image_feat.npy` and `text_feat.npy`.

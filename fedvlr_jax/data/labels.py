@@ -1,4 +1,4 @@
-"""What a prepared folder knows about its users and items for people to read; all of it optional."""
+"""Names, titles and pictures of a data folder for people to read; all of them are optional."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ def read_labels(folder: Path, n_users: int, n_items: int) -> Labels:
 
 
 def history_in_time(folder: Path, user: int) -> Int64[np.ndarray, " items"]:
-    """A user's train items, oldest first where all their timestamps are told, else in file order.
+    """A user's train items, oldest first if all of them have timestamps, else in file order.
 
     Raises:
         UserError: the table is malformed.
@@ -111,7 +111,7 @@ def _columns(path: Path, key: str, count: int) -> dict[str, list[str]]:
 
 
 def _share(path: Path, name: str, text: str) -> str:
-    """A generated user's preference, refused where a hand has made it something else."""
+    """A generated user's preference; an error if it is no number from 0 to 1."""
     try:
         fine = 0 <= float(text) <= 1
     except ValueError:

@@ -1,7 +1,7 @@
-"""Read a folder in the MMRec layout: a table of interactions and two feature files.
+"""Read a data folder in the layout of MMRec: a table of interactions and two feature files.
 
 `inter.csv` (comma-separated, `userID,itemID,...,split_label`) or MMRec's `*.inter` (tab-separated,
-`x_label`). Labels: 0 train, 1 validation, 2 test. Every problem is told with its file and line.
+`x_label`). Labels: 0 train, 1 validation, 2 test. Every error names file and line.
 """
 
 from pathlib import Path
@@ -102,7 +102,7 @@ def _encoder_notes(folder: Path) -> list[str]:
         if encoder["pretrained"]:
             return []
         name = plain(encoder["name"])
-    except (UserError, KeyError, TypeError):  # somebody else's, or nothing was encoded
+    except (UserError, KeyError, TypeError):  # written by another program, or nothing was encoded
         return []
     return [
         f"warning: {folder}: the features come from {short(name)}, random weights without "
@@ -117,7 +117,7 @@ def find_table(folder: Path) -> Layout:
         UserError: there is none, or several.
     """
     path = folder / "inter.csv"
-    # A pipe or a link to nowhere is told as such when it is opened.
+    # Opening it refuses a pipe or a link to nowhere.
     if (path.exists() or path.is_symlink()) and not path.is_dir():
         return Layout(path, ",", "split_label")
     found = sorted(folder.glob("*.inter"))
@@ -128,7 +128,7 @@ def find_table(folder: Path) -> Layout:
 
 
 def _read_interactions(layout: Layout, n_rows: int | None) -> tuple[Interactions, int, list[str]]:
-    """The interactions, how many items they name, and what a person should know about them."""
+    """The interactions, the number of items in them, and notes for the user."""
     path, separator, label = layout
     names = ("userID", "itemID", label)
     table = read_table(path, separator, names)

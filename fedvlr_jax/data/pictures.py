@@ -2,7 +2,7 @@
 
 Nothing outside the folder is ever opened: a picture named after its item is found among the files
 that are there, so an id never becomes a path, and a path from a table is resolved first. Files may
-be anything; what cannot be decoded safely is told by `PictureError`.
+have any content; a `PictureError` says why one cannot be decoded safely.
 """
 
 import os
@@ -33,7 +33,7 @@ _MOST_SCANS = 200  # of a progressive JPEG; each costs time, and a few bytes mak
 _LARGE = 8_000_000
 _SMALLER_SIDE = 1000
 _one_by_one = ThreadPoolExecutor(1)
-# How to turn a picture upright that a camera has stored otherwise, by its EXIF orientation.
+# How to turn a picture upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -80,7 +80,7 @@ class PictureFolder:
             folders.sort()
             for name in sorted(files):
                 stem, suffix = os.path.splitext(name)
-                # A name that is no text could not be told of in a table.
+                # A table could not hold a name that is not text.
                 if suffix.lower() in SUFFIXES and is_plain(name) and is_plain(place):
                     path = os.path.relpath(os.path.join(place, name), self.folder)
                     found.setdefault(stem, path)
@@ -102,7 +102,7 @@ class PictureFolder:
         return [self._if_there(names.get(item)) for item in items]
 
     def states(self, names: list[str | None]) -> list[tuple[str, int, int] | None]:
-        """What tells whether a picture is still the same: its path, size and time of change."""
+        """Path, size and time of change of every picture; they differ if a picture has changed."""
         found: list[tuple[str, int, int] | None] = []
         for name in names:
             try:
@@ -130,7 +130,7 @@ class PictureFolder:
         except MissingPictureError:
             return None
         except PictureError:
-            return name  # told when it is opened
+            return name  # opening it raises the same error
 
     def _inside(self, name: str) -> Path:
         try:
@@ -187,13 +187,13 @@ def _made_smaller(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image, decoded: Image.Image) -> Image.Image:
-    """What a picture was decoded to, turned as its file says.
+    """The decoded picture, turned upright by its EXIF orientation.
 
-    Asked after decoding, since a PNG may tell its orientation behind its pixels.
+    Read after decoding, because a PNG may have its orientation after its pixels.
     """
     try:
         turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # whatever is broken there, the picture itself is fine
+    except Exception:  # broken EXIF data; the picture itself is fine
         return decoded
     return decoded if turn is None else decoded.transpose(turn)
 

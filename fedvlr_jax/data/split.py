@@ -1,4 +1,4 @@
-"""Clients that are there during training, and newcomers that join when it is over."""
+"""Split clients into members, who train, and newcomers, who join after training."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tables of a data folder as text; a row that does not fit the header is refused with its line."""
+"""Read the tables of a data folder as text. A row that does not fit the header is an error."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from fedvlr_jax.host import host_bytes
 
 _LONGEST_LINE = 1_000_000  # bytes
 _LONGEST_CELL = 1 << 24  # letters; for csv, which would refuse some titles
-# Larger numbers are a mistake, and would not fit the int32 arrays that ids are kept in.
+# Larger ids are a mistake, and they would not fit into arrays of int32.
 _LARGEST = 2**31 - 2
 OTHER_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -54,7 +54,7 @@ class Table:
     def whole_numbers(
         self, name: str, expected: str = "a whole number of at least 0"
     ) -> tuple[Int64[np.ndarray, " rows"], list[str]]:
-        """A column of whole numbers from 0, and what a person should know about how it was read.
+        """A column of whole numbers from 0, and notes about how it was read.
 
         `7.0`, which programs write where a column has had gaps, is read as 7.
 
@@ -128,7 +128,7 @@ def read_table(path: Path, separator: str, needed: tuple[str, ...]) -> Table:
 def _regular(raw: bytes, separator: str, width: int) -> pd.DataFrame | None:
     """The cells below the header if no line has more or fewer of them than the header, else None.
 
-    A quick way for what nearly every file is; all others are read, or refused, line by line.
+    The fast way for nearly every file. All others are read line by line.
     """
     try:
         cells = pd.read_csv(
@@ -224,7 +224,7 @@ def _rows(path: Path, raw: bytes, separator: str, width: int) -> Iterator[tuple[
 
 
 def _text(raw: bytes) -> io.TextIOWrapper:
-    # Of the header, bytes that are no text are told when the rows are read.
+    # Bytes that are not UTF-8 are refused when the rows are read.
     return io.TextIOWrapper(io.BytesIO(raw), "utf-8", errors="backslashreplace", newline="")
 
 

@@ -1,4 +1,4 @@
-"""Text from outside that ends up in tables and on terminals."""
+"""Clean text from raw files: missing values, control characters, HTML in titles."""
 
 import html
 import re
@@ -41,7 +41,7 @@ def _tags(names: str) -> str:
 
 _TAG_WITHIN = re.compile(_tags(_WITHIN_WORDS), re.I)
 _TAG_BETWEEN = re.compile(_tags(_BETWEEN_WORDS) + "|<!--.*?(?:-->|$)|<!doctype[^<>]*>", re.I | re.S)
-# What a page's program or style sheet looks like where a title was to be read from it.
+# Scripts and style sheets, which some data sets have instead of a title.
 _SCRIPT = re.compile(
     r"(?i:</?(?:script|style|noscript|iframe)\b|<!\[CDATA\[)"
     r"|\bgetTime\b|\baPageStart\b|\bue_t0\b"

@@ -1,4 +1,4 @@
-"""What a data set is once it is read or generated: interactions, features, planted truth."""
+"""The types of a data set: interactions, features, planted preferences."""
 
 import functools
 import hashlib
@@ -61,7 +61,7 @@ class Interactions:
         return np.bincount(self.items, minlength=self.n_items)
 
     def warm(self, split: str) -> Bool[np.ndarray, " clients"]:
-        """Whose held-out item of a split, "valid" or "test", somebody has in the train split."""
+        """Clients whose held-out item in "valid" or "test" is a train item of some client."""
         target = getattr(self, split)
         return (target >= 0) & (self.popularity[target] > 0)
 

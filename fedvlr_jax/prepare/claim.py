@@ -1,4 +1,4 @@
-"""The folder of a data set in the making: whose it is, and whether it is finished."""
+"""Claim the folder of a data set for one preparation, and check whether it is finished."""
 
 import contextlib
 import shutil
@@ -22,7 +22,7 @@ from fedvlr_jax.prepare.options import leaves
 from fedvlr_jax.settings import Role, with_role
 
 _DONE = "dataset.json"
-_COUNTS = ("users", "items", "train")  # that are told of a finished data set
+_COUNTS = ("users", "items", "train")  # that the program prints for a finished data set
 _BEGUN = f"{UNFINISHED}settings.json"
 _MAY_DIFFER = with_role(leaves(), Role.LAYOUT)
 _MAY_DIFFER_UNFINISHED = with_role(leaves(), Role.RESUMED)
@@ -32,9 +32,9 @@ _MAY_DIFFER_UNFINISHED = with_role(leaves(), Role.RESUMED)
 def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
     """Make `out` the folder of this preparation, or check that it is, and keep others out.
 
-    A mistake that ends a preparation takes along what it has made, if it was the first to work
-    here; anything else that ends one leaves it to be gone on with. Where nothing has been encoded,
-    there is nothing to go on with, and the folder is anybody's again.
+    If a user's mistake ends the first preparation in a folder, its files are removed. Anything else
+    that ends one leaves its files, and the same preparation continues later. If nothing has been
+    encoded yet, its files are removed, too, and the folder is free for any preparation.
 
     Yields:
         The content of dataset.json if the preparation has finished before.
@@ -49,7 +49,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
-            # Once more, now that nobody else can change it.
+            # Again, because no other process can change it now.
             finished = _check(out, settings)
             fresh = finished is None and not (out / _BEGUN).exists()
             try:
@@ -82,7 +82,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any] | No
 
 @contextmanager
 def _inputs_blamed(out: Path) -> Iterator[None]:
-    """Turn what the system says of a file outside `out` into a sentence about that file."""
+    """Turn an error of the system about a file outside `out` into a sentence about it."""
     try:
         yield
     except OSError as error:
@@ -132,7 +132,7 @@ def _check(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_whole(summary: dict[str, Any]) -> bool:
-    """Whether what is asked of a dataset.json is there; a hand may have been at it."""
+    """Whether dataset.json has the entries that are read; somebody may have edited it."""
     kept, files = summary.get("kept"), summary.get("raw_files")
     return (
         isinstance(summary.get("settings"), dict)

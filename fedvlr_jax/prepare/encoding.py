@@ -1,4 +1,4 @@
-"""The encoder of a preparation: every item's picture and title once, rows on disk as they come."""
+"""Encode every picture and title once, and write the rows batch by batch."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ NO_TITLE = "The title is missing."
 
 
 class Encoding:
-    """The encoder of a preparation, loaded once, and how its rows get on disk."""
+    """Loads the encoder of a preparation and writes its features."""
 
     def __init__(self, config: PrepareConfig, out: Path, reporter: Reporter) -> None:
         self.model = clip.load(config.clip, config.precision, config.seed)
@@ -68,7 +68,7 @@ class Encoding:
         blank: np.ndarray,
         identity: list,
     ) -> Bool[np.ndarray, " items"]:
-        """Encode what is not on disk yet; `identity` names every input."""
+        """Encode the inputs that are not on disk yet; `identity` identifies every input."""
         key = hashlib.sha256(json.dumps(self.model.describe(), sort_keys=True).encode())
         for one in identity:
             key.update(repr(one).encode())

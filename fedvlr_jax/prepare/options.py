@@ -1,4 +1,4 @@
-"""The settings of a preparation, validated once, here."""
+"""The settings of a preparation, checked once, here."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -153,7 +153,7 @@ def leaves() -> dict[str, dataclasses.Field]:
 
 
 def _resolved(config: PrepareConfig) -> PrepareConfig:
-    """Fill in what depends on the source, and refuse what another source takes."""
+    """Fill in the defaults of the source, and refuse settings of other sources."""
     if not config.source:
         raise UserError(f"--source: missing, expected one of {', '.join(SOURCES)}")
     rendered = config.source == "rendered"

@@ -1,4 +1,4 @@
-"""A whole preparation: read, select, encode, write. Killed, it goes on where it stopped."""
+"""Prepare a data set: read, select, encode, write. After a kill it continues."""
 
 import reprlib
 from collections.abc import Callable
@@ -45,8 +45,8 @@ def prepare(
 
     Args:
         config: from `PrepareConfig.of`.
-        out: the folder; `data/<source>` by default. One that holds an unfinished preparation with
-            the same settings is gone on with, a finished one is returned as it is.
+        out: the folder; `data/<source>` by default. An unfinished preparation there with the same
+            settings continues, and a finished one is returned unchanged.
         reporter: told about progress; silent by default.
 
     Raises:
@@ -70,7 +70,7 @@ def prepare(
 
 
 def _refuse_changes(out: Path, finished: dict[str, Any]) -> None:
-    """Refuse a finished data set whose raw files are there and no longer what they were."""
+    """Refuse a finished data set if one of its raw files has changed since."""
     for made_from in finished["raw_files"]:
         path = Path(made_from["path"])
         if path.is_file() and files.sha256(path) != made_from["sha256"]:
@@ -81,7 +81,7 @@ def _refuse_changes(out: Path, finished: dict[str, Any]) -> None:
 
 
 def _prepare(config: PrepareConfig, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Everything but dataset.json, whose content is returned."""
+    """Make all files except dataset.json, and return its content."""
     _check_folders(config)
     encoding = Encoding(config, out, reporter) if _encodes(config) else None
     raw, pictures = _read(config, out)
@@ -130,7 +130,7 @@ def _prepare(config: PrepareConfig, out: Path, reporter: Reporter) -> dict[str, 
 
 
 def _check_folders(config: PrepareConfig) -> None:
-    """A mistyped folder should not wait for the encoder to be loaded."""
+    """Refuse a wrong folder before the encoder is loaded."""
     if config.raw and not Path(config.raw).exists():
         raise UserError(f"--raw={config.raw}: no such folder")
     if config.item_table and not Path(config.item_table).is_file():

@@ -1,4 +1,4 @@
-"""What dataset.json says about a preparation."""
+"""The content of dataset.json."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def of_pictures(
     there: Bool[np.ndarray, " items"],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Counts of pictures that are missing or of no use, by reason, and the first of them."""
+    """Counts of pictures that are missing or cannot be used, by reason, and the first ones."""
     named = named or {}
     with quiet_decoders():
         refused = [
@@ -110,7 +110,7 @@ def of_pictures(
 
 
 def _reason(pictures: PictureFolder, name: str) -> str:
-    """Why a picture is of no use."""
+    """Why a picture cannot be used."""
     try:
         pictures.open(name)
     except PictureError as error:

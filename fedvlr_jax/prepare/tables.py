@@ -1,4 +1,4 @@
-"""The three tables of a data set."""
+"""Write the three tables of a data set: users, items and interactions."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Any table of interactions, and if wanted another one about the items.
+"""Read any table of interactions, and optionally a table of the items.
 
 RecBole's atomic files (`.inter` and `.item`, recbole.io/docs) are such tables: tabs between cells,
-and types in the header, `user_id:token`, which a column's name need not tell.
+and a type in each column's name (`user_id:token`), which may be left out of the flags.
 """
 
 import csv
@@ -138,5 +138,5 @@ def _delimiter(file: TextFile, wanted: Sequence[str], is_log: bool = False) -> s
 def _cells(line: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter), [""])
-    except csv.Error:  # told with its line when the table is read
+    except csv.Error:  # reading the table raises it with its line
         return [line]

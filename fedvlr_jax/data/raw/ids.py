@@ -1,4 +1,4 @@
-"""Ids as files spell them: missing ones, ones that have lost digits, and 7.0 for 7."""
+"""Check ids: missing ones, ones that have lost digits, and 7.0 for 7."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ _LARGEST = 2**53  # floats from here on have lost digits
 _MOST_DIGITS = 16  # of smaller numbers
 # 007, +7, 1,234 and 1_234: numbers that programs write in more than one way.
 _GROUPED = re.compile(r"[0-9]*|[0-9]{1,3}(?:[,_' .][0-9]{3})+")
-# What people and programs write for somebody whom they do not know; it may be an id as well.
+# What people and programs write for an unknown user or item; it may also be a real id.
 _PLACEHOLDERS = {
     *("-", "--", ".", "?", "-1", "unknown", "missing", "anonymous", "anon", "guest", "nil"),
     *("empty", "blank", "deleted", "[deleted]"),
@@ -80,7 +80,7 @@ def as_whole_numbers(ids: Sequence[str]) -> list[str] | None:
 
 
 def look_alikes(ids: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions of ids that people can hardly tell from an earlier one, and of the earlier one.
+    """Positions of ids that look like an earlier one, each with the position of the earlier one.
 
     They differ in case, in zeros, signs, quotes or marks between digits, or in how their letters
     are encoded (a full-width digit, an accent apart from its letter, letters without width).
@@ -104,7 +104,7 @@ def _likeness(text: str) -> str:
 
 
 def placeholders(ids: Sequence[str]) -> list[int]:
-    """Positions of ids that may stand for nobody in particular."""
+    """Positions of ids that may mean an unknown user or item."""
     others_are_negative = sum(text.startswith("-") for text in ids) > 1
     return [
         place
@@ -115,7 +115,7 @@ def placeholders(ids: Sequence[str]) -> list[int]:
 
 
 class Codes(dict[Any, int]):
-    """Code of every id of a column by what stands in the file; `ids` has the ids by code.
+    """Code of every id of a column, by its text in the file; `ids` has the ids by code.
 
     Looking up what was not there before gives it the next code, or `MISSING`, and raises
     ValueError where it is no id.

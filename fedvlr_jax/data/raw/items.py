@@ -1,4 +1,4 @@
-"""The table of items beside a log: their titles, and where their pictures are."""
+"""Read a table of items: their titles and the paths of their pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -89,7 +89,7 @@ class ItemTable:
             )
 
     def finish(self, files: Sequence[TextFile], log_file: object) -> list[str]:
-        """What a person should know about the files.
+        """Notes for the user about the files.
 
         Raises:
             UserError: hardly an interaction is about an item of the table.

@@ -1,4 +1,4 @@
-"""Text files, plain or gzip, line by line: every problem is told with its file and line."""
+"""Read text files, plain or gzip, line by line. Every error names file and line."""
 
 import codecs
 import gzip
@@ -22,12 +22,12 @@ _LONGEST = 1 << 24  # letters of a line, more are no line
 _BLOCK = 1 << 20  # letters decoded at once
 _HEADER_WITHIN = 20  # lines from the top that are searched for a header
 _NOT_LATIN = re.compile(rb"[\x80-\x9f]")  # which Latin-1 has no letters for
-# RecBole's atomic files (recbole.io/docs) tell a column's type in its name: user_id:token.
+# RecBole's atomic files (recbole.io/docs) have a column's type in its name: user_id:token.
 _ATOMIC = re.compile(r":(?:token|token_seq|float|float_seq)$")
 
 
 class TextFile:
-    """One text file, read once; afterwards `notes` says what a person should know about it.
+    """One text file, read once. Afterwards `notes` has the notes for the user.
 
     Its text is UTF-8. With a `fallback`, a file that is not UTF-8 is read in that encoding, all
     of it.
@@ -129,7 +129,7 @@ class TextFile:
     def _not_text(self) -> UserError:
         """What is wrong with the first line that is no UTF-8."""
         with self._bytes() as file:
-            # Lines end as they do in `lines`, whatever the bytes between them are.
+            # The same line ends as in `lines`; Latin-1 reads any bytes between them.
             reader = io.TextIOWrapper(file, "latin-1", newline="")
             for number, text in enumerate(iter(partial(reader.readline, _LONGEST), ""), 1):
                 raw = text.encode("latin-1")
@@ -161,9 +161,16 @@ class TextFile:
             UserError: as `lines`, a line that is not a JSON object, or one of the `wanted` names
                 twice in one object.
         """
-        decoder = json.JSONDecoder(
-            object_pairs_hook=_Object.of, parse_float=str, parse_constant=str
-        )
+        twice: list[str] = []
+
+        def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            # The last call is for the outermost object, whose names count.
+            found = dict(pairs)
+            names = Counter(name for name, _ in pairs) if len(found) < len(pairs) else {}
+            twice[:] = sorted(name for name in wanted if names.get(name, 0) > 1)
+            return found
+
+        decoder = json.JSONDecoder(object_pairs_hook=object_of, parse_float=str, parse_constant=str)
         for number, text in enumerate(self.lines(), 1):
             if text.isspace():
                 continue
@@ -171,16 +178,15 @@ class TextFile:
                 record = decoder.decode(text)
             except (ValueError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
-                # What is no mistake in JSON itself is Python's limit for whole numbers.
+                # A ValueError without `msg` is Python's limit for the digits of whole numbers.
                 too = "nested too deeply" if deep else "a number has too many digits"
                 reason = getattr(error, "msg", too)
                 raise self.refuse(number, f"not JSON ({reason}), expected one object") from None
             if not isinstance(record, dict):
                 kind = type(record).__name__
                 raise self.refuse(number, f"holds a JSON {kind}, expected an object")
-            if isinstance(record, _Object):
-                for name in sorted(record.twice.intersection(wanted)):
-                    raise self.refuse(number, f"{name} appears twice, expected each name once")
+            if twice:
+                raise self.refuse(number, f"{twice[0]} appears twice, expected each name once")
             yield number, record
 
     def table(
@@ -246,24 +252,8 @@ class TextFile:
         return self.refuse(number, f"no column {name}, found {known}")
 
 
-class _Object(dict):
-    """A JSON object in which names stand twice."""
-
-    twice: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """A plain dictionary unless a name appears twice."""
-        found = dict(pairs)
-        if len(found) == len(pairs):
-            return found
-        doubled = cls(found)
-        doubled.twice = frozenset(n for n, k in Counter(name for name, _ in pairs).items() if k > 1)
-        return doubled
-
-
 def column_names(cell: str) -> set[str]:
-    """What a column may be called whose cell in the header is `cell`."""
+    """The names under which a column with this cell in the header is found."""
     bare = cell.strip()
     if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
         bare = bare[1:-1].strip()

@@ -1,4 +1,4 @@
-"""What every source is read into: a log of interactions, and what is known about the items."""
+"""The result of reading a source (`Raw`), and the builder that checks its interactions."""
 
 from array import array
 from bisect import bisect_right
@@ -42,7 +42,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Raw:
-    """A source as it was read.
+    """A source after reading.
 
     Attributes:
         log: the interactions.
@@ -53,7 +53,7 @@ class Raw:
         features: ready-made features by modality ("image", "text"), a row per item code.
         user_columns: more columns of users.csv by name, a value per user code.
         files: the files that were read.
-        notes: sentences that a person should see about how the files were read.
+        notes: sentences for the user about how the files were read.
     """
 
     log: Log
@@ -66,10 +66,10 @@ class Raw:
 
 
 class LogBuilder:
-    """Collects events one by one in compact arrays, as the cells of a file say them.
+    """Collects events one by one in compact arrays, from the cells of a file.
 
-    A row whose user, item or time is missing is left out and counted. `log` judges what one row
-    alone does not tell, and `notes` says afterwards what a person should know.
+    A row whose user, item or time is missing is left out and counted. `log` checks what one row
+    alone does not show. Afterwards `notes` has the notes for the user.
 
     Example:
         >>> builder = LogBuilder()
@@ -152,7 +152,7 @@ class LogBuilder:
         return f"{self._files[file].path if self._files else 'the log'}, line {line}"
 
     def _refused(self, cells: tuple[Any, Any, Any], line: int) -> UserError:
-        """What is wrong with the first cell that is."""
+        """The error about the first wrong cell."""
         readers = (spelled, spelled, self._clock.read)
         for name, cell, read in zip(self._names, cells, readers, strict=True):
             try:
@@ -162,14 +162,14 @@ class LogBuilder:
         raise AssertionError("one of the cells was refused")
 
     def _leave_out(self, place: int, *row: Any) -> None:
-        """Count a row whose cell at `place` is missing."""
+        """Count a row whose cell at `place` is missing, and keep the first one."""
         name = self._names[place]
         if name not in self._left_out:
             self._left_out[name] = [0, f"{self._where(row[-1])}: {name} is {shown(row[place])}"]
         self._left_out[name][0] += 1
 
     def _judge_left_out(self) -> None:
-        """Tell of rows that miss something; refuse where they are most of them."""
+        """Add notes about rows with missing values; an error if these are most rows."""
         counts = [count for count, _ in self._left_out.values()]
         rows = len(self._line) + sum(counts)
         if not rows:
@@ -249,7 +249,7 @@ class LogBuilder:
     def _tell_odd_ids(
         self, place: int, ids: Sequence[str], events: Int64[np.ndarray, " events"]
     ) -> None:
-        """Tell of ids that may be one with another, or nobody's."""
+        """Add notes about ids that look like another, or may mean an unknown user or item."""
         name, rows = self._names[place], np.bincount(events, minlength=len(ids))
         alike = [(a, b) for a, b in look_alikes(ids) if ids[a] != ids[b] and rows[a] and rows[b]]
         if alike:

@@ -1,4 +1,4 @@
-"""From a log to leave-one-out: merge repeats, drop who has too little, split by time."""
+"""Merge repeated interactions, drop users and items with too few, and split by time."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Times of interactions: numbers or dates, all of one kind and one unit, none of them rounded."""
+"""Read times: numbers or dates, all of one kind and one unit, none of them rounded."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from fedvlr_jax.data.text import is_missing
 
 _LARGEST = 2.0**53  # whole numbers from here on would be rounded, and times reordered
-_DIGITS = 15  # that a float keeps, whatever they are
+_DIGITS = 15  # that every float keeps
 _NUMBER = "a number"
 _NO_DATE = re.compile(r"0000-00-00([T ]00:00(:00(\.0*)?)?)?")  # how MySQL writes no date
 # Cut to so many digits by a spreadsheet or by a program that prints floats.
@@ -31,7 +31,7 @@ class Clock:
     """Reads one column of times, all of them of the first one's kind.
 
     A number stays as it is; an ISO 8601 date becomes seconds since 1970, in UTC where it names no
-    zone. A column of several kinds would put interactions into an order that nobody meant.
+    zone. A column of several kinds would put interactions into a wrong order.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Clock:
 
     @property
     def is_number(self) -> bool:
-        """Whether the times read so far are numbers, whose unit nobody names."""
+        """Whether the times read so far are numbers, whose unit is not known."""
         return self._kind == _NUMBER
 
     def read(self, value: Any) -> float:
@@ -114,7 +114,7 @@ def _is_spelled(text: str) -> bool:
 
 
 def _kept(text: str, number: float) -> bool:
-    """Whether `number` still has every digit of `text`, so that no two times became one."""
+    """Whether `number` still has every digit of `text`, so that no two times become equal."""
     cut = _SCIENTIFIC.fullmatch(text)
     if len(text) <= _DIGITS and not cut:
         return True
@@ -150,7 +150,7 @@ def units_apart(times: Float64[np.ndarray, " events"]) -> tuple[int, int, int] |
 def hardly_times(
     times: Float64[np.ndarray, " events"],
 ) -> tuple[Int64[np.ndarray, " early"], Int64[np.ndarray, " late"]]:
-    """Events, as positions, whose time is long before or after most, which are of our days.
+    """Positions of events whose time is far from most times, if most are recent.
 
     The early ones are before 1973. The late ones, where most are seconds before the year 2100, are
     after it, or the largest number of 32 bits.

@@ -1,1 +1,1 @@
-"""A generated shop whose items can be looked at: drawn pictures, written titles."""
+"""A generated shop with drawn pictures and written titles."""

@@ -1,4 +1,4 @@
-"""The shop's goods: what is seen on an item's picture and what its title says, independently.
+"""The attributes of the shop's items: those in the picture and, independently, those in the title.
 
 A title does not tell what the picture shows, nor the other way round, so a client who cares about
 one of them cannot be served by the other.

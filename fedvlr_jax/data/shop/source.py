@@ -1,4 +1,4 @@
-"""The generated shop as a source like any other: a log, titles, and a folder of pictures."""
+"""The generated shop as a source: a log, titles, and a folder of pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
