@@ -22,7 +22,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import cores
 from fedvlr_jax.protocol import Broadcast
-from fedvlr_jax.settings import AT_LEAST_ZERO, FOLDER, argument
+from fedvlr_jax.settings import ANY, AT_LEAST_ZERO, FOLDER, argument
 from fedvlr_jax.simulation import best, keys, newcomers
 from fedvlr_jax.simulation.evaluate import tie_order
 from fedvlr_jax.simulation.mesh import blocks, by_client, make_mesh
@@ -107,12 +107,13 @@ class Run:
         """A row per evaluation, with the columns of metrics.jsonl."""
         return pd.DataFrame(record.evaluations(self.folder))
 
-    def rounds_to(self, target: float, metric: str = "valid/warm/ndcg@50") -> int | None:
+    def rounds_to(self, target: Any, metric: str = "valid/warm/ndcg@50") -> int | None:
         """The first evaluated round in which a column of `curve` is at least `target`, or None.
 
         Raises:
-            UserError: there is no such column.
+            UserError: no number, or no such column.
         """
+        target = argument("target", float, ANY, target)
         if metric not in self.curve:
             raise UserError(f"--metric={metric}: expected one of {', '.join(self.curve)}")
         there = self.curve["round"][pd.to_numeric(self.curve[metric]) >= target]

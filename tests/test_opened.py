@@ -180,6 +180,7 @@ def test_mistakes_are_sentences(plain, tmp_path):
         (lambda: plain.new_user([1], epochs=4), "epochs=4: expected a multiple of 3"),
         (lambda: fedvlr_jax.open_sweep(tmp_path), "holds no finished run"),
         (lambda: fedvlr_jax.open_sweep(tmp_path / "no"), "no: no such folder, expected the folder"),
+        (lambda: plain.rounds_to("many"), "target='many': expected a number, found a str"),
         (lambda: plain.rounds_to(1, "ndcg@50"), "metric=ndcg@50: expected one of round, "),
     ):
         with pytest.raises(UserError, match=words):
