@@ -3,7 +3,7 @@ import pytest
 from fedvlr_jax import data
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
-from tests.data.test_folder import write
+from tests.data.test_layout import write
 
 
 @pytest.fixture

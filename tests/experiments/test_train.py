@@ -12,7 +12,7 @@ import pytest
 
 from experiments import train
 from fedvlr_jax.config import leaves
-from tests.data.test_folder import write
+from tests.data.test_layout import write
 from tests.experiments import programs
 from tests.simulation.test_run import assert_same_outcome
 
