@@ -1,7 +1,8 @@
 """What a sweep will take, before it is begun: seconds from a few rounds of a small population.
 
-Memory is counted from shapes; seconds are measured, as they depend on the machine more than on
-anything that could be counted.
+Both come from a population of at most `_CLIENTS`. Of memory the compiler tells what its programs
+need, and every client more takes its own data and private state; seconds are measured, as they
+depend on the machine more than on anything that could be counted.
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ from fedvlr_jax.config import Config
 from fedvlr_jax.data import Kept
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.simulation import fit, trainers
+from fedvlr_jax.simulation import fit, memory, trainers
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
-from fedvlr_jax.simulation.simulation import Simulation, build
+from fedvlr_jax.simulation.simulation import build
 from fedvlr_jax.simulation.traced import program_of
 from fedvlr_jax.simulation.trainer import SMALL
 
@@ -72,18 +73,37 @@ class Timed:
     state: int
 
 
-def memory_of(config: Config, kept: Kept) -> int:
-    """Bytes of memory that a run takes at most, about (see `simulation.fit.run_bytes`).
+def memory_of(config: Config, kept: Kept, most: int | None = None) -> int:
+    """Bytes of memory that a run takes at most, about, if it is not interrupted.
+
+    Those of this process, which has the same libraries, of the programs that it compiles for a
+    small population, and of what every client adds to that.
 
     Args:
         config: of the run.
         kept: the data set that was used last.
+        most: clients of the largest population of the run's kind, None for its own.
 
     Raises:
-        UserError: bad data, or more devices wanted than there are.
+        UserError: bad data, more devices wanted than there are, or a run that cannot fit.
     """
-    # Synthetic populations have as many clients as they are told to.
-    return fit.run_bytes(*_built(_small(config), kept), config.data.clients)
+    small = _like(_kind(config), most or config.data.clients or 0)
+    simulation = build(small, kept.load(small))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainers.create([small], simulation, Path(folder))
+        trainer.compile()
+        programs = fit.program_bytes(trainer.programs)
+        trainer.runs[0].close()
+    federation = simulation.federation
+    clients = config.data.clients or simulation.n_clients
+    data, states = fit.client_bytes(simulation)
+    found = memory.now_bytes() + federation.mesh.devices.size * programs
+    found += int((clients - simulation.n_clients) * data)
+    if trainers.place_of_states(small, simulation) == "device":
+        return found + (clients - simulation.n_clients) * states
+    whole = dataclasses.replace(federation, n_clients=clients, cohort=config.method.cohort)
+    whole = dataclasses.replace(simulation, federation=whole)
+    return found + trainers.bytes_of_waves(config, whole)
 
 
 def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[str, Estimate]:
@@ -97,9 +117,7 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
         UserError: bad data, or a run that cannot fit.
     """
     kept = Kept()
-    most: dict[Config, int] = {}  # clients of the largest population of a kind
-    for config in runs.values():
-        most[_kind(config)] = max(most.get(_kind(config), 0), config.data.clients or 0)
+    most = _largest(runs)
     timed: dict[Config, Timed] = {}
     sizes: dict[Config, int] = {}
     by_run = {}
@@ -111,7 +129,7 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
         # A process compiles a program once.
         compiling = 0.0 if whole in sizes else timed[kind].compiling
         if whole not in sizes:
-            sizes[whole] = memory_of(config, kept)
+            sizes[whole] = memory_of(config, kept, most[kind])
         seconds = seconds_of(config, timed[kind]) + compiling
         by_run[name] = Estimate(seconds, sizes[whole], compiling)
     return by_run
@@ -123,12 +141,12 @@ def refuse_what_cannot_fit(runs: Mapping[str, Config], most: float) -> None:
     Raises:
         UserError: the first such run, what it takes, and what would help.
     """
-    kept = Kept()
+    kept, largest = Kept(), _largest(runs)
     known: dict[Config, int] = {}
     for name, config in runs.items():
         key = program_of(config)
         if key not in known:
-            known[key] = memory_of(config, kept)
+            known[key] = memory_of(config, kept, largest[_kind(config)])
         if known[key] > 1e9 * most:
             raise UserError(
                 f"--max_memory={most:g}: {name} takes about {known[key] / 1e9:.1f} GB, expected "
@@ -136,26 +154,12 @@ def refuse_what_cannot_fit(runs: Mapping[str, Config], most: float) -> None:
             )
 
 
-def _small(config: Config) -> Config:
-    """The run with so few clients that it is timed at once."""
-    clients, cohort = config.data.clients, config.method.cohort
-    if clients is None or clients <= _CLIENTS:
-        return config
-    sample = config.schedule.eval_clients
-    execution = config.execution
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, clients=_CLIENTS),
-        method=dataclasses.replace(config.method, cohort=min(cohort, _CLIENTS)),
-        schedule=dataclasses.replace(config.schedule, eval_clients=min(sample, _CLIENTS)),
-        execution=dataclasses.replace(execution, buckets=execution.buckets or _BUCKETS),
-    )
-
-
-def _built(config: Config, kept: Kept) -> tuple[Simulation, bool]:
-    """The simulation, and whether private states are on the devices."""
-    simulation = build(config, kept.load(config))
-    return simulation, trainers.place_of_states(config, simulation) == "device"
+def _largest(runs: Mapping[str, Config]) -> dict[Config, int]:
+    """Clients of the largest population of every kind."""
+    most: dict[Config, int] = {}
+    for config in runs.values():
+        most[_kind(config)] = max(most.get(_kind(config), 0), config.data.clients or 0)
+    return most
 
 
 def _kind(config: Config) -> Config:

@@ -1,30 +1,19 @@
 """Whether a run fits into the devices' memory, and what would."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 
 import jax
+from jax.stages import Compiled
 
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import memory
 from fedvlr_jax.simulation.mesh import RUNS
 from fedvlr_jax.simulation.round import Federation
 from fedvlr_jax.simulation.simulation import Simulation
 
-# Gradients and scratch come to about as much as what a chunk holds itself (measured on W).
-_COPIES_OF_A_CHUNK = 2
-_USABLE = 0.9
-# Of a whole process (measured on W against the peak of its resident size, docs/sweeps.md).
-_PROGRAM = 1_100_000_000  # Python, its libraries, and compiled programs
-_COPIES_OF_STATES = 2  # when a checkpoint is read
-_COPIES_OF_DATA = 4
-_COPIES_OF_SHARED = 6  # gradients, the optimizer's state, and what is being changed
-_COPIES_OF_SCORES = 4
-_RANKED = 200  # numbers of a client's ranking
+_USABLE = 0.9  # of the devices' memory
 _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
 
@@ -34,50 +23,32 @@ def state_bytes(federation: Federation) -> int:
     return 4 * numbers * federation.n_clients * federation.runs
 
 
+def client_bytes(simulation: Simulation) -> tuple[float, int]:
+    """Bytes of a client's data, on the host and on the devices, and of its private state."""
+    data = simulation.interactions[0]
+    host = sum(array.nbytes for array in (data.offsets, data.items, *data.held_out))
+    devices = sum(leaf.nbytes for leaf in jax.tree.leaves(simulation.population))
+    states = 4 * row_numbers(simulation.federation.training.model)
+    return (host + devices) / simulation.n_clients, states
+
+
 def chunk_bytes(federation: Federation) -> int:
-    """Bytes that the largest chunk needs on one device, about, in all runs that it has."""
-    return (
-        federation.runs
-        // federation.mesh.shape[RUNS]
-        * max(
-            bucket.chunk * _client_bytes(federation, bucket.width) for bucket in federation.buckets
-        )
-    )
+    """Bytes of what the largest chunk holds on one device, in all runs that it has."""
+    largest = max(bucket.chunk * bucket.floats for bucket in federation.buckets)
+    return federation.runs // federation.mesh.shape[RUNS] * 4 * largest
 
 
-def run_bytes(simulation: Simulation, resident: bool, clients: int | None = None) -> int:
-    """Bytes of memory of the whole process at the peak of a run, about.
+def program_bytes(programs: Mapping[str, Compiled]) -> int:
+    """Bytes that the largest of some compiled programs has on each device while it runs.
 
-    Args:
-        simulation: of the run, or of one like it with fewer clients.
-        resident: whether the devices hold all private states.
-        clients: how many there really are, None for as many as the simulation has.
+    That is what it gets and gives, and what lies between; what it gets and writes over counts once.
     """
-    federation, data = simulation.federation, simulation.interactions[0]
-    clients = clients or federation.n_clients
-    whole = dataclasses.replace(federation, n_clients=clients)
-    devices = federation.mesh.devices.size
-    model = federation.training.model
-    rows = data.n_items * model.n_views * model.dim
-    numbers = sum(
-        leaf.size
-        for leaf in jax.tree.leaves(
-            jax.eval_shape(
-                partial(aggregate.init, federation.server), simulation.features, jax.random.key(0)
-            ).params
-        )
-    )
-    features = sum(leaf.nbytes for leaf in jax.tree.leaves(simulation.features))
-    # A client's train items on host and devices, and as many numbers for what it is ranked.
-    of_a_client = 4 * (_COPIES_OF_DATA * data.lengths.mean() + _RANKED)
-    scores = max(bucket.chunk for bucket in simulation.evaluation.buckets) * data.n_items
-    return int(
-        _PROGRAM
-        + resident * _COPIES_OF_STATES * state_bytes(whole)
-        + devices * (chunk_bytes(federation) + 4 * _COPIES_OF_SCORES * scores)
-        + 4 * _COPIES_OF_SHARED * (rows + numbers)
-        + 2 * features
-        + clients * of_a_client
+    return max(
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        + found.temp_size_in_bytes
+        - found.alias_size_in_bytes
+        for found in (program.memory_analysis() for program in programs.values())
     )
 
 
@@ -134,9 +105,8 @@ def sentence(federation: Federation, resident: bool) -> str:
     total = memory.devices_bytes(federation.mesh)
     state = resident * state_bytes(federation)
     chunk = max(bucket.chunk for bucket in federation.buckets)
-    widest = federation.buckets[-1].width
     room = (_USABLE * total - state) / devices
-    fitting = int(room / _client_bytes(federation, widest))
+    fitting = int(room / (4 * federation.buckets[-1].floats))
     if fitting >= 2:
         expected = f"--chunk={min(fitting, chunk // 2)} or less"
     elif not resident:
@@ -150,11 +120,3 @@ def sentence(federation: Federation, resident: bool) -> str:
         f"about {chunk_bytes(federation) / 1e9:.2g} GB on each of the {devices} devices, which "
         f"have {total / 1e9:.1f} GB together; expected {expected}"
     )
-
-
-def _client_bytes(federation: Federation, width: int) -> int:
-    """Bytes of one client of a chunk, with its history padded to `width`."""
-    training = federation.training
-    row = training.model.n_views * training.model.dim
-    floats = width * (1 + training.negatives) * row + row_numbers(training.model)
-    return 4 * _COPIES_OF_A_CHUNK * floats

@@ -33,9 +33,18 @@ def reset_peak() -> None:
 
 def peak_bytes() -> int:
     """Largest resident size since `reset_peak`, in bytes."""
+    return _told("VmHWM:")
+
+
+def now_bytes() -> int:
+    """Resident size, in bytes; where the system does not tell it, the largest so far."""
+    return _told("VmRSS:")
+
+
+def _told(name: str) -> int:
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -29,7 +29,7 @@ class OnDevice:
 
     def __init__(self, simulation: Simulation, seeds: Sequence[int]) -> None:
         self._simulation = simulation
-        self._programs: Mapping[str, Compiled] = {}
+        self.programs: Mapping[str, Compiled] = {}
         self._states = simulation.initial_states(seeds)  # stacked by run where there are several
         self._found: dict[str, Any] = {}
         self.runs = tuple(_Run(self, k) for k in range(len(seeds)))
@@ -42,7 +42,7 @@ class OnDevice:
     def compile(self, before: Callable[[], None] | None = None) -> None:
         """See `Trainer`."""
         settings = programs.settings_of(self._simulation, self._states, before=before)
-        self._programs = programs.compiled(settings)
+        self.programs = programs.compiled(settings)
 
     def round(self) -> Outcome:
         """One call of the compiled round trains all runs."""
@@ -93,7 +93,7 @@ class OnDevice:
 
     def _call(self, name: str, *more: Any) -> Any:
         simulation = self._simulation
-        return self._programs[name](self._states, simulation.population, simulation.features, *more)
+        return self.programs[name](self._states, simulation.population, simulation.features, *more)
 
     def _by_run(self, tree: Any) -> Any:
         """On the host, stacked by run."""

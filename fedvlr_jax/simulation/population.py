@@ -48,11 +48,15 @@ class Population(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Clients with more than `above` and at most `width` train items, `chunk` of them at a time."""
+    """Clients with more than `above` and at most `width` train items, `chunk` of them at a time.
+
+    Each needs `floats` of memory while its chunk is there.
+    """
 
     above: int
     width: int
     chunk: int
+    floats: int
 
 
 @dataclass(frozen=True)
@@ -250,8 +254,8 @@ def make_buckets(
         floats_per_place: floats that every history place of a client needs at a time.
         floats_per_client: floats that a client needs beside those.
     """
-    above = (0, *widths[:-1])
-    return tuple(
-        Bucket(a, w, chunking.clients(w * floats_per_place + floats_per_client))
-        for a, w in zip(above, widths, strict=True)
-    )
+    buckets = []
+    for above, width in zip((0, *widths[:-1]), widths, strict=True):
+        floats = width * floats_per_place + floats_per_client
+        buckets.append(Bucket(above, width, chunking.clients(floats), floats))
+    return tuple(buckets)

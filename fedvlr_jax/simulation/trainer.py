@@ -3,11 +3,12 @@
 A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and taken up by itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 from jaxtyping import Float, Int
 
 from fedvlr_jax.processes import together
@@ -108,6 +109,10 @@ class Trainer(Protocol):
     @property
     def runs(self) -> Sequence[Run]:
         """The runs, in order."""
+
+    @property
+    def programs(self) -> Mapping[str, Compiled]:
+        """What is compiled, by name."""
 
     def compile(self, before: Callable[[], None] | None = None) -> None:
         """Compile every program of the runs; `before` is called if there is something to do."""

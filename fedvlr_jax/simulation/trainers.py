@@ -63,15 +63,30 @@ def create(configs: Sequence[Config], simulation: Simulation, out: Path) -> Trai
         UserError: it needs more memory than the devices have.
     """
     config = configs[0]
-    execution, seed = config.execution, config.schedule.seed
     if place_of_states(config, simulation) == "device":
         return OnDevice(simulation, [config.schedule.seed for config in configs])
+    wave, most = _wave(config, simulation), _most_on_host(config)
+    return OffDevice(simulation, config.schedule.seed, wave, out, most, config.schedule.rounds)
+
+
+def bytes_of_waves(config: Config, simulation: Simulation) -> int:
+    """Bytes of private states at most, on the host and on the devices, of those on the host."""
     row = 4 * row_numbers(simulation.federation.training.model)
-    wanted = min(max(simulation.cohort_size, _SMALLEST_WAVE), simulation.n_clients)
-    wave = execution.wave or max(min(wanted, _room(simulation) // (_WAVES_AT_A_TIME * row)), 1)
-    wave = min(wave, simulation.n_clients)
-    kept = int(min(execution.host_gb * 1e9, _MOST_BYTES)) or memory.host_bytes() // 4
-    return OffDevice(simulation, seed, wave, out, kept, config.schedule.rounds)
+    stored = min(simulation.n_clients * row, _most_on_host(config))
+    return stored + _WAVES_AT_A_TIME * row * _wave(config, simulation)
+
+
+def _wave(config: Config, simulation: Simulation) -> int:
+    """Clients of a wave."""
+    row = 4 * row_numbers(simulation.federation.training.model)
+    wanted = max(simulation.cohort_size, _SMALLEST_WAVE)
+    fitting = max(_room(simulation) // (_WAVES_AT_A_TIME * row), 1)
+    return min(config.execution.wave or min(wanted, fitting), simulation.n_clients)
+
+
+def _most_on_host(config: Config) -> int:
+    """Bytes of private states that the host's memory may hold."""
+    return int(min(config.execution.host_gb * 1e9, _MOST_BYTES)) or memory.host_bytes() // 4
 
 
 def _room(simulation: Simulation) -> int:

@@ -123,9 +123,9 @@ def test_some_clients_can_be_placed_in_any_order(devices):
 def test_chunks_shrink_with_the_width():
     chunking = Chunking(floats=1000)
     buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=0)
-    assert [tuple(b) for b in buckets] == [(0, 4, 50), (4, 100, 2)]
+    assert [tuple(b) for b in buckets] == [(0, 4, 50, 20), (4, 100, 2, 500)]
     buckets = make_buckets((4, 100), chunking, floats_per_place=5, floats_per_client=80)
-    assert [tuple(b) for b in buckets] == [(0, 4, 10), (4, 100, 2)]
+    assert [tuple(b) for b in buckets] == [(0, 4, 10, 100), (4, 100, 2, 580)]
     assert Chunking(10).clients(1000) == 2
     assert Chunking(10**9).clients(1) == 512
     assert Chunking(10**9, most=40).clients(1) == 40

@@ -2,13 +2,14 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Compiled
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax import record
@@ -70,6 +71,7 @@ class OffDevice:
         federation = simulation.federation
         numbers = row_numbers(federation.training.model)
         self._simulation = simulation
+        self.programs: Mapping[str, Compiled] = {}
         (self._data,) = simulation.interactions
         self._layout: Layout = layout(federation.mesh, self._data.lengths, wave, numbers)
         self._pool = self._make_pool(memory, rounds)
@@ -103,7 +105,7 @@ class OffDevice:
         settings = programs.settings_of(
             self._simulation, (self.state, self._sources(wave)), wave.population, before
         )
-        self._programs = programs.compiled(settings, lowered)
+        self.programs = programs.compiled(settings, lowered)
 
     def round(self) -> Outcome:
         """One round: every wave of the cohort, then the server's step."""
@@ -112,11 +114,11 @@ class OffDevice:
         self._rounds += 1
         # Drawn before the devices are busy: a program that is called later would wait for them.
         self._cohort = self._draw(self._rounds)
-        sent, sums = self._programs["open"](self.state, features)
+        sent, sums = self.programs["open"](self.state, features)
         following = itertools.chain(cohort[1:], self._cohort[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
-            states, sums = self._programs["wave"](
+            states, sums = self.programs["wave"](
                 self._states(wave), sums, sent, wave.population, rates, self.state.key
             )
             self._keep()
@@ -126,7 +128,7 @@ class OffDevice:
             wave = self._prepared(clients)
             jax.block_until_ready(states)
         self._ahead = wave
-        self.state, outcome = self._programs["close"](self.state, features, sums, rates)
+        self.state, outcome = self.programs["close"](self.state, features, sums, rates)
         return stacked_by_run(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
@@ -136,7 +138,7 @@ class OffDevice:
         for wave in self._waves(self._evaluated):
             target = getattr(wave.population, split)
             states = self._states(wave)
-            found = self._programs["ranks"](sent, states, wave.population, self.state.key, target)
+            found = self.programs["ranks"](sent, states, wave.population, self.state.key, target)
             real = wave.clients.ravel() >= 0
             ranks[wave.clients.ravel()[real]] = jax.device_get(found)[real]
             self._free = states
@@ -145,11 +147,11 @@ class OffDevice:
     def rankings(self) -> Rankings:
         """See `Run`."""
         sent = self._views()
-        removed, made_of = self._programs["remove"](self.state, self._simulation.features)
+        removed, made_of = self.programs["remove"](self.state, self._simulation.features)
         parts = []
         for wave in self._waves(self._evaluated):
             states = self._states(wave)
-            found = self._programs["rankings"](
+            found = self.programs["rankings"](
                 sent, removed, states, wave.population, self.state.key
             )
             users = wave.clients.ravel()
@@ -222,7 +224,7 @@ class OffDevice:
         """The cohort of a round, split into waves."""
         number = copied(self._layout.mesh, np.int32(number))
         chosen = jax.device_get(
-            self._programs["cohort"](self.state.key, number, self._simulation.rates)
+            self.programs["cohort"](self.state.key, number, self._simulation.rates)
         )
         clients = np.flatnonzero(chosen)
         return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
@@ -242,7 +244,7 @@ class OffDevice:
     def _states(self, wave: Wave) -> Float[Array, "all_rows numbers"]:
         """The states of a wave's clients, which take the place of `_free`."""
         free, self._free = self._free, None
-        return self._programs["bring"](free, self._sources(wave), wave.population, self.state.key)
+        return self.programs["bring"](free, self._sources(wave), wave.population, self.state.key)
 
     def _keep(self) -> None:
         """Hand the states of the last wave to the store."""
@@ -255,7 +257,7 @@ class OffDevice:
             last.kept = True
 
     def _views(self) -> Broadcast:
-        return self._programs["open"](self.state, self._simulation.features)[0]
+        return self.programs["open"](self.state, self._simulation.features)[0]
 
     def _waves(self, clients: Int[np.ndarray, " n"]) -> Iterator[Wave]:
         # A wave that was brought ahead has the first buffer, the other one's has been trained.
