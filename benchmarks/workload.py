@@ -20,8 +20,8 @@ from fedvlr_jax.client.negatives import sample_negatives
 from fedvlr_jax.data import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.federated_round import FederationState
 from fedvlr_jax.simulation.private import stacked
-from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 STANDARD = {"items": 1676, "history_length": 16, "negatives": 4, "views": "sum,mlp,gate"}

@@ -25,10 +25,10 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.settings import ANY, AT_LEAST_ZERO, FOLDER, argument
 from fedvlr_jax.simulation import best, keys, newcomers
 from fedvlr_jax.simulation.evaluate import tie_order
+from fedvlr_jax.simulation.federated_round import FederationState
 from fedvlr_jax.simulation.mesh import blocks, by_client, make_mesh
 from fedvlr_jax.simulation.population import NO_CLIENT, Population, place
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import FederationState
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 WEIGHT, RELIANCE = "weight/", "reliance/"  # columns of `Run.users` begin with

@@ -8,8 +8,8 @@ from jaxtyping import Int
 
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.simulation.checkpoint import Progress
+from fedvlr_jax.simulation.federated_round import Federation, FederationState
 from fedvlr_jax.simulation.population import padded_places
-from fedvlr_jax.simulation.round import Federation, FederationState
 from fedvlr_jax.simulation.simulation import Simulation
 
 

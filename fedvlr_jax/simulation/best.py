@@ -17,11 +17,11 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
 from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.federated_round import Federation, FederationState, init_server
 from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.off_device import store
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Private, beginnings
-from fedvlr_jax.simulation.round import Federation, FederationState, init_server
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 
 

@@ -39,7 +39,7 @@ from fedvlr_jax.errors import UnwritableError, UserError
 from fedvlr_jax.files import UNFINISHED, checksum, read_json, write_json, write_text
 from fedvlr_jax.foreign import words_of
 from fedvlr_jax.processes import together
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.federated_round import FederationState
 
 _KEPT = 2
 _CHUNK = 4 << 20  # bytes of an array that are written at a time
@@ -82,7 +82,7 @@ class Done:
 
     Attributes:
         seconds: wall seconds that it took.
-        loss: see `round.Outcome`.
+        loss: see `Outcome`.
         by_length: how many clients with 0, 1, ... train items trained.
         late: how many of them upload a round late.
         together: how many clients trained in all runs of the program.

@@ -9,8 +9,8 @@ from jax.stages import Compiled
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import memory
+from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.mesh import RUNS
-from fedvlr_jax.simulation.round import Federation
 from fedvlr_jax.simulation.simulation import Simulation
 
 _USABLE = 0.9  # of the devices' memory

@@ -21,7 +21,7 @@ from fedvlr_jax.reporter import Reporter
 from fedvlr_jax.simulation.callbacks import Callback
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
 from fedvlr_jax.simulation.evaluate import NOT_FINITE
-from fedvlr_jax.simulation.round import Outcome
+from fedvlr_jax.simulation.federated_round import Outcome
 from fedvlr_jax.simulation.simulation import Simulation
 from fedvlr_jax.simulation.trainer import Run, Trainer
 

@@ -26,14 +26,14 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import best, evaluate, fit
 from fedvlr_jax.simulation.evaluate import Evaluation
-from fedvlr_jax.simulation.population import NO_CLIENT, Population
-from fedvlr_jax.simulation.private import Private, beginnings
-from fedvlr_jax.simulation.round import (
+from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
     Rates,
     train_cohort,
 )
+from fedvlr_jax.simulation.population import NO_CLIENT, Population
+from fedvlr_jax.simulation.private import Private, beginnings
 from fedvlr_jax.simulation.simulation import Simulation, build
 
 _SPLITS = ("valid", "test")

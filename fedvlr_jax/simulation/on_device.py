@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
-from fedvlr_jax.simulation.round import FederationState, Outcome
+from fedvlr_jax.simulation.federated_round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract, state_shardings
 from fedvlr_jax.simulation.trainer import SMALL, Rankings, ranked, stacked_by_run
 

@@ -13,12 +13,12 @@ from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, kept, round
+from fedvlr_jax.simulation import evaluate, kept
 from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.federated_round import Federation, FederationState, federated_round
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import Federation, FederationState, Outcome, Rates
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 
 
@@ -75,11 +75,6 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     federation, evaluation = settings.federation, settings.evaluation
     state, population, features, rates = settings.begin()
 
-    def federated_round(
-        state: FederationState, population: Population, features: Features, rates: Rates
-    ) -> tuple[FederationState, Outcome]:
-        return round.federated_round(federation, state, population, features, rates)
-
     def ranks(
         state: FederationState,
         population: Population,
@@ -105,6 +100,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         )
         return tastes, composition(sent.views, removed)
 
+    step = functools.partial(federated_round, federation)
     after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
     if federation.runs > 1:
 
@@ -113,10 +109,10 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             return jax.vmap(function, in_axes=axes, spmd_axis_name=RUNS)
 
         by_run = population.client.ndim > 1
-        federated_round = together(federated_round, True, by_run, False, True)
+        step = together(step, True, by_run, False, True)
         ranks = together(ranks, True, by_run, False, by_run)
         rankings = together(rankings, True, by_run, False)
-    step = jax.jit(federated_round, donate_argnums=0, out_shardings=after)
+    step = jax.jit(step, donate_argnums=0, out_shardings=after)
     with numerics.products(federation.precision):
         return {
             "round": step.lower(state, population, features, rates),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Done, Progress
-from fedvlr_jax.simulation.round import FederationState
+from fedvlr_jax.simulation.federated_round import FederationState
 from fedvlr_jax.simulation.trainer import Run
 
 

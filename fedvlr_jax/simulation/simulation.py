@@ -22,8 +22,9 @@ from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import keys, round
+from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.evaluate import Evaluation
+from fedvlr_jax.simulation.federated_round import Federation, FederationState, Rates, init_state
 from fedvlr_jax.simulation.mesh import (
     RUNS,
     blocks,
@@ -48,7 +49,6 @@ from fedvlr_jax.simulation.population import (
     place_by_run,
     worthwhile_widths,
 )
-from fedvlr_jax.simulation.round import Federation, FederationState, Rates
 from fedvlr_jax.simulation.traced import pool_size, rates_of
 
 # Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
@@ -386,12 +386,7 @@ def _features(mesh: Mesh, fusion: Fusion, catalogue: Catalogue) -> Features:
 def _initialize(federation: Federation, by_run: bool) -> Any:
     """The program of initial states; `by_run` where every run has data of its own."""
     mesh = federation.mesh
-
-    def initial_state(
-        features: Features, population: Population, words: keys.Words
-    ) -> FederationState:
-        return round.init_state(federation, features, population, words)
-
+    initial_state = functools.partial(init_state, federation)
     if federation.runs > 1:
         axes = (None, 0 if by_run else None, 0)
         initial_state = jax.vmap(initial_state, in_axes=axes, spmd_axis_name=RUNS)

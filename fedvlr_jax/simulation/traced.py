@@ -10,7 +10,7 @@ from fedvlr_jax.client.update import ClientRates
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role, with_role
-from fedvlr_jax.simulation.round import Rates
+from fedvlr_jax.simulation.federated_round import Rates
 
 _POOL = 256  # items of a pool of negatives, where clients keep vectors of them
 

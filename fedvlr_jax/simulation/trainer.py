@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import Tastes
-from fedvlr_jax.simulation.round import FederationState, Outcome
+from fedvlr_jax.simulation.federated_round import FederationState, Outcome
 
 # Bytes of private states that memory may hold twice.
 SMALL = 100_000_000

@@ -1,6 +1,6 @@
 """The ways of a client's local training: equal where both apply, and chosen by what applies.
 
-tests/simulation/test_round.py holds both against the loop over clients.
+tests/simulation/test_federated_round.py holds both against the loop over clients.
 """
 
 import dataclasses

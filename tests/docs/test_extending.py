@@ -20,12 +20,12 @@ from fedvlr_jax.fusion import operators
 from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate
+from fedvlr_jax.simulation.federated_round import train_cohort
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import train_cohort
 from tests import worlds
 from tests.docs.pages import DOCS, ROOT, blocks, in_shell
 from tests.experiments import programs
-from tests.simulation.test_round import moved
+from tests.simulation.test_federated_round import moved
 from tests.undone import undone
 
 PAGE = DOCS / "extending.md"

@@ -14,7 +14,7 @@ from fedvlr_jax.client.negatives import sample_negatives
 from fedvlr_jax.simulation import keys
 from tests import worlds
 from tests.simulation.test_evaluate import evaluated
-from tests.simulation.test_round import close, moved, whole_round
+from tests.simulation.test_federated_round import close, moved, whole_round
 
 ROUNDS = 3
 LENGTHS = (3, 7, 7, 3, 12, 3)

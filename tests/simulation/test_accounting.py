@@ -18,8 +18,13 @@ from fedvlr_jax.errors import Stopped
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import accounting, keys, results
 from fedvlr_jax.simulation.checkpoint import Done, Progress
+from fedvlr_jax.simulation.federated_round import (
+    choose_cohort,
+    federated_round,
+    is_late,
+    train_cohort,
+)
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import choose_cohort, federated_round, is_late, train_cohort
 from fedvlr_jax.simulation.run import train_together
 from tests import worlds
 

@@ -19,7 +19,7 @@ from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation import checkpoint
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from tests import worlds
-from tests.simulation.test_round import close
+from tests.simulation.test_federated_round import close
 from tests.simulation.test_run import assert_same_outcome
 
 SETTINGS = {"rounds": 6, "eval_every": 2, "seed": 3}

@@ -16,7 +16,7 @@ from fedvlr_jax.simulation import evaluate
 from fedvlr_jax.simulation.evaluate import NOT_FINITE, rank_of, tie_order, top_items
 from fedvlr_jax.simulation.private import Private
 from tests import oracle, worlds
-from tests.simulation.test_round import client_state, moved, pools
+from tests.simulation.test_federated_round import client_state, moved, pools
 
 
 def evaluated(simulation, state):

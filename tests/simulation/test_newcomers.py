@@ -16,7 +16,7 @@ from fedvlr_jax.simulation import keys, newcomers
 from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.newcomers import fitted, join
 from tests import oracle, worlds
-from tests.simulation.test_round import client_state, close, moved, pools
+from tests.simulation.test_federated_round import client_state, close, moved, pools
 
 
 class EndedError(Exception):

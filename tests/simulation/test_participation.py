@@ -10,11 +10,16 @@ import pytest
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.federated_round import (
+    choose_cohort,
+    federated_round,
+    is_late,
+    train_cohort,
+)
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import choose_cohort, federated_round, is_late, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import worlds
-from tests.simulation.test_round import close, moved, one_round, whole_round
+from tests.simulation.test_federated_round import close, moved, one_round, whole_round
 
 
 def taking_part(simulation, rounds):

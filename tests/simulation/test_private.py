@@ -9,8 +9,8 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.flat import flatten
 from fedvlr_jax.client.model import ClientModel, ClientState
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.federated_round import federated_round
 from fedvlr_jax.simulation.private import Private, all_finite, beginnings, stacked
-from fedvlr_jax.simulation.round import federated_round
 from tests import worlds
 
 

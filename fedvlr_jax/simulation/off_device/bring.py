@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_row
+from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.private import beginnings
-from fedvlr_jax.simulation.round import Federation
 
 # Values of `Sources.source` below every row of the wave before.
 STORED, INITIAL = -1, -2

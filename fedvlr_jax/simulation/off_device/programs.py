@@ -14,12 +14,7 @@ from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
-from fedvlr_jax.simulation.mesh import by_client, everywhere
-from fedvlr_jax.simulation.off_device.bring import Sources, bring
-from fedvlr_jax.simulation.population import Population
-from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.programs import Settings
-from fedvlr_jax.simulation.round import (
+from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
     Outcome,
@@ -31,6 +26,11 @@ from fedvlr_jax.simulation.round import (
     server_step,
     train_cohort,
 )
+from fedvlr_jax.simulation.mesh import by_client, everywhere
+from fedvlr_jax.simulation.off_device.bring import Sources, bring
+from fedvlr_jax.simulation.population import Population
+from fedvlr_jax.simulation.private import Private
+from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.simulation import abstract
 
 States = Float[Array, "rows numbers"]

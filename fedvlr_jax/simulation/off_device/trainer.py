@@ -18,6 +18,7 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys, programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
+from fedvlr_jax.simulation.federated_round import FederationState, Outcome
 from fedvlr_jax.simulation.mesh import by_client, copied
 from fedvlr_jax.simulation.off_device.bring import Sources
 from fedvlr_jax.simulation.off_device.pool import Pool
@@ -31,7 +32,6 @@ from fedvlr_jax.simulation.off_device.waves import (
     nobody,
     prepare,
 )
-from fedvlr_jax.simulation.round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract
 from fedvlr_jax.simulation.trainer import Rankings, Run, stacked_by_run
 

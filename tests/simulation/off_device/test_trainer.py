@@ -14,7 +14,7 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from tests import worlds
-from tests.simulation.test_round import close
+from tests.simulation.test_federated_round import close
 from tests.simulation.test_run import KillAfter, Killed, assert_same_outcome, outcome
 
 

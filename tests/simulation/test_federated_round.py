@@ -11,8 +11,8 @@ from fedvlr_jax.client.flat import unflatten
 from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.federated_round import federated_round, train_cohort
 from fedvlr_jax.simulation.private import Private
-from fedvlr_jax.simulation.round import federated_round, train_cohort
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import oracle, worlds
 
