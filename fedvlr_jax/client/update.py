@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.aggregation import MEAN, Aggregation
-from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.model import ClientData, ClientModel
 from fedvlr_jax.client.negatives import counted, sample_negatives, sample_slots
 from fedvlr_jax.fusion.operators import Fusion
-from fedvlr_jax.protocol import Broadcast, Rows, Terms, Upload
+from fedvlr_jax.protocol import Broadcast, Upload
 
 Work = Any  # what a client keeps from one local epoch to the next: a pytree of arrays
 
@@ -120,58 +120,6 @@ class Drawn(NamedTuple):
             return self
         slots = None if self.slots is None else self.slots[number]
         return Drawn(self.items[number], slots, self.weights)
-
-
-def whole_round(
-    way: LocalUpdate,
-    training: LocalTraining,
-    sent: Broadcast,
-    state: ClientState,
-    data: ClientData,
-    rates: ClientRates,
-    key: Array,
-) -> tuple[ClientState, Upload]:
-    """One client's whole round with the parts of its upload joined."""
-
-    def epoch(work: Work, number: Array) -> tuple[Work, Upload]:
-        return way.epoch(training, sent, work, data, rates, number)
-
-    work = way.begin(training, sent, state, data, key)
-    work, parts = jax.lax.scan(epoch, work, jnp.arange(training.epochs))
-    state, last = way.finish(training, sent, work, data, rates, key)
-    shared = [
-        part
-        for part in (last.shared, jax.tree.map(lambda x: x.sum(axis=0), parts.shared))
-        if part is not None
-    ]
-    return state, Upload(
-        gradient=_joined(parts.gradient, last.gradient),
-        shared=jax.tree.map(lambda *x: sum(x), *shared) if shared else None,
-        weight=last.weight + parts.weight.sum(),
-        loss=last.loss + parts.loss.sum(),
-    )
-
-
-def _joined(parts: Rows | Terms | None, last: Rows | Terms) -> Rows | Terms:
-    """The last part of a gradient and the epochs', which are stacked: the last one's places first.
-
-    Terms of all items need no new places. The others get the places of all parts, with
-    coefficients of 0 where a term is of another part.
-    """
-    if parts is None:
-        return last
-    if isinstance(last, Rows):
-        items, values = parts
-        return Rows(
-            jnp.concatenate([last.items, items.ravel()]),
-            jnp.concatenate([last.values, values.reshape(-1, *values.shape[2:])]),
-        )
-    coefficients = [last.coefficients, *parts.coefficients]
-    directions = jnp.concatenate([last.directions, *parts.directions])
-    if last.items is None:
-        return Terms(None, jnp.concatenate(coefficients), directions)
-    items = jnp.concatenate([last.items, parts.items.ravel()])
-    return Terms(items, jax.scipy.linalg.block_diag(*coefficients), directions)
 
 
 def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places:

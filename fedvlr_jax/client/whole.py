@@ -1,13 +1,50 @@
-"""One client's whole upload: its rows added up by item, and what an aggregation makes of them."""
+"""One client's whole upload: its parts joined, and what an aggregation makes of it."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.aggregation import Aggregation, ClientGradient
-from fedvlr_jax.protocol import Rows, Upload
+from fedvlr_jax.protocol import Rows, Terms, Upload
 
 _NO_ITEM = jnp.iinfo(jnp.int32).max
+
+
+def joined(parts: Upload, last: Upload) -> Upload:
+    """The upload of a whole round from the epochs' parts, which are stacked, and the last one."""
+    shared = [
+        part
+        for part in (last.shared, jax.tree.map(lambda x: x.sum(axis=0), parts.shared))
+        if part is not None
+    ]
+    return Upload(
+        gradient=_joined(parts.gradient, last.gradient),
+        shared=jax.tree.map(lambda *x: sum(x), *shared) if shared else None,
+        weight=last.weight + parts.weight.sum(),
+        loss=last.loss + parts.loss.sum(),
+    )
+
+
+def _joined(parts: Rows | Terms | None, last: Rows | Terms) -> Rows | Terms:
+    """The last part of a gradient and the epochs', which are stacked: the last one's places first.
+
+    Terms of all items need no new places. The others get the places of all parts, with
+    coefficients of 0 where a term is of another part.
+    """
+    if parts is None:
+        return last
+    if isinstance(last, Rows):
+        items, values = parts
+        return Rows(
+            jnp.concatenate([last.items, items.ravel()]),
+            jnp.concatenate([last.values, values.reshape(-1, *values.shape[2:])]),
+        )
+    coefficients = [last.coefficients, *parts.coefficients]
+    directions = jnp.concatenate([last.directions, *parts.directions])
+    if last.items is None:
+        return Terms(None, jnp.concatenate(coefficients), directions)
+    items = jnp.concatenate([last.items, parts.items.ravel()])
+    return Terms(items, jax.scipy.linalg.block_diag(*coefficients), directions)
 
 
 def changed(aggregation: Aggregation, upload: Upload, n_items: int) -> Upload:

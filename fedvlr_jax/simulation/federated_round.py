@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.privacy import clipped
-from fedvlr_jax.client.update import ClientRates, LocalTraining, whole_round
+from fedvlr_jax.client.update import ClientRates, LocalTraining
 from fedvlr_jax.client.ways import choose
-from fedvlr_jax.client.whole import changed
+from fedvlr_jax.client.whole import changed, joined
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate
@@ -118,6 +118,10 @@ class Counts(NamedTuple):
         """After a chunk's private states."""
         return self._replace(bad=self.bad + ~all_finite(after))
 
+    def plus(self, other: "Counts") -> "Counts":
+        """Of both together."""
+        return jax.tree.map(jnp.add, self, other).carried()
+
     def carried(self) -> "Counts":
         """With what is left below `_BASE`."""
         high, low = self.numbers
@@ -130,22 +134,6 @@ class Counts(NamedTuple):
         high, low = self.numbers.astype(jnp.int32)
         late, by_length = jnp.split(high * _BASE + low, [1])
         return Came(by_length, late[0])
-
-
-class Sums(NamedTuple):
-    """What a round's clients uploaded, stacked by arrival (in time, late), and how many came."""
-
-    totals: CohortSum
-    counts: Counts
-
-    def plus(self, other: "Sums") -> "Sums":
-        """Of both together."""
-        totals, counts = jax.tree.map(jnp.add, self, other)
-        return Sums(totals, counts.carried())
-
-    def of(self, arrival: int) -> CohortSum:
-        """The sum of those in time (0) or late (1)."""
-        return jax.tree.map(lambda x: x[arrival], self.totals)
 
 
 @dataclass(frozen=True)
@@ -187,10 +175,11 @@ def train_cohort(
     taking_part: Bool[Array, " rows"],
     rates: Rates,
     key: keys.Words,
-) -> tuple[Private, Sums]:
+) -> tuple[Private, CohortSum, Counts]:
     """Train every client that takes part, on the device that has it, and sum their uploads.
 
-    Late or not, a client trains on what was sent in this round.
+    Late or not, a client trains on what was sent in this round. The sum is stacked by arrival: in
+    time, and late where that can happen.
     """
     training = federation.training
     local = choose(training)
@@ -202,19 +191,17 @@ def train_cohort(
         taking_part: Array,
         rates: Rates,
         key: keys.Words,
-    ) -> tuple[Private, Sums]:
+    ) -> tuple[Private, CohortSum, Counts]:
         round_key = keys.for_round(key, keys.CLIENT, sent.round)
         arrival = jnp.zeros_like(population.client)
         if federation.late:
             arrival = is_late(key, sent.round, population.client, rates.late).astype(jnp.int32)
 
-        def held_round(
-            before: ClientState, data: ClientData, key: Array
-        ) -> tuple[ClientState, Upload]:
-            after, upload = whole_round(local, training, sent, before, data, rates.client, key)
+        def whole(parts: Upload, last: Upload) -> Upload:
+            upload = joined(parts, last)
             if training.aggregation.of_client is not None:
                 upload = changed(training.aggregation, upload, federation.n_items)
-            return after, clipped(upload, rates.client.clip) if training.clipped else upload
+            return clipped(upload, rates.client.clip) if training.clipped else upload
 
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, totals, counts = carry
@@ -223,27 +210,25 @@ def train_cohort(
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
-            if training.held:
-                after, uploads = jax.vmap(held_round)(before, data, client_keys)
-                totals = added(totals, uploads, here)
-                return private.write(rows, after), totals, counts.with_states(after)
+            begin = functools.partial(local.begin, training, sent)
+            work = jax.vmap(begin)(before, data, client_keys)
 
-            work = jax.vmap(functools.partial(local.begin, training, sent))(
-                before, data, client_keys
-            )
-
-            def epoch(number: Array, carry: tuple) -> tuple:
+            def epoch(carry: tuple, number: Array) -> tuple[tuple, Upload | None]:
                 work, totals = carry
                 work, uploads = jax.vmap(
                     lambda work, data: local.epoch(training, sent, work, data, rates.client, number)
                 )(work, data)
-                return work, added(totals, uploads, here)
+                if training.held:
+                    return (work, totals), uploads
+                return (work, added(totals, uploads, here)), None
 
-            work, totals = jax.lax.fori_loop(0, training.epochs, epoch, (work, totals))
-            after, uploads = jax.vmap(
+            (work, totals), parts = jax.lax.scan(epoch, (work, totals), jnp.arange(training.epochs))
+            after, last = jax.vmap(
                 lambda work, data, key: local.finish(training, sent, work, data, rates.client, key)
             )(work, data, client_keys)
-            totals = added(totals, uploads, here)
+            if training.held:
+                last = jax.vmap(whole, in_axes=(1, 0))(parts, last)
+            totals = added(totals, last, here)
             return private.write(rows, after), totals, counts.with_states(after)
 
         private, totals, counts = for_each_chunk(
@@ -252,17 +237,17 @@ def train_cohort(
             federation.buckets,
             federation.n_items,
             body,
-            (private, nothing(federation, sent), no_counts(federation)),
+            (private, *nothing(federation, sent)),
         )
         # All in one, so that the devices wait for one another once.
         totals, counts = jax.lax.psum((totals, counts), AXIS)
-        return private, Sums(totals, counts)
+        return private, totals, counts
 
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
         in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
-        out_specs=(BY_CLIENT, EVERYWHERE),
+        out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates, key)
 
@@ -279,10 +264,10 @@ def federated_round(
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
     )
-    private, sums = train_cohort(
+    private, totals, counts = train_cohort(
         federation, sent, Private(state.private), population, taking_part, rates, state.key
     )
-    state, outcome = server_step(federation, state, features, sums, rates)
+    state, outcome = server_step(federation, state, features, totals, counts, rates)
     return state._replace(private=private.states), outcome
 
 
@@ -298,30 +283,22 @@ def is_late(
     return drawn < probability
 
 
-def no_sums(federation: Federation, sent: Broadcast) -> Sums:
-    """The sums of no clients."""
-    return Sums(nothing(federation, sent), no_counts(federation))
-
-
-def nothing(federation: Federation, sent: Broadcast) -> CohortSum:
-    """The sum of no uploads, for every time of arrival."""
+def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]:
+    """The sum of no uploads, for every time of arrival, and nobody counted."""
     arrivals = 2 if federation.late else 1
-    return jax.tree.map(
+    total = jax.tree.map(
         lambda x: jnp.zeros((arrivals, *x.shape)), aggregate.nothing(federation.server, sent)
     )
-
-
-def no_counts(federation: Federation) -> Counts:
-    """Nobody counted."""
     lengths = federation.buckets[-1].width + 1
-    return Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
+    return total, Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
 
 
 def server_step(
     federation: Federation,
     state: FederationState,
     features: Features,
-    sums: Sums,
+    totals: CohortSum,
+    counts: Counts,
     rates: Rates,
 ) -> tuple[FederationState, Outcome]:
     """The server's half of a round: the state with all but `private` after it, and the outcome.
@@ -329,7 +306,7 @@ def server_step(
     What was uploaded in time is added to what is late from the round before, gradients of what was
     sent then.
     """
-    in_time, late = sums.of(0), None
+    in_time, late = jax.tree.map(lambda x: x[0], totals), None
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
     total = in_time
     if federation.training.clipped:
@@ -340,7 +317,8 @@ def server_step(
     found = gather(total)
     losses, weight = found.loss, found.weight
     if federation.late:
-        found, late = jax.tree.map(jnp.add, found, state.late), gather(sums.of(1))
+        found = jax.tree.map(jnp.add, found, state.late)
+        late = gather(jax.tree.map(lambda x: x[1], totals))
         # Of clipped uploads `found.weight` is the number that were asked; the loss is of all that
         # there are.
         losses = in_time.loss + state.late.loss
@@ -350,10 +328,10 @@ def server_step(
     )
     loss = losses / jnp.maximum(weight, 1)
     number = state.round + 1
-    finite = (sums.counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
+    finite = (counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
     after = FederationState(state.key, number, diverged, server, state.private, late)
-    return after, Outcome(loss, sums.counts.came)
+    return after, Outcome(loss, counts.came)
 
 
 def choose_cohort(

@@ -144,7 +144,7 @@ def fitted(
 
     def after(private: Private, done: Int[Array, ""]) -> tuple[Private, tuple[Array, Array]]:
         # Nobody trains before the first ranking, so rounds and evaluations are compiled once.
-        private, sums = train_cohort(
+        private, _, counts = train_cohort(
             federation,
             sent._replace(round=state.round + done - 1),
             private,
@@ -159,7 +159,7 @@ def fitted(
                 evaluation, state.key, sent, private, population, everyone, target
             )
 
-        return private, (jax.lax.map(ranks, targets), sums.counts.bad == 0)
+        return private, (jax.lax.map(ranks, targets), counts.bad == 0)
 
     private, (ranks, finite) = jax.lax.scan(after, start, jnp.arange(rounds + 1))
     return private, ranks, finite

@@ -12,9 +12,9 @@ import pytest
 from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
 from fedvlr_jax.client.model import ClientData, ClientModel
-from fedvlr_jax.client.update import LocalTraining, whole_round
+from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.client.ways import choose
-from tests.client.alone import new_state, rates, sent, table
+from tests.client.alone import new_state, rates, sent, table, whole_round
 from tests.undone import undone
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedvlr_jax.client.update import ClientRates, flat
+from fedvlr_jax.client.whole import joined
 from fedvlr_jax.protocol import Broadcast, Rows
 
 
@@ -36,3 +37,15 @@ def table(upload, n_items):
     for item, row in zip(items, rows, strict=True):
         found[item] += row
     return found[:n_items]
+
+
+def whole_round(way, training, sent, state, data, rates, key):
+    """A client's whole round by one way of doing it: its state after it, its upload joined."""
+
+    def epoch(work, number):
+        return way.epoch(training, sent, work, data, rates, number)
+
+    work = way.begin(training, sent, state, data, key)
+    work, parts = jax.lax.scan(epoch, work, jnp.arange(training.epochs))
+    state, last = way.finish(training, sent, work, data, rates, key)
+    return state, joined(parts, last)

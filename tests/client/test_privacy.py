@@ -12,12 +12,12 @@ import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
-from fedvlr_jax.client.update import LocalTraining, whole_round
+from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion import operators
 from fedvlr_jax.protocol import Broadcast, CohortSum, Rows, Terms, Upload
 from fedvlr_jax.server import aggregate
-from tests.client.alone import new_state, rates, sent
+from tests.client.alone import new_state, rates, sent, whole_round
 
 N_ITEMS, N_VIEWS, DIM = 60, 3, 8
 RATES = rates(head=0.1, router=0.1)

@@ -18,9 +18,9 @@ from fedvlr_jax.client.closed_form import CLOSED_FORM
 from fedvlr_jax.client.local import LOCAL
 from fedvlr_jax.client.model import ClientData, ClientModel
 from fedvlr_jax.client.negatives import draw_pool
-from fedvlr_jax.client.update import LocalTraining, whole_round
+from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.client.ways import choose
-from tests.client.alone import new_state, rates, sent, table
+from tests.client.alone import new_state, rates, sent, table, whole_round
 
 N_ITEMS, DIM, WIDTH = 30, 6, 5
 RATES = rates(head=0.5, router=0.3)

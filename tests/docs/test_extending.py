@@ -158,7 +158,7 @@ def totals(simulation, state):
 
     @jax.jit
     def summed(taking_part):
-        _, sums = train_cohort(
+        _, totals, _ = train_cohort(
             federation,
             sent,
             Private(state.private),
@@ -167,7 +167,7 @@ def totals(simulation, state):
             simulation.rates,
             state.key,
         )
-        return sums.of(0)
+        return jax.tree.map(lambda x: x[0], totals)
 
     return summed
 

@@ -132,7 +132,7 @@ def programs(number):
     def alone(state, client):
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         who = simulation.population.client == client
-        _, sums = train_cohort(
+        _, totals, _ = train_cohort(
             federation,
             sent,
             Private(state.private),
@@ -141,7 +141,7 @@ def programs(number):
             simulation.rates,
             state.key,
         )
-        return sums.totals.loss.sum(), sums.totals.weight.sum()
+        return totals.loss.sum(), totals.weight.sum()
 
     return simulation, jax.jit(functools.partial(federated_round, federation)), alone
 

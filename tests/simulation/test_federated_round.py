@@ -31,7 +31,7 @@ def one_round(simulation, state):
         )
         features = simulation.features
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        private, sums = train_cohort(
+        private, totals, _ = train_cohort(
             federation,
             sent,
             Private(state.private),
@@ -40,7 +40,7 @@ def one_round(simulation, state):
             simulation.rates,
             state.key,
         )
-        total = sums.of(0)
+        total = jax.tree.map(lambda x: x[0], totals)
         found = aggregate.gathered(federation.server, state.server, features, total)
         mean = aggregate.mean_gradient(found)
         return total.loss / total.weight, mean, private.states, taking_part

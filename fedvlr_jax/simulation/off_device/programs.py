@@ -11,18 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
-from fedvlr_jax.protocol import Broadcast
+from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.federated_round import (
+    Counts,
     Federation,
     FederationState,
     Outcome,
     Rates,
-    Sums,
     choose_cohort,
     init_server,
-    no_sums,
+    nothing,
     server_step,
     train_cohort,
 )
@@ -34,6 +34,7 @@ from fedvlr_jax.simulation.programs import Settings
 from fedvlr_jax.simulation.simulation import abstract
 
 States = Float[Array, "rows numbers"]
+Sums = tuple[CohortSum, Counts]
 
 
 def initial(federation: Federation, features: Features, words: keys.Words) -> FederationState:
@@ -71,7 +72,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
 
     def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        return sent, no_sums(federation, sent)
+        return sent, nothing(federation, sent)
 
     def brought(into: States, sources: Sources, population: Population, key: keys.Words) -> States:
         return bring(federation, into, sources, population.client, key)
@@ -85,15 +86,16 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         key: keys.Words,
     ) -> tuple[States, Sums]:
         everybody = population.client >= 0
-        private, added = train_cohort(
+        totals, counts = sums
+        private, more, others = train_cohort(
             federation, sent, Private(states), population, everybody, rates, key
         )
-        return private.states, sums.plus(added)
+        return private.states, (jax.tree.map(jnp.add, totals, more), counts.plus(others))
 
     def close(
         state: FederationState, features: Features, sums: Sums, rates: Rates
     ) -> tuple[FederationState, Outcome]:
-        return server_step(federation, state, features, sums, rates)
+        return server_step(federation, state, features, *sums, rates)
 
     def ranks(
         sent: Broadcast,
