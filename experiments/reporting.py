@@ -13,13 +13,13 @@ from experiments import interrupts
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.runs.ledger import FAILED, Row
-from fedvlr_jax.runs.scheduler import Plan, Told
+from fedvlr_jax.runs.scheduler import Listener, Plan
 from fedvlr_jax.version import __version__
 
 _SECONDS_BETWEEN = 20.0  # of lines where there is no terminal
 
 
-class Nothing(Told):
+class Nothing(Listener):
     """Says nothing of many runs; those that say something of them are made of it."""
 
     def reporter(self, run: str, plan: Plan) -> Reporter:  # noqa: ARG002

@@ -68,7 +68,7 @@ def execute(
     planner: Planner,
     out: Path,
     values: flags.FlagValues,
-    display: scheduler.Told,
+    display: scheduler.Listener,
     renew: Callable[[Mapping[str, Row]], object],
     devices: int,
     with_events: bool = True,
@@ -102,7 +102,7 @@ def take_share(devices: int) -> dict[str, str]:
 class _Shown:
     """Has runs shown, their events written below `out`, and what is made of them renewed."""
 
-    display: scheduler.Told
+    display: scheduler.Listener
     renew: Callable[[Mapping[str, Row]], object]
     out: Path | None
 

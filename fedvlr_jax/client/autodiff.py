@@ -15,9 +15,9 @@ from fedvlr_jax.client.model import ClientData, ClientState, OwnItems
 from fedvlr_jax.client.objective import Samples, mean_loss, tuning_loss
 from fedvlr_jax.client.update import (
     ClientRates,
-    Drawn,
     LocalTraining,
     LocalUpdate,
+    Negatives,
     Places,
     draw,
     places,
@@ -29,7 +29,7 @@ from fedvlr_jax.protocol import Broadcast, Rows, Upload
 class _Work(NamedTuple):
     """Private parameters, the optimizer's state, the history's rows with their gradient."""
 
-    drawn: Drawn
+    drawn: Negatives
     private: ClientState
     optimizer: optax.OptState
     positives: Float[Array, "history views dim"]

@@ -27,9 +27,9 @@ from fedvlr_jax.client.negatives import counted
 from fedvlr_jax.client.router import pool
 from fedvlr_jax.client.update import (
     ClientRates,
-    Drawn,
     LocalTraining,
     LocalUpdate,
+    Negatives,
     draw,
     flat,
     places,
@@ -73,7 +73,7 @@ class _Sparse(NamedTuple):
     outer(derivatives, query).
     """
 
-    drawn: Drawn
+    drawn: Negatives
     positives: Float[Array, "history stacked"]
     derivatives: Float[Array, "epochs history"]
     queries: Float[Array, "epochs stacked"]
@@ -82,7 +82,7 @@ class _Sparse(NamedTuple):
 class _Dense(NamedTuple):
     """Negatives, and which items the history has (1 or 0)."""
 
-    drawn: Drawn
+    drawn: Negatives
     held: Float[Array, " items"]
 
 

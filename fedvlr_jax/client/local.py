@@ -18,9 +18,9 @@ from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.objective import Samples, mean_loss
 from fedvlr_jax.client.update import (
     ClientRates,
-    Drawn,
     LocalTraining,
     LocalUpdate,
+    Negatives,
     draw,
     places,
 )
@@ -39,7 +39,7 @@ class _Copies(NamedTuple):
 class _Work(NamedTuple):
     """Private parameters, the optimizer's state, the touched items (ascending) and the copies."""
 
-    drawn: Drawn
+    drawn: Negatives
     private: ClientState
     optimizer: optax.OptState
     touched: Int[Array, " touched"]

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from fedvlr_jax.backbones.base import Network
 from fedvlr_jax.client.model import ClientModel, ClientState
-from fedvlr_jax.client.update import Drawn, Places
+from fedvlr_jax.client.update import Negatives, Places
 
 
 class Samples(NamedTuple):
@@ -71,7 +71,7 @@ def tuning_loss(
     private: ClientState,
     network: Network,
     vectors: Float[Array, "slots width"],
-    drawn: Drawn,
+    drawn: Negatives,
 ) -> Float[Array, ""]:
     """The sum of the samples' losses where the client's own vectors stand for the items'."""
     mine = own_vectors(model, vectors, len(here.real), drawn.slots)

@@ -103,7 +103,7 @@ class Places(NamedTuple):
     weight: Float[Array, ""]
 
 
-class Drawn(NamedTuple):
+class Negatives(NamedTuple):
     """Negatives: items, `n_items` at padding, and the slots of their own vectors.
 
     `weights` is how often each counts in an epoch, 0 where it is none. Without a pool there are no
@@ -114,12 +114,12 @@ class Drawn(NamedTuple):
     slots: Int[Array, "*epochs drawn"] | None
     weights: Float[Array, " drawn"]
 
-    def of(self, number: Int[Array, ""] | int) -> "Drawn":
+    def of(self, number: Int[Array, ""] | int) -> "Negatives":
         """The negatives of one epoch."""
         if self.items.ndim == 1:
             return self
         slots = None if self.slots is None else self.slots[number]
-        return Drawn(self.items[number], slots, self.weights)
+        return Negatives(self.items[number], slots, self.weights)
 
 
 def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places:
@@ -132,7 +132,7 @@ def places(training: LocalTraining, sent: Broadcast, data: ClientData) -> Places
 
 def draw(
     training: LocalTraining, sent: Broadcast, data: ClientData, key: Array, first: int = 0
-) -> Drawn:
+) -> Negatives:
     """The negatives of all epochs, `training.negatives` for every place, or their expectation.
 
     n positives with K uniform negatives each meet an item that is none of theirs K n / (I - n)
@@ -159,7 +159,7 @@ def draw(
         else:
             slots, candidates = jnp.arange(len(items)), items < n_items
         weight = training.negatives * real.sum() / candidates.sum()
-        return Drawn(items, slots, jnp.where(candidates, weight, 0))
+        return Negatives(items, slots, jnp.where(candidates, weight, 0))
 
     def of_epoch(number: Array) -> tuple[Array, Array | None]:
         own, slots = jax.random.fold_in(key, number), None
@@ -171,7 +171,7 @@ def draw(
         return jnp.where(real[:, None], items, n_items).ravel(), slots
 
     items, slots = jax.vmap(of_epoch)(first + jnp.arange(training.epochs))
-    return Drawn(items, slots, jnp.repeat(real, training.negatives).astype(jnp.float32))
+    return Negatives(items, slots, jnp.repeat(real, training.negatives).astype(jnp.float32))
 
 
 def rows(sent: Broadcast, items: Int[Array, " n"]) -> Float[Array, "n views dim"]:

@@ -10,7 +10,7 @@ from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
 from fedvlr_jax.processes import together
 
-__all__ = ["Catalogue", "Dataset", "Interactions", "Kept", "Planted", "load"]
+__all__ = ["Catalogue", "Dataset", "Interactions", "DatasetCache", "Planted", "load"]
 
 
 def load(config: Config) -> Dataset:
@@ -41,7 +41,7 @@ def _needs_content(config: Config) -> bool:
     return config.data.data != "synthetic" and config.method.variant != "id"
 
 
-class Kept:
+class DatasetCache:
     """Keeps the data sets that were used last, because the next run often has the same."""
 
     def __init__(self) -> None:

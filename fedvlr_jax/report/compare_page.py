@@ -27,7 +27,7 @@ _WIDTH = 100  # characters of what is printed
 
 
 @dataclass(frozen=True)
-class Held:
+class FinishedRun:
     """A finished run on disk: its settings with the data's fingerprint, its summary, its folder."""
 
     settings: dict[str, Any]
@@ -52,7 +52,7 @@ class Comparison:
     alone: tuple[list[Path], list[Path]]
 
 
-def held(folder: str | Path) -> list[Held]:
+def held(folder: str | Path) -> list[FinishedRun]:
     """The finished runs of a sweep's folder, or the one of a run's.
 
     Raises:
@@ -63,12 +63,12 @@ def held(folder: str | Path) -> list[Held]:
     except UnfitError as expected:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     return [
-        Held(Config().flat() | record.settings(run), record.summary(run, _NEEDED), run)
+        FinishedRun(Config().flat() | record.settings(run), record.summary(run, _NEEDED), run)
         for run in record.finished(folder)
     ]
 
 
-def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
+def compared(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> Comparison:
     """Every combination of `second` minus the same one of `first`.
 
     Runs are of one combination if they differ in nothing but the seed and what differs between
@@ -85,7 +85,7 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
         n for n in names if all(len(v[n]) == 1 for v in values) and values[0][n] != values[1][n]
     ]
     varied = tuple(n for n in names if n not in apart and any(len(v[n]) > 1 for v in values))
-    groups: list[dict[tuple, list[Held]]] = [{}, {}]
+    groups: list[dict[tuple, list[FinishedRun]]] = [{}, {}]
     for group, runs in zip(groups, (first, second), strict=True):
         for run in runs:
             group.setdefault(tuple(run.settings.get(n) for n in varied), []).append(run)
@@ -107,7 +107,7 @@ def compared(first: Sequence[Held], second: Sequence[Held]) -> Comparison:
     return Comparison(pd.DataFrame(settings), pd.DataFrame(rows), varied, alone)
 
 
-def _row(first: Sequence[Held], second: Sequence[Held]) -> dict[str, Any]:
+def _row(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> dict[str, Any]:
     row: dict[str, Any] = {"runs of A": len(first), "runs of B": len(second)}
     for name, metric in _METRICS.items():
         a, b = ([run.summary["test"][metric] for run in runs] for runs in (first, second))

@@ -18,7 +18,7 @@ import numpy as np
 
 from fedvlr_jax import record
 from fedvlr_jax.config import Config
-from fedvlr_jax.data import Kept
+from fedvlr_jax.data import DatasetCache
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import fit, memory, trainers
@@ -73,7 +73,7 @@ class Timed:
     state: int
 
 
-def memory_of(config: Config, kept: Kept, most: int | None = None) -> int:
+def memory_of(config: Config, kept: DatasetCache, most: int | None = None) -> int:
     """Bytes of memory that a run takes at most, about, if it is not interrupted.
 
     Those of this process, which has the same libraries, of the programs that it compiles for a
@@ -116,7 +116,7 @@ def estimates(runs: Mapping[str, Config], tell: Callable[[str], None]) -> dict[s
     Raises:
         UserError: bad data, or a run that cannot fit.
     """
-    kept = Kept()
+    kept = DatasetCache()
     most = _largest(runs)
     timed: dict[Config, Timed] = {}
     sizes: dict[Config, int] = {}
@@ -141,7 +141,7 @@ def refuse_what_cannot_fit(runs: Mapping[str, Config], most: float) -> None:
     Raises:
         UserError: the first such run, what it takes, and what would help.
     """
-    kept, largest = Kept(), _largest(runs)
+    kept, largest = DatasetCache(), _largest(runs)
     known: dict[Config, int] = {}
     for name, config in runs.items():
         key = program_of(config)
@@ -186,7 +186,7 @@ def _like(kind: Config, most: int) -> Config:
     )
 
 
-def _time(config: Config, kept: Kept) -> Timed:
+def _time(config: Config, kept: DatasetCache) -> Timed:
     begun = time.perf_counter()
     data = kept.load(config)
     data_seconds = time.perf_counter() - begun
@@ -232,7 +232,7 @@ def _rounds(config: Config, data: Dataset, whole: bool) -> _Rounds:
         compiling = seconds(trainer.compile)
         came: list[int] = []
         spent = [
-            seconds(lambda: came.append(int(trainer.round().came.by_length.sum())))
+            seconds(lambda: came.append(int(trainer.round().participation.by_length.sum())))
             for _ in range(_ROUNDS)
         ]
         clients, per_round = float(np.mean(came[1:])), statistics.median(spent[1:])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from fedvlr_jax.config import Config, having
-from fedvlr_jax.data import Kept
+from fedvlr_jax.data import DatasetCache
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import PrunedError, UnwritableError, UserError
 from fedvlr_jax.foreign import short
@@ -82,7 +82,7 @@ class Planner:
 
 
 @runtime_checkable
-class Told(Protocol):
+class Listener(Protocol):
     """Hears how runs go on."""
 
     def note(self, sentence: str) -> None:
@@ -99,7 +99,7 @@ class Told(Protocol):
 
 
 def execute(
-    planner: Planner, out: Path, told: Told, most: int = 0, retry_failed: bool = False
+    planner: Planner, out: Path, told: Listener, most: int = 0, retry_failed: bool = False
 ) -> dict[str, Row]:
     """Do all that a planner wants, alone or beside other processes that were told the same.
 
@@ -147,11 +147,11 @@ class _Worker:
     """One process at work: looks for runs that nobody has, and trains them."""
 
     def __init__(
-        self, planner: Planner, ledger: Ledger, told: Told, most: int, retry_failed: bool
+        self, planner: Planner, ledger: Ledger, told: Listener, most: int, retry_failed: bool
     ) -> None:
         self._planner, self._ledger, self._told = planner, ledger, told
         self._most, self._retry_failed = most, retry_failed
-        self._kept = Kept()
+        self._kept = DatasetCache()
         self._tried: set[str] = set()
         self._checked: set[str] = set()  # runs whose rows are those of what is wanted
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fedvlr_jax import record
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import check_population, having
-from fedvlr_jax.data import Kept
+from fedvlr_jax.data import DatasetCache
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short
 from fedvlr_jax.record import RUNS_FOLDER
@@ -316,7 +316,7 @@ def _fingerprint(search: Search) -> str | None:
     first, searched = search.first(), set(search.space)
     if searched & set(having(Role.DATA)):
         return None
-    dataset = Kept().load(first)
+    dataset = DatasetCache().load(first)
     if not searched & set(having(Role.CLIENTS)):
         check_population(first, dataset.interactions.n_clients)
     return dataset.fingerprint()

@@ -66,7 +66,7 @@ class FederationState(NamedTuple):
     late: Gathered | None = None
 
 
-class Came(NamedTuple):
+class Participation(NamedTuple):
     """How many clients took part in a round: sampled, and not dropped out.
 
     `by_length` counts them by their number of train items, `late` those whose uploads arrive a
@@ -85,7 +85,7 @@ class Outcome(NamedTuple):
     """
 
     loss: Float[Array, ""]
-    came: Came
+    participation: Participation
 
 
 class Counts(NamedTuple):
@@ -129,11 +129,11 @@ class Counts(NamedTuple):
         return self._replace(numbers=jnp.stack([high + over, low - _BASE * over]))
 
     @property
-    def came(self) -> Came:
+    def participation(self) -> Participation:
         """How many clients these are."""
         high, low = self.numbers.astype(jnp.int32)
         late, by_length = jnp.split(high * _BASE + low, [1])
-        return Came(by_length, late[0])
+        return Participation(by_length, late[0])
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def server_step(
     finite = (counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
     after = FederationState(state.key, number, diverged, server, state.private, late)
-    return after, Outcome(loss, counts.came)
+    return after, Outcome(loss, counts.participation)
 
 
 def choose_cohort(

@@ -254,11 +254,6 @@ def _stop(runs: Sequence[Running]) -> None:
 
 def _done(outcome: Outcome, run: int, seconds: float) -> Done:
     """A round of one of the runs that it is the outcome of."""
-    came = outcome.came
-    return Done(
-        seconds,
-        float(outcome.loss[run]),
-        came.by_length[run],
-        int(came.late[run]),
-        int(came.by_length.sum()),
-    )
+    by_length, late = (of_all[run] for of_all in outcome.participation)
+    trained = int(outcome.participation.by_length.sum())
+    return Done(seconds, float(outcome.loss[run]), by_length, int(late), trained)

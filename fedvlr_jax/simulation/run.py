@@ -140,7 +140,7 @@ def train_together(
     for config in configs:
         plugins.load(config.method.plugins or ())  # another process may have made it
     together.check_same("plugins", str([plugins.digest(c.method.plugins or ()) for c in configs]))
-    datasets = datasets or data_sets.Kept().load_all(configs)
+    datasets = datasets or data_sets.DatasetCache().load_all(configs)
     pairs = list(zip(configs, datasets, strict=True))
     for config, dataset in pairs:
         check_population(config, dataset.interactions.n_clients)

@@ -19,7 +19,7 @@ def config(**settings):
 
 
 def test_what_was_used_last_is_kept(loaded):
-    kept = data.Kept()
+    kept = data.DatasetCache()
     first = kept.load(config(seed=0))
     assert kept.load(config(seed=1, variant="id")) is first
     few, many = (config(preference_concentration=c) for c in (0.1, 10.0))
@@ -32,7 +32,7 @@ def test_what_was_used_last_is_kept(loaded):
 
 
 def test_a_folder_that_needs_no_features_is_not_taken_for_one_that_has_them(tmp_path):
-    kept = data.Kept()
+    kept = data.DatasetCache()
     folder = write(tmp_path / "shop", features=())
     plain, fused = (Config.of(data=str(folder), variant=name) for name in ("id", "fedvlr"))
     assert kept.load(plain).catalogue.image is None

@@ -83,7 +83,9 @@ def test_seconds_grow_with_what_is_done(settings, seconds):
 
 
 def test_memory_grows_with_the_clients():
-    few, many = (estimate.memory_of(config(clients=n), data.Kept()) for n in (10_000, 110_000))
+    few, many = (
+        estimate.memory_of(config(clients=n), data.DatasetCache()) for n in (10_000, 110_000)
+    )
     of_a_client = (many - few) / 100_000
     private = 4 * config_numbers()
     assert private < of_a_client < private + 500  # and its train items, on host and devices

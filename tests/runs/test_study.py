@@ -22,7 +22,7 @@ SETTINGS = {
 ID = Combination("fcf", "id")
 
 
-class Told:
+class Listener:
     def __init__(self):
         self.ends, self.notes = [], []
 
@@ -41,7 +41,8 @@ class Told:
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Makes a study of the tiny data set."""
-    monkeypatch.setattr(scheduler.Kept, "load_all", lambda _, cs: [worlds.dataset()] * len(cs))
+    loaded = [worlds.dataset()]
+    monkeypatch.setattr(scheduler.DatasetCache, "load_all", lambda _, cs: loaded * len(cs))
 
     def make(server=(0.1,), client=(0.1,), seeds=2, **others):
         grid = RateGrid(server, client)
@@ -51,7 +52,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
-    told, mine = Told(), study(server=(1e-4, 0.3), client=(0.5, 3e38))
+    told, mine = Listener(), study(server=(1e-4, 0.3), client=(0.5, 3e38))
     rows = scheduler.execute(mine, tmp_path, told)
     found = mine.result(ID, rows)
     scores = {}
@@ -66,7 +67,7 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
     assert [r.out.name.split("-")[-1] for r in found.runs] == ["seed0", "seed1"]
     assert len(told.ends) == 4 + 1
     # Again: nothing is trained, and the result is the same.
-    again = Told()
+    again = Listener()
     rows = scheduler.execute(mine, tmp_path, again)
     assert again.ends == []
     assert [r.summary for r in mine.result(ID, rows).runs] == [r.summary for r in found.runs]
@@ -76,7 +77,7 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
 
 def test_a_combination_that_always_diverges_comes_to_nothing(tmp_path, study):
     mine = study(server=(1e-3,), client=(3e38,), changes={ID: [Change("more")]})
-    rows = scheduler.execute(mine, tmp_path, Told())
+    rows = scheduler.execute(mine, tmp_path, Listener())
     assert mine.result(ID, rows) is None
     assert list(rows) == mine.searched(ID)
 
@@ -84,7 +85,7 @@ def test_a_combination_that_always_diverges_comes_to_nothing(tmp_path, study):
 def test_what_was_found_is_trained_again_with_something_changed(tmp_path, study):
     noisy, wild = Change("noisy", {"gradient_noise": 0.5}), Change("wild", {"client_lr": 3e38})
     mine = study(changes={ID: [noisy, wild]})
-    rows = scheduler.execute(mine, tmp_path, Told())
+    rows = scheduler.execute(mine, tmp_path, Listener())
     found = mine.result(ID, rows)
     changed = mine.changed(found, noisy, rows)
     assert (changed.combination, changed.rates) == (ID, found.rates)
@@ -102,7 +103,7 @@ def test_members_train_on_their_own_data_in_a_folder_of_their_own(tmp_path, stud
     mine = study(changes={ID: [change]})
     names = {name: plan for name, plan in mine.wanted({}).items() if plan.dataset is members}
     assert not names, "rates are not known yet"
-    rows = scheduler.execute(mine, tmp_path, Told())
+    rows = scheduler.execute(mine, tmp_path, Listener())
     changed = mine.changed(mine.result(ID, rows), change, rows)
     assert [run.out.parent for run in changed.runs] == [
         tmp_path / "members" / "runs" / "fcf-id-members"
@@ -111,7 +112,7 @@ def test_members_train_on_their_own_data_in_a_folder_of_their_own(tmp_path, stud
 
 def test_studies_share_a_folder_each_in_its_place(tmp_path, study):
     parts = [study(folder=f"part{k}", seeds=1) for k in range(2)]
-    rows = scheduler.execute(Studies(parts), tmp_path, Told())
+    rows = scheduler.execute(Studies(parts), tmp_path, Listener())
     assert list(rows) == [f"part{k}/fcf-id/server0.1-client0.1-seed0" for k in range(2)]
     for part in parts:
         (run,) = part.result(ID, rows).runs
@@ -120,15 +121,15 @@ def test_studies_share_a_folder_each_in_its_place(tmp_path, study):
 
 
 def test_other_data_are_another_study(tmp_path, study):
-    scheduler.execute(study(fingerprint="a", seeds=1), tmp_path, Told())
+    scheduler.execute(study(fingerprint="a", seeds=1), tmp_path, Listener())
     with pytest.raises(UserError, match=r"study of other data .*was a, now b"):
-        scheduler.execute(study(fingerprint="b", seeds=1), tmp_path, Told())
+        scheduler.execute(study(fingerprint="b", seeds=1), tmp_path, Listener())
 
 
 def test_more_rounds_go_on_and_rates_are_chosen_anew(tmp_path, study):
     mine = study(server=(0.1, 0.3), seeds=1)
-    scheduler.execute(mine, tmp_path, Told())
-    mine, told = dataclasses.replace(mine, settings=SETTINGS | {"rounds": 3}), Told()
+    scheduler.execute(mine, tmp_path, Listener())
+    mine, told = dataclasses.replace(mine, settings=SETTINGS | {"rounds": 3}), Listener()
     rows = scheduler.execute(mine, tmp_path, told)
     assert {row.content["rounds_done"] for row in rows.values()} == {3}
     assert len(told.ends) == 2

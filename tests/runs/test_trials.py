@@ -21,7 +21,7 @@ from tests.runs.standin import ROUNDS, KilledError, Training
 LINES = ("server_lr=log:1e-4:1e-1", "dim=8,16")
 
 
-class Told:
+class Listener:
     def __init__(self, planner=None):
         self.numbers, self.tables, self.notes, self.planner = [], [], [], planner
 
@@ -68,7 +68,7 @@ def table(trials, searched=None):
 
 
 def test_a_search_finds_what_is_best(tmp_path, trained):
-    training, told = trained(), Told()
+    training, told = trained(), Listener()
     found = execute(search(), tmp_path, told, 25)
     assert told.numbers == list(range(25))
     assert told.tables == [*range(1, 26), 25]
@@ -86,16 +86,16 @@ def test_a_search_finds_what_is_best(tmp_path, trained):
     assert late > early
     # The same again does nothing, a larger number goes on.
     before = len(training.begun)
-    assert table(execute(search(), tmp_path, Told(), 25)).equals(table(found))
+    assert table(execute(search(), tmp_path, Listener(), 25)).equals(table(found))
     assert len(training.begun) == before
-    more = execute(search(), tmp_path, Told(), 27)
+    more = execute(search(), tmp_path, Listener(), 27)
     assert len(more) == 27
     assert table(more)[:25].equals(table(found))
 
 
 def test_what_is_pruned_says_why_and_what_it_came_to(tmp_path, trained):
     trained()
-    found = execute(search(), tmp_path, Told(), 12)
+    found = execute(search(), tmp_path, Listener(), 12)
     pruned = [trial for trial in found if trial.outcome.state == PRUNED]
     for trial in pruned:
         number = trial.outcome.best_round
@@ -107,7 +107,7 @@ def test_what_is_pruned_says_why_and_what_it_came_to(tmp_path, trained):
 def test_nothing_is_pruned_before_its_time(tmp_path, trained):
     training = trained()
     patient = Search(search().settings, search().space, (0,), 0, prune_from=ROUNDS)
-    found = execute(patient, tmp_path, Told(), 12)
+    found = execute(patient, tmp_path, Listener(), 12)
     assert {trial.outcome.state for trial in found} == {COMPLETE}
     assert training.rounds == 12 * ROUNDS
 
@@ -116,7 +116,7 @@ def test_nothing_is_pruned_before_its_time(tmp_path, trained):
 def calm(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduler, "train_together", Training())
-        return table(execute(search(), tmp_path_factory.mktemp("calm"), Told(), 12))
+        return table(execute(search(), tmp_path_factory.mktemp("calm"), Listener(), 12))
 
 
 @pytest.mark.parametrize("when", ["heard", "unheard"])
@@ -124,9 +124,9 @@ def calm(tmp_path_factory):
 def test_an_interrupted_search_ends_the_same(tmp_path, trained, calm, die, when):
     trained(die=(die, when))
     with pytest.raises(KilledError):
-        execute(search(), tmp_path, Told(), 12)
+        execute(search(), tmp_path, Listener(), 12)
     training = trained()
-    found = execute(search(), tmp_path, Told(), 12)
+    found = execute(search(), tmp_path, Listener(), 12)
     pd.testing.assert_frame_equal(table(found), calm)
     # It goes on from what was done.
     assert die + training.rounds == calm["seconds"].sum()
@@ -146,9 +146,9 @@ def test_a_kill_while_parameters_are_suggested_changes_nothing(
 
     monkeypatch.setattr(Ledger, "add_trial", dying)
     with pytest.raises(KilledError):
-        execute(search(), tmp_path, Told(), 12)
+        execute(search(), tmp_path, Listener(), 12)
     monkeypatch.setattr(Ledger, "add_trial", add)
-    pd.testing.assert_frame_equal(table(execute(search(), tmp_path, Told(), 12)), calm)
+    pd.testing.assert_frame_equal(table(execute(search(), tmp_path, Listener(), 12)), calm)
 
 
 @pytest.mark.parametrize("number", [0, 8])
@@ -165,21 +165,21 @@ def test_a_kill_before_the_outcome_is_written_changes_nothing(
 
     monkeypatch.setattr(Ledger, "add", dying)
     with pytest.raises(KilledError):
-        execute(search(), tmp_path, Told(), 12)
+        execute(search(), tmp_path, Listener(), 12)
     monkeypatch.setattr(Ledger, "add", add)
-    pd.testing.assert_frame_equal(table(execute(search(), tmp_path, Told(), 12)), calm)
+    pd.testing.assert_frame_equal(table(execute(search(), tmp_path, Listener(), 12)), calm)
 
 
 def test_the_search_seed_decides_what_is_tried(tmp_path, trained, calm):
     trained()
-    other = execute(search(search_seed=1), tmp_path, Told(), 12)
+    other = execute(search(search_seed=1), tmp_path, Listener(), 12)
     assert not set(table(other)["server_lr"]) & set(calm["server_lr"])
 
 
 def test_two_at_once_share_the_trials(tmp_path, trained):
     meeting = threading.Barrier(2, timeout=60)
     training = trained(wait=meeting.wait)  # each waits for the other one's trial
-    told = Told(), Told()
+    told = Listener(), Listener()
 
     def work(mine):
         execute(search(), tmp_path, mine, 8)
@@ -197,8 +197,8 @@ def test_two_at_once_share_the_trials(tmp_path, trained):
 def test_what_another_one_was_killed_at_is_gone_on_with(tmp_path, trained):
     trained(die=(2, "heard"))
     with pytest.raises(KilledError):
-        execute(search(), tmp_path, Told(), 2)
-    told = Told()
+        execute(search(), tmp_path, Listener(), 2)
+    told = Listener()
     trained()
     # As many trials as there are: the killed one comes first, and is the only one left.
     assert len(execute(search(), tmp_path, told, 1)) == 1
@@ -210,7 +210,7 @@ def test_what_another_one_was_killed_at_is_gone_on_with(tmp_path, trained):
 )
 def test_what_fails_is_recorded_and_the_search_goes_on(tmp_path, trained, reason):
     trained(fail=lambda config: reason if config.method.server_lr > 0.01 else None)
-    found = execute(search(), tmp_path, Told(), 10)
+    found = execute(search(), tmp_path, Listener(), 10)
     assert len(found) == 10
     for trial in found:
         failed = trial.params["server_lr"] > 0.01
@@ -224,7 +224,7 @@ def test_what_fails_is_recorded_and_the_search_goes_on(tmp_path, trained, reason
 def test_settings_that_contradict_each_other_fail(tmp_path, trained):
     trained()
     odd = Search({"items": 20}, space.read(["cohort=lin:1:40", "clients=20,40"]), (0,))
-    found = execute(odd, tmp_path, Told(), 9)
+    found = execute(odd, tmp_path, Listener(), 9)
     failed = [trial for trial in found if trial.outcome.state == FAILED]
     assert failed
     for trial in failed:
@@ -234,9 +234,9 @@ def test_settings_that_contradict_each_other_fail(tmp_path, trained):
 
 def test_the_score_is_the_mean_over_seeds(tmp_path, trained):
     training = trained()
-    told = Told()
+    told = Listener()
     found = execute(search(seeds=(0, 1, 2)), tmp_path, told, 10)
-    alone = execute(search(), tmp_path / "alone", Told(), 1)
+    alone = execute(search(), tmp_path / "alone", Listener(), 1)
     assert found[0].outcome.value == pytest.approx(alone[0].outcome.value + 1)
     assert found[0].outcome.seconds == 3 * ROUNDS
     assert found[0].params == alone[0].params
@@ -249,7 +249,7 @@ def test_the_score_is_the_mean_over_seeds(tmp_path, trained):
 
 def test_equal_parameters_are_trained_once(tmp_path, trained):
     training = trained()
-    found = execute(search(["dim=8,16"]), tmp_path, Told(), 5)
+    found = execute(search(["dim=8,16"]), tmp_path, Listener(), 5)
     assert training.rounds == 2 * ROUNDS
     assert {trial.outcome.state for trial in found} == {COMPLETE}
 
@@ -270,55 +270,55 @@ def test_equal_parameters_are_trained_once(tmp_path, trained):
 )
 def test_another_searchs_folder_is_refused(tmp_path, trained, changed, words):
     trained()
-    execute(search(), tmp_path, Told(), 1)
+    execute(search(), tmp_path, Listener(), 1)
     with pytest.raises(UserError, match=f"holds another search .*{words}.*expected the same"):
-        execute(search(**changed), tmp_path, Told(), 2)
-    assert len(execute(search(chunk=3), tmp_path, Told(), 2)) == 2
+        execute(search(**changed), tmp_path, Listener(), 2)
+    assert len(execute(search(chunk=3), tmp_path, Listener(), 2)) == 2
 
 
 def test_changed_data_are_another_search(tmp_path, trained, monkeypatch):
     trained()
-    execute(search(), tmp_path, Told(), 1)
-    load = trials.Kept.load
+    execute(search(), tmp_path, Listener(), 1)
+    load = trials.DatasetCache.load
     other = Config.of(clients=20, items=20, data_seed=7)
-    monkeypatch.setattr(trials.Kept, "load", lambda kept, _: load(kept, other))
+    monkeypatch.setattr(trials.DatasetCache, "load", lambda kept, _: load(kept, other))
     with pytest.raises(UserError, match="the data's fingerprint was"):
-        execute(search(), tmp_path, Told(), 2)
+        execute(search(), tmp_path, Listener(), 2)
 
 
 def test_folders_that_cannot_be_used(tmp_path, trained):
     trained()
     Ledger(tmp_path, "sweep")
     with pytest.raises(UserError, match="holds a sweep"):
-        execute(search(), tmp_path, Told(), 1)
+        execute(search(), tmp_path, Listener(), 1)
     older = tmp_path / "older"
     older.mkdir()
     (older / "study.sqlite").touch()
     with pytest.raises(UserError, match=r"holds study\.sqlite, a search of an older version"):
-        execute(search(), older, Told(), 1)
+        execute(search(), older, Listener(), 1)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "runs.sqlite").write_text("no database " * 100)
     with pytest.raises(UserError, match="cannot be used"):
-        execute(search(), damaged, Told(), 1)
+        execute(search(), damaged, Listener(), 1)
     with pytest.raises(UserError, match="is a file, expected a folder"):
-        execute(search(), tmp_path / "runs.sqlite", Told(), 1)
+        execute(search(), tmp_path / "runs.sqlite", Listener(), 1)
 
 
 def test_a_cohort_that_no_population_has_is_refused_at_once(tmp_path):
     data = search(cohort=20).first()
     assert data.method.cohort == 20
     with pytest.raises(UserError, match="--cohort=21: expected at most the 20 clients"):
-        execute(search(cohort=21), tmp_path / "new", Told(), 1)
+        execute(search(cohort=21), tmp_path / "new", Listener(), 1)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_ends_a_search_and_is_no_failure_of_a_trial(tmp_path, trained):
     trained(fail=lambda _: UnwritableError("no space"))
     with pytest.raises(UnwritableError):
-        execute(search(), tmp_path, Told(), 3)
+        execute(search(), tmp_path, Listener(), 3)
     trained()
-    found = execute(search(), tmp_path, Told(), 3)
+    found = execute(search(), tmp_path, Listener(), 3)
     assert [trial.outcome.state for trial in found] == [COMPLETE] * 3
 
 
@@ -355,10 +355,10 @@ STATEMENTS = [
 @pytest.mark.parametrize("statement", STATEMENTS, ids=range(len(STATEMENTS)))
 def test_an_edited_search_is_refused_in_a_sentence(tmp_path, trained, statement):
     trained()
-    execute(search(), tmp_path, Told(), 1)
+    execute(search(), tmp_path, Listener(), 1)
     edit(tmp_path, statement)
     with pytest.raises(UserError, match=r"runs\.sqlite[:,]") as refusal:
-        execute(search(), tmp_path, Told(), 1)
+        execute(search(), tmp_path, Listener(), 1)
     assert len(str(refusal.value)) < 600
     assert "\n" not in str(refusal.value)
 
@@ -366,10 +366,10 @@ def test_an_edited_search_is_refused_in_a_sentence(tmp_path, trained, statement)
 @pytest.mark.parametrize("value", ["3", "[]", '"x"', '{"--dim": 1}', "null"])
 def test_a_search_of_something_else_is_refused(tmp_path, trained, value):
     trained()
-    execute(search(), tmp_path, Told(), 1)
+    execute(search(), tmp_path, Listener(), 1)
     edit(tmp_path, f"UPDATE facts SET value = '{{\"value\": {value}}}' WHERE name = 'search'")
     with pytest.raises(UserError, match="holds another search"):
-        execute(search(), tmp_path, Told(), 2)
+        execute(search(), tmp_path, Listener(), 2)
 
 
 def test_a_search_tells_of_another_jax(tmp_path, trained, monkeypatch):
@@ -384,7 +384,7 @@ def test_a_search_tells_of_another_jax(tmp_path, trained, monkeypatch):
 
     def notes(**changed):
         monkeypatch.setattr(scheduler.environment, "in_force", lambda: now | changed)
-        told = Told()
+        told = Listener()
         execute(search(), tmp_path, told, next(number))
         return told.notes
 
@@ -402,16 +402,16 @@ def test_a_search_works_where_there_are_no_locks(tmp_path, trained, monkeypatch)
 
     trained()
     monkeypatch.setattr("fcntl.flock", refuse)
-    told = Told()
+    told = Listener()
     found = execute(search(), tmp_path, told, 1)
     (note,) = told.notes
     assert "no locks: do not start a second process" in note
-    assert [t.outcome.state for t in execute(search(), tmp_path, Told(), 1)] == [COMPLETE]
-    assert table(execute(search(), tmp_path, Told(), 1)).equals(table(found))
+    assert [t.outcome.state for t in execute(search(), tmp_path, Listener(), 1)] == [COMPLETE]
+    assert table(execute(search(), tmp_path, Listener(), 1)).equals(table(found))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_text("x" * 999)])
 def test_what_is_no_ledger(tmp_path, make):
     make(tmp_path / "runs.sqlite")
     with pytest.raises(UserError, match=r"runs\.sqlite: (is a (pipe|folder)|cannot be used)"):
-        execute(search(), tmp_path, Told(), 1)
+        execute(search(), tmp_path, Listener(), 1)

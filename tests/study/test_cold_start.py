@@ -6,7 +6,7 @@ from fedvlr_jax.runs.study import Combination, Found, Study
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import cold_start
 from tests import worlds
-from tests.runs.test_study import SETTINGS, Told
+from tests.runs.test_study import SETTINGS, Listener
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def test_all_users_by_popularity_of_their_item(found):
 @pytest.mark.slow
 def test_newcomers_are_told_by_epochs_of_fitting(tmp_path, monkeypatch):
     dataset = worlds.dataset()
-    monkeypatch.setattr(scheduler.Kept, "load_all", lambda _, cs: [dataset] * len(cs))
+    monkeypatch.setattr(scheduler.DatasetCache, "load_all", lambda _, cs: [dataset] * len(cs))
     change, newcomers = cold_start.members_of(dataset, 0.5)
     mine, grid = Combination("fcf", "id"), RateGrid(server=(0.1,), client=(0.1,))
     study = Study(SETTINGS, grid, range(2), [mine], tmp_path, {mine: [change]})
-    rows = scheduler.execute(study, tmp_path, Told())
+    rows = scheduler.execute(study, tmp_path, Listener())
     found = [study.result(mine, rows)]
     args = (study, found, newcomers, rows, print, (0, 2))
     table = cold_start.newcomers_table(*args)
