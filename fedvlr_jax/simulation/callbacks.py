@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fedvlr_jax import files, record
-from fedvlr_jax.simulation.saving import Saver
+from fedvlr_jax.processes import together
+from fedvlr_jax.simulation.checkpoint import Progress
+from fedvlr_jax.simulation.federated_round import FederationState
 
 if TYPE_CHECKING:
     from fedvlr_jax.simulation.loop import Running
@@ -40,24 +43,49 @@ class StopEarly(Callback):
 
 
 class Save(Callback):
-    """Writes checkpoints when the time has come (`saving.py`)."""
+    """Writes checkpoints, which cost more than a round of a small population.
 
-    def begin(self, run: Running) -> None:
+    Between two of them the best state so far is kept in memory.
+    """
+
+    def begin(self, run: Running) -> None:  # noqa: ARG002
         """The time is counted from here."""
-        seconds = run.config.execution.checkpoint_seconds
-        self._saver = Saver(run.states, run.checkpoints, seconds)
+        self._saved = time.monotonic()
+        self._best: tuple[FederationState, Progress] | None = None  # if it is not on disk
+        self._is_behind = False  # whether there is something newer than on disk
 
     def evaluated(self, run: Running) -> None:
-        """Write, or keep the best in memory."""
-        self._saver.evaluated(run.progress, last=not run.goes_on)
+        """Write if it is the last time, or the time has come, or states are large."""
+        progress, seconds = run.progress, run.config.execution.checkpoint_seconds
+        recent = time.monotonic() - self._saved < seconds
+        # Several processes write checkpoints together, and their clocks differ.
+        if not run.goes_on or not recent or not run.states.fits_twice or together.count() > 1:
+            self._save(run, progress)
+            return
+        self._is_behind = True
+        if progress.best_round == progress.round:
+            self._best = (run.states.copy(), progress)
 
-    def diverged(self, run: Running) -> None:  # noqa: ARG002
-        """Write the best."""
-        self._saver.rescue()
+    def diverged(self, run: Running) -> None:
+        """Write the best state, as the present one is of no use."""
+        if self._best is not None:
+            run.checkpoints.save(*self._best)
+            self._best = None
 
     def stopped(self, run: Running) -> None:
-        """Write what was done since."""
-        self._saver.pause(run.progress, run.since, run.seconds)
+        """Write what was done since, unless the run has diverged since the last evaluation."""
+        if run.states.diverged >= 0:
+            self.diverged(run)
+        elif run.since or self._is_behind:
+            progress = run.progress.after(run.since)
+            self._save(run, dataclasses.replace(progress, total_seconds=run.seconds))
+
+    def _save(self, run: Running, progress: Progress) -> None:
+        if self._best is not None and self._best[1].round == progress.best_round < progress.round:
+            self.diverged(run)
+        self._best = None
+        run.states.save(run.checkpoints, progress)
+        self._saved, self._is_behind = time.monotonic(), False
 
 
 class Lines(Callback):

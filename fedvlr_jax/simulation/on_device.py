@@ -21,7 +21,7 @@ from fedvlr_jax.simulation import programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.federated_round import FederationState, Outcome
 from fedvlr_jax.simulation.simulation import Simulation, abstract, state_shardings
-from fedvlr_jax.simulation.trainer import SMALL, Rankings, ranked, stacked_by_run
+from fedvlr_jax.simulation.trainer import SMALL, Rankings, Run, ranked, stacked_by_run
 
 
 class OnDevice:
@@ -100,61 +100,46 @@ class OnDevice:
         return together.fetched(tree) if len(self.runs) > 1 else stacked_by_run(tree)
 
 
-class _Run:
-    """A `Run` of a trainer."""
+class _Run(Run):
+    """One of the runs of a trainer, by its number."""
 
     def __init__(self, trainer: OnDevice, number: int) -> None:
         self._trainer, self._number = trainer, number
 
     @property
     def state(self) -> FederationState:
-        """See `Run`."""
         return self._trainer.state_of(self._number)
 
     @property
     def private_bytes(self) -> int:
-        """See `Run`; padding rows included."""
         return self._trainer.private_bytes
 
     @property
     def diverged(self) -> int:
-        """See `Run`."""
         return int(self._trainer.diverged[self._number])
-
-    def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
-        """See `Run`."""
-        return self._trainer.ranks(split)[self._number]
-
-    def rankings(self) -> Rankings:
-        """See `Run`."""
-        return self._trainer.rankings(self._number)
 
     @property
     def fits_twice(self) -> bool:
-        """See `Run`; every other run has a copy, too."""
+        # Every other run has a copy, too.
         return len(self._trainer.runs) * self.private_bytes <= SMALL
 
-    def copy(self) -> FederationState:
-        """See `Run`."""
-        return jax.tree.map(jnp.copy, self.state)
+    def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
+        return self._trainer.ranks(split)[self._number]
+
+    def rankings(self) -> Rankings:
+        return self._trainer.rankings(self._number)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """See `Run`."""
         checkpoints.save(self.state, progress)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """See `Run`."""
         state, progress, complaints = checkpoints.latest(self._trainer.let_go())
         self._trainer.set_state(self._number, state)
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
-        """See `Run`."""
         state, _ = checkpoints.load(number, self._trainer.let_go())
         self._trainer.set_state(self._number, state)
-
-    def close(self) -> None:
-        """Nothing to do."""
 
 
 def _moves(simulation: Simulation, stacked: FederationState) -> tuple[Callable, Callable]:

@@ -3,10 +3,12 @@
 A `Trainer` moves all its runs on by a round; a `Run` is evaluated, saved and taken up by itself.
 """
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.stages import Compiled
 from jaxtyping import Float, Int
@@ -49,41 +51,50 @@ def ranked(
     return Rankings(users, *(x[users] for x in tastes), composition)
 
 
-@runtime_checkable
-class Run(Protocol):
-    """One run in training: everything that changes from round to round."""
+class Run(abc.ABC):
+    """One run in training: everything that changes from round to round.
+
+    Attributes:
+        state: the state now; `private` is None where the devices do not hold it.
+    """
+
+    state: FederationState
 
     @property
-    def state(self) -> FederationState:
-        """The state now; `private` is None where the devices do not hold it."""
-
-    @property
+    @abc.abstractmethod
     def diverged(self) -> int:
         """The first round whose loss or parameters were not finite, -1 while there is none."""
 
     @property
+    @abc.abstractmethod
     def private_bytes(self) -> int:
         """Bytes of all private states that are held."""
 
     @property
+    @abc.abstractmethod
     def fits_twice(self) -> bool:
         """Whether memory may well hold a `copy`."""
 
     def copy(self) -> FederationState:
         """The state now, which training does not change."""
+        return jax.tree.map(jnp.copy, self.state)
 
+    @abc.abstractmethod
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         """Rank of every evaluated client's held-out item of a split, -1 for all others.
 
         `evaluate.NOT_FINITE` where a client's scores are not finite.
         """
 
+    @abc.abstractmethod
     def rankings(self) -> Rankings:
         """Whole rankings of the evaluated clients."""
 
+    @abc.abstractmethod
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """Write a checkpoint."""
 
+    @abc.abstractmethod
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
         """Go on from the newest checkpoint that can be read; sentences about damaged ones.
 
@@ -91,6 +102,7 @@ class Run(Protocol):
             UserError: there are checkpoints, and none can be read.
         """
 
+    @abc.abstractmethod
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
         """Take the state of an earlier round.
 
@@ -100,6 +112,7 @@ class Run(Protocol):
 
     def close(self) -> None:
         """Let go of what is not needed after the run."""
+        return
 
 
 @runtime_checkable

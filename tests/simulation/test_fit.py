@@ -15,15 +15,15 @@ NUMBERS = 1000
 
 def test_what_a_program_writes_over_counts_once():
     def step(state, data):
-        return state + data.sum(), state.sum()
+        return state + data.sum()
 
     state, data = jnp.ones(NUMBERS), jnp.ones(NUMBERS)
     kept, donated = (
         fit.program_bytes({"step": program.lower(state, data).compile()})
         for program in (jax.jit(step), jax.jit(step, donate_argnums=0))
     )
-    assert kept - donated == 4 * NUMBERS
-    assert 8 * NUMBERS < donated < 12 * NUMBERS
+    assert kept == pytest.approx(3 * 4 * NUMBERS, abs=200)
+    assert donated == pytest.approx(2 * 4 * NUMBERS, abs=200)
 
 
 def test_the_largest_program_counts():

@@ -18,7 +18,7 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys, programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.federated_round import FederationState, Outcome
+from fedvlr_jax.simulation.federated_round import Outcome
 from fedvlr_jax.simulation.mesh import by_client, copied
 from fedvlr_jax.simulation.off_device.bring import Sources
 from fedvlr_jax.simulation.off_device.pool import Pool
@@ -47,7 +47,7 @@ class _Trained:
     kept: bool
 
 
-class OffDevice:
+class OffDevice(Run):
     """A `Trainer` and its only `Run`, which keeps private states on the host.
 
     Args:
@@ -168,10 +168,6 @@ class OffDevice:
     def fits_twice(self) -> bool:
         """Never: private states are here for want of memory."""
         return False
-
-    def copy(self) -> FederationState:
-        """What is on the devices."""
-        return jax.tree.map(jnp.copy, self.state)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """See `Run`."""
