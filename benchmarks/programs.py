@@ -57,9 +57,10 @@ def of_target(target: targets.Target, settings: dict[str, Any], seconds: float) 
 
 def _said(simulation: Simulation, compiled: Compiled, name: str) -> dict[str, Any]:
     """What the compiler says of one program, per device."""
-    federation, evaluation = simulation.federation, simulation.evaluation
+    federation = simulation.federation
     n_devices = mesh.blocks(federation.mesh)
-    chunk = (federation if name == "round" else evaluation).buckets[-1].chunk
+    buckets = federation.buckets if name == "round" else federation.evaluation_buckets
+    chunk = buckets[-1].chunk
     clients = -(-simulation.n_clients // n_devices)
     private = jax.tree.leaves(simulation.state_shapes().private)
     memory = compiled.memory_analysis()

@@ -319,10 +319,10 @@ def _user(
     population: Population,
 ) -> User:
     """The client in the first row."""
-    evaluation, names = simulation.evaluation, simulation.federation.server.fusion.names
+    federation, names = simulation.federation, simulation.federation.server.fusion.names
     with numerics.products(simulation.federation.precision):
-        scored = best.scored(evaluation, state.key, sent, private, population)
-    order = tie_order(keys.stream(state.key, keys.TIES), population.client[0], evaluation.n_items)
+        scored = best.scored(federation, state.key, sent, private, population)
+    order = tie_order(keys.stream(state.key, keys.TIES), population.client[0], federation.n_items)
     row, scores, weights, client, length, items = jax.device_get(
         (
             private.states[0],
@@ -333,7 +333,7 @@ def _user(
     return User(
         int(client),
         items[:length],
-        _state(evaluation.model, row),
+        _state(federation.training.model, row),
         dict(zip(names, weights.tolist(), strict=True)),
         scores,
         jax.device_get(order),

@@ -16,7 +16,6 @@ from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
-from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.federated_round import Federation, FederationState, init_server
 from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.off_device import store
@@ -74,7 +73,7 @@ def sent(federation: Federation, state: FederationState, features: Features) -> 
 
 @functools.partial(jax.jit, static_argnums=0)
 def scored(
-    evaluation: Evaluation,
+    federation: Federation,
     key: keys.Words,
     sent: Broadcast,
     private: Private,
@@ -82,7 +81,7 @@ def scored(
 ) -> tuple[Float[Array, "rows items"], Float[Array, "rows views"]]:
     """See `evaluate.scores`; of every row that is a client's."""
     chosen = population.client >= 0
-    return evaluate.scores(evaluation, key, sent, private, population, chosen)
+    return evaluate.scores(federation, key, sent, private, population, chosen)
 
 
 @functools.partial(jax.jit, static_argnums=0)

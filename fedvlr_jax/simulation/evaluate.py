@@ -6,12 +6,10 @@ of candidates that come before the held-out item.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
@@ -19,8 +17,9 @@ from fedvlr_jax.client.reliance import reliance
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
+from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.mesh import BY_CLIENT, EVERYWHERE
-from fedvlr_jax.simulation.population import NO_ITEM, Bucket, Population, with_pools
+from fedvlr_jax.simulation.population import NO_ITEM, Population, with_pools
 from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
@@ -36,27 +35,6 @@ class Tastes(NamedTuple):
     top: Int[Array, "rows top"]
     weights: Float[Array, "rows views"]
     reliance: Float[Array, "rows modalities"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How the population is evaluated. Static under jit.
-
-    Attributes:
-        model: the clients' model.
-        n_clients: number of clients U.
-        n_items: number of items I.
-        sample: clients evaluated, 0 for all.
-        buckets: widths and chunk sizes of evaluation.
-        mesh: the devices.
-    """
-
-    model: ClientModel
-    n_clients: int
-    n_items: int
-    sample: int
-    buckets: tuple[Bucket, ...]
-    mesh: Mesh
 
 
 def tie_order(key: Array, client: Int[Array, ""], n_items: int) -> UInt32[Array, " items"]:
@@ -119,15 +97,15 @@ def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) ->
 
 
 def evaluated_clients(
-    evaluation: Evaluation, key: keys.Words, client: Int[Array, " rows"]
+    federation: Federation, key: keys.Words, client: Int[Array, " rows"]
 ) -> Bool[Array, " rows"]:
     """Which rows are evaluated: all clients, or a uniform sample that the run's key fixes."""
     sample_key = keys.stream(key, keys.SAMPLE)
-    return choose_clients(sample_key, client, evaluation.n_clients, evaluation.sample)
+    return choose_clients(sample_key, client, federation.n_clients, federation.sample)
 
 
 def held_out_ranks(
-    evaluation: Evaluation,
+    federation: Federation,
     key: keys.Words,
     sent: Broadcast,
     private: Private,
@@ -145,18 +123,18 @@ def held_out_ranks(
         sent: Broadcast, key: keys.Words, state: ClientState, data: ClientData, target: Array
     ) -> Array:
         ties = keys.stream(key, keys.TIES)
-        scores, _ = candidate_scores(evaluation.model, sent, state, data)
-        candidates = evaluation.n_items - (data.history < evaluation.n_items).sum()
+        scores, _ = candidate_scores(federation.training.model, sent, state, data)
+        candidates = federation.n_items - (data.history < federation.n_items).sum()
         finite = jnp.isfinite(jnp.square(scores)).sum() == candidates
-        rank = rank_of(scores, tie_order(ties, data.client, evaluation.n_items), target)
+        rank = rank_of(scores, tie_order(ties, data.client, federation.n_items), target)
         return jnp.where(finite, rank, NOT_FINITE)
 
     empty = jnp.full(population.client.shape, -1, jnp.int32)
-    return _over_clients(evaluation, one, key, sent, private, population, chosen, target, empty)
+    return _over_clients(federation, one, key, sent, private, population, chosen, target, empty)
 
 
 def scores(
-    evaluation: Evaluation,
+    federation: Federation,
     key: keys.Words,
     sent: Broadcast,
     private: Private,
@@ -168,16 +146,16 @@ def scores(
     def one(
         sent: Broadcast, _key: keys.Words, state: ClientState, data: ClientData, _: Array
     ) -> tuple[Array, Array]:
-        return candidate_scores(evaluation.model, sent, state, data)
+        return candidate_scores(federation.training.model, sent, state, data)
 
     n_rows, unused = population.client.shape[0], population.client
-    widths = evaluation.n_items, evaluation.model.n_views
+    widths = federation.n_items, federation.training.model.n_views
     empty = tuple(jnp.full((n_rows, width), jnp.nan) for width in widths)
-    return _over_clients(evaluation, one, key, sent, private, population, chosen, unused, empty)
+    return _over_clients(federation, one, key, sent, private, population, chosen, unused, empty)
 
 
 def rankings(
-    evaluation: Evaluation,
+    federation: Federation,
     key: keys.Words,
     sent: Broadcast,
     removed: Float[Array, "modalities items views dim"],
@@ -186,7 +164,7 @@ def rankings(
     chosen: Bool[Array, " rows"],
 ) -> Tastes:
     """What every chosen client gets to see and what it looks at; for the others -1 and NaN."""
-    model = evaluation.model
+    model = federation.training.model
 
     def one(
         shared: tuple[Broadcast, Array],
@@ -198,7 +176,7 @@ def rankings(
         sent, removed = shared
         ties = keys.stream(key, keys.TIES)
         scores, weights = candidate_scores(model, sent, state, data)
-        top = top_items(scores, tie_order(ties, data.client, evaluation.n_items))
+        top = top_items(scores, tie_order(ties, data.client, federation.n_items))
         relies = reliance(model, sent.network, state, weights, sent.views, removed)
         return Tastes(top, weights, relies)
 
@@ -209,11 +187,11 @@ def rankings(
         jnp.full((n_rows, len(removed)), jnp.nan),
     )
     shared, unused = (sent, removed), population.client
-    return _over_clients(evaluation, one, key, shared, private, population, chosen, unused, empty)
+    return _over_clients(federation, one, key, shared, private, population, chosen, unused, empty)
 
 
 def _over_clients(
-    evaluation: Evaluation,
+    federation: Federation,
     one: Callable[[Shared, keys.Words, ClientState, ClientData, Array], Results],
     key: keys.Words,
     shared: Shared,
@@ -235,20 +213,20 @@ def _over_clients(
         empty: Results,
     ) -> Results:
         def body(rows: Array, data: ClientData, results: Results) -> Results:
-            data = with_pools(data, key, evaluation.n_items, evaluation.model.pool)
-            states = private.read(evaluation.model, rows)
+            data = with_pools(data, key, federation.n_items, federation.training.model.pool)
+            states = private.read(federation.training.model, rows)
             extras = extra.at[rows].get(mode="clip")
             over_clients = jax.vmap(one, in_axes=(None, None, 0, 0, 0))
             found = over_clients(shared, key, states, data, extras)
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), results, found)
 
         return for_each_chunk(
-            population, chosen, evaluation.buckets, evaluation.n_items, body, empty
+            population, chosen, federation.evaluation_buckets, federation.n_items, body, empty
         )
 
     return jax.shard_map(
         on_device,
-        mesh=evaluation.mesh,
+        mesh=federation.mesh,
         in_specs=(EVERYWHERE, EVERYWHERE, *[BY_CLIENT] * 5),
         out_specs=BY_CLIENT,
         check_vma=False,

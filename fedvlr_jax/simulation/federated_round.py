@@ -138,7 +138,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Federation:
-    """All that stays the same: who is there and how they train. Static under jit.
+    """All that stays the same: who is there, how they train and are evaluated. Static under jit.
 
     Attributes:
         server: the server's model and optimizer.
@@ -149,6 +149,8 @@ class Federation:
         skew: how unevenly clients are available, see `choose_clients`.
         late: whether some clients' uploads arrive a round late.
         buckets: widths and chunk sizes of training.
+        sample: clients that are evaluated, 0 for all.
+        evaluation_buckets: widths and chunk sizes of evaluation.
         mesh: the devices.
         runs: how many runs train together.
         precision: of every matrix product of a run (numerics.py: products).
@@ -162,6 +164,8 @@ class Federation:
     skew: float
     late: bool
     buckets: tuple[Bucket, ...]
+    sample: int
+    evaluation_buckets: tuple[Bucket, ...]
     mesh: Mesh
     runs: int = 1
     precision: str = "highest"

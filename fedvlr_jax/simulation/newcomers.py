@@ -25,7 +25,6 @@ from fedvlr_jax.processes import together
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import best, evaluate, fit
-from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
@@ -101,7 +100,6 @@ def fit_private(config: Config, run: Path, newcomers: Dataset, first: int, round
     with fit.explained(federation, resident=True), numerics.products(federation.precision):
         private, ranks, finite = fitted(
             federation,
-            simulation.evaluation,
             rounds,
             state,
             population,
@@ -118,10 +116,9 @@ def fit_private(config: Config, run: Path, newcomers: Dataset, first: int, round
     return Joined(simulation, state, private, population, ranks)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def fitted(
     federation: Federation,
-    evaluation: Evaluation,
     rounds: int,
     state: FederationState,
     population: Population,
@@ -156,7 +153,7 @@ def fitted(
 
         def ranks(target: Int[Array, " rows"]) -> Int[Array, " rows"]:
             return evaluate.held_out_ranks(
-                evaluation, state.key, sent, private, population, everyone, target
+                federation, state.key, sent, private, population, everyone, target
             )
 
         return private, (jax.lax.map(ranks, targets), counts.bad == 0)

@@ -14,7 +14,6 @@ from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, kept
-from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.federated_round import Federation, FederationState, federated_round
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
@@ -30,7 +29,6 @@ class Settings:
     """
 
     federation: Federation
-    evaluation: Evaluation
     structure: Any
     leaves: tuple
     before: Callable[[], None] | None = field(default=None, compare=False)
@@ -59,7 +57,7 @@ def settings_of(
     population = simulation.population if population is None else population
     arguments = (state, population, simulation.features, simulation.rates)
     leaves, structure = jax.tree.flatten(abstract(arguments))
-    return Settings(simulation.federation, simulation.evaluation, structure, tuple(leaves), before)
+    return Settings(simulation.federation, structure, tuple(leaves), before)
 
 
 def lowered(settings: Settings) -> dict[str, Lowered]:
@@ -72,7 +70,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     Of several runs state and rates are stacked by run, the population if each has its own, and so
     is what comes out.
     """
-    federation, evaluation = settings.federation, settings.evaluation
+    federation = settings.federation
     state, population, features, rates = settings.begin()
 
     def ranks(
@@ -82,10 +80,10 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
-        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        chosen = evaluate.evaluated_clients(federation, state.key, population.client)
         private = Private(state.private)
         return evaluate.held_out_ranks(
-            evaluation, state.key, sent, private, population, chosen, target
+            federation, state.key, sent, private, population, chosen, target
         )
 
     def rankings(
@@ -93,10 +91,10 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
         sent = aggregate.broadcast(federation.server, state.server, features, state.round)
         removed = aggregate.removals(federation.server, state.server, features, sent.views)
-        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        chosen = evaluate.evaluated_clients(federation, state.key, population.client)
         private = Private(state.private)
         tastes = evaluate.rankings(
-            evaluation, state.key, sent, removed, private, population, chosen
+            federation, state.key, sent, removed, private, population, chosen
         )
         return tastes, composition(sent.views, removed)
 

@@ -212,7 +212,7 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
             "is chosen"
         )
     chosen = evaluated_clients(
-        simulation.evaluation,
+        simulation.federation,
         keys.from_seed(config.schedule.seed),
         jnp.arange(data.n_clients),
     )

@@ -23,7 +23,6 @@ from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.evaluate import Evaluation
 from fedvlr_jax.simulation.federated_round import Federation, FederationState, Rates, init_state
 from fedvlr_jax.simulation.mesh import (
     RUNS,
@@ -73,15 +72,13 @@ class Simulation:
     """Everything that a run needs, or several that train together, but what changes.
 
     Attributes:
-        federation: static part of training.
-        evaluation: static part of evaluation.
+        federation: all that is static.
         interactions: every client's data, on the host; one for all runs, or one for each.
         features: frozen features, each device with a block of items.
         rates: learning rates, on every device; of runs that train together, stacked by run.
     """
 
     federation: Federation
-    evaluation: Evaluation
     interactions: tuple[Interactions, ...]
     features: Features
     rates: Rates
@@ -167,11 +164,9 @@ def build(
     platform = mesh.devices.flat[0].platform
     floats = _CHUNK_FLOATS.get(platform, _CHUNK_FLOATS_ACCELERATOR)
     floats = floats * mesh.shape[RUNS] // runs  # what one run may have of a device's
-    row = len(views) * method.dim
     # No chunk needs to be larger than all clients of a device.
     rows = -(-data.n_clients // blocks(mesh))
     fixed, most = min(config.execution.chunk, rows), min(MOST_CLIENTS, -(-rows // _TILE) * _TILE)
-    numbers = model.private_numbers()
     server = aggregate.create(
         Fusion(named(*views), data.n_items, method.dim, method.modalities),
         method.server_optimizer,
@@ -197,6 +192,7 @@ def build(
     if closed_form.applies(training):
         dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
         training = dataclasses.replace(training, dense=dense)
+    shares = method.cohort / data.n_clients, config.schedule.eval_clients / data.n_clients
     federation = Federation(
         server=server,
         training=training,
@@ -206,30 +202,21 @@ def build(
         skew=part.availability_skew,
         late=part.late > 0,
         buckets=make_buckets(
-            _widths(config, lengths, method.cohort / data.n_clients, TRAINING_PLACES),
+            _widths(config, lengths, shares[0], TRAINING_PLACES),
             Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed, most),
             *_training_floats(config, server, training, features),
+        ),
+        sample=config.schedule.eval_clients,
+        # An evaluated client needs its scores a few times over, and its history's rows.
+        evaluation_buckets=make_buckets(
+            _widths(config, lengths, shares[1], EVALUATION_PLACES),
+            Chunking(4 * floats, fixed, most),
+            len(views) * method.dim,
+            4 * data.n_items + model.private_numbers(),
         ),
         mesh=mesh,
         runs=runs,
         precision=method.precision,
-    )
-    # An evaluated client needs its scores a few times over, and its history's rows.
-    evaluation_chunks = Chunking(4 * floats, fixed, most)
-    evaluation = Evaluation(
-        model=model,
-        n_clients=data.n_clients,
-        n_items=data.n_items,
-        sample=config.schedule.eval_clients,
-        buckets=make_buckets(
-            _widths(
-                config, lengths, config.schedule.eval_clients / data.n_clients, EVALUATION_PLACES
-            ),
-            evaluation_chunks,
-            row,
-            4 * data.n_items + numbers,
-        ),
-        mesh=mesh,
     )
     if others:
         configs = (config, *(other for other, _ in others))
@@ -237,7 +224,7 @@ def build(
         rates = jax.device_put(rates, by_run(mesh))
     else:
         rates = copied(mesh, rates_of(config))
-    return Simulation(federation, evaluation, interactions, features, rates)
+    return Simulation(federation, interactions, features, rates)
 
 
 def _widths(

@@ -26,15 +26,15 @@ def evaluated(simulation, state):
     def run(state):
         server, features = simulation.federation.server, simulation.features
         sent = aggregate.broadcast(server, state.server, features, state.round)
-        population, evaluation = simulation.population, simulation.evaluation
-        chosen = evaluate.evaluated_clients(evaluation, state.key, population.client)
+        population, federation = simulation.population, simulation.federation
+        chosen = evaluate.evaluated_clients(federation, state.key, population.client)
         removed = aggregate.removals(server, state.server, features, sent.views)
         private = Private(state.private)
         args = (private, population, chosen)
         return (
-            evaluate.held_out_ranks(evaluation, state.key, sent, *args, population.valid),
-            evaluate.held_out_ranks(evaluation, state.key, sent, *args, population.test),
-            *evaluate.rankings(evaluation, state.key, sent, removed, *args),
+            evaluate.held_out_ranks(federation, state.key, sent, *args, population.valid),
+            evaluate.held_out_ranks(federation, state.key, sent, *args, population.test),
+            *evaluate.rankings(federation, state.key, sent, removed, *args),
         )
 
     return [np.asarray(x)[: simulation.n_clients] for x in run(state)]

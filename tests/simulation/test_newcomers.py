@@ -41,7 +41,6 @@ def test_joining_is_training_alone_under_fixed_views(settings):
     state = state._replace(round=state.round + 4)
     found, ranks, finite = fitted(
         federation,
-        simulation.evaluation,
         ROUNDS,
         state._replace(private=None),
         simulation.population,

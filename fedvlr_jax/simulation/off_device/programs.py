@@ -61,7 +61,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     `remove`: state, features -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, states, population, key -> tastes.
     """
-    federation, evaluation = settings.federation, settings.evaluation
+    federation = settings.federation
     (state, sources), population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
 
@@ -105,7 +105,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
         chosen, private = population.client >= 0, Private(states)
-        return evaluate.held_out_ranks(evaluation, key, sent, private, population, chosen, target)
+        return evaluate.held_out_ranks(federation, key, sent, private, population, chosen, target)
 
     def remove(
         state: FederationState, features: Features
@@ -122,7 +122,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         key: keys.Words,
     ) -> evaluate.Tastes:
         chosen, private = population.client >= 0, Private(states)
-        return evaluate.rankings(evaluation, key, sent, removed, private, population, chosen)
+        return evaluate.rankings(federation, key, sent, removed, private, population, chosen)
 
     def lower(function: Any, *arguments: Any, **options: Any) -> Lowered:
         with numerics.products(federation.precision):

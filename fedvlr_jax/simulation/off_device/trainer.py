@@ -263,5 +263,5 @@ class OffDevice(Run):
 
     def _evaluated_clients(self) -> Int[np.ndarray, " evaluated"]:
         everybody = jnp.arange(self._data.n_clients)
-        chosen = evaluated_clients(self._simulation.evaluation, self.state.key, everybody)
+        chosen = evaluated_clients(self._simulation.federation, self.state.key, everybody)
         return np.flatnonzero(jax.device_get(chosen))
