@@ -203,15 +203,10 @@ def _over_clients(
 ) -> Results:
     """`one` for every chosen client, its results scattered into `empty` by row."""
 
-    def on_device(
-        key: keys.Words,
-        shared: Shared,
-        private: Private,
-        population: Population,
-        chosen: Array,
-        extra: Array,
-        empty: Results,
-    ) -> Results:
+    def on_device(alike: tuple, own: tuple) -> Results:
+        key, shared = alike
+        private, population, chosen, extra, empty = own
+
         def body(rows: Array, data: ClientData, results: Results) -> Results:
             data = with_pools(data, key, federation.n_items, federation.training.model.pool)
             states = private.read(federation.training.model, rows)
@@ -227,7 +222,7 @@ def _over_clients(
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
-        in_specs=(EVERYWHERE, EVERYWHERE, *[BY_CLIENT] * 5),
+        in_specs=(EVERYWHERE, BY_CLIENT),
         out_specs=BY_CLIENT,
         check_vma=False,
-    )(key, shared, private, population, chosen, extra, empty)
+    )((key, shared), (private, population, chosen, extra, empty))

@@ -34,7 +34,7 @@ class Running:
         config: of the run.
         dataset: its data.
         simulation: of it, and of the runs that train together with it.
-        lane: its number among these.
+        number: its number among these.
         out: its folder.
         reporter: told about it.
         callbacks: hear of it, in order.
@@ -49,7 +49,7 @@ class Running:
     config: Config
     dataset: Dataset
     simulation: Simulation
-    lane: int
+    number: int
     out: Path
     reporter: Reporter
     callbacks: Sequence[Callback]
@@ -234,7 +234,7 @@ def train(trainer: Trainer, runs: Sequence[Running], reporter: Reporter) -> None
                 outcome = trainer.round()
                 seconds = time.perf_counter() - begun
                 for run in ahead:
-                    run.since.append(_done(outcome, run.lane, seconds))
+                    run.since.append(_done(outcome, run.number, seconds))
                 reporter.advance(shown.rounds_done)
                 if together.any_says(reporter.wants_stop):
                     break

@@ -6,7 +6,7 @@ import hashlib
 import json
 import reprlib
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from fedvlr_jax.simulation.callbacks import OWN, Callback
 from fedvlr_jax.simulation.evaluate import evaluated_clients
 from fedvlr_jax.simulation.loop import Running
 from fedvlr_jax.simulation.simulation import Simulation, build
+from fedvlr_jax.simulation.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,10 @@ def train_together(
         "devices": simulation.federation.mesh.devices.size,
         "private_state": trainers.place_of_states(configs[0], simulation),
     }
-    fingerprints = _fingerprints(datasets)
+    # Of a data set that is there several times found once.
+    distinct = {id(dataset): dataset for dataset in datasets}
+    known = {number: dataset.fingerprint() for number, dataset in distinct.items()}
+    fingerprints = [known[id(dataset)] for dataset in datasets]
     together.check_same("data", " ".join(fingerprints))
     found: dict[int, Result | DivergedError | PrunedError] = {}
     resident = where["private_state"] == "device"
@@ -170,20 +174,26 @@ def train_together(
                 reporters[number].note(f"{out}: this run is finished, nothing to do")
                 found[number] = Result(summary, out)
         if len(found) < len(configs):
-            own = callbacks or [()] * len(configs)
-            described = list(zip(outs, reporters, own, strict=True))
             with fit.explained(simulation.federation, resident):
-                found |= _trained(pairs, simulation, described, set(found), (start, data_seconds))
+                trainer = trainers.create(configs, simulation, outs[0])
+                runs = [
+                    Running(
+                        *pairs[k],
+                        simulation,
+                        k,
+                        outs[k],
+                        reporters[k],
+                        [*(kind() for kind in OWN), *(callbacks[k] if callbacks else ())],
+                        start,
+                        data_seconds,
+                        trainer.runs[k],
+                    )
+                    for k in range(len(configs))
+                    if k not in found
+                ]
+                _train(trainer, runs, reporters)
+                found |= {run.number: _result(run) for run in runs}
     return [found[k] for k in range(len(configs))]
-
-
-def _fingerprints(datasets: Sequence[Dataset]) -> list[str]:
-    """Of every data set, in order; of one that is there several times found once."""
-    found: dict[int, str] = {}
-    for dataset in datasets:
-        if id(dataset) not in found:
-            found[id(dataset)] = dataset.fingerprint()
-    return [found[id(dataset)] for dataset in datasets]
 
 
 @numerics.as_written()
@@ -223,53 +233,23 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
         )
 
 
-def _trained(
-    pairs: Sequence[tuple[Config, Dataset]],
-    simulation: Simulation,
-    described: Sequence[tuple[Path, Reporter, Sequence[Callback]]],
-    done: Set[int],
-    times: tuple[float, float],
-) -> dict[int, Result | DivergedError | PrunedError]:
-    """Train the runs that are not `done`; then every run's results at its best round.
-
-    Args:
-        pairs: configuration and data of every run, those that are done among them.
-        simulation: of all.
-        described: folder, reporter and callbacks of every run.
-        done: numbers of runs.
-        times: when work began, and the seconds that reading the data took.
-    """
-    (out, reporter, _), *_ = described
-    trainer = trainers.create([config for config, _ in pairs], simulation, out)
-    runs = [
-        Running(
-            *pairs[k],
-            simulation,
-            k,
-            *described[k][:2],
-            [*(kind() for kind in OWN), *described[k][2]],
-            *times,
-            trainer.runs[k],
-        )
-        for k in range(len(pairs))
-        if k not in done
-    ]
+def _train(trainer: Trainer, runs: Sequence[Running], reporters: Sequence[Reporter]) -> None:
+    """Train the runs that are left, and go to the best round of each that has not failed."""
     begun = time.perf_counter()
-    trainer.compile(lambda: reporter.note("compiling (this takes up to a minute)"))
+    trainer.compile(lambda: reporters[0].note("compiling (this takes up to a minute)"))
     seconds = time.perf_counter() - begun
     for run in runs:
         if run.goes_on:
             spent = run.progress.compile_seconds + seconds
             run.progress = dataclasses.replace(run.progress, compile_seconds=spent)
     try:
-        loop.train(trainer, runs, reporter)
+        loop.train(trainer, runs, reporters[0])
     finally:
-        for _, told, _ in described:
+        for told in reporters:
             told.end()
     for run in runs:
         if run.error is None:
             run.go_to_best()
-    return {run.lane: _result(run) for run in runs}
 
 
 def _result(run: Running) -> Result | DivergedError | PrunedError:

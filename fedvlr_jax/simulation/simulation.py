@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Int
 
 from fedvlr_jax import backbones, numerics
 from fedvlr_jax.client import closed_form
@@ -107,7 +107,18 @@ class Simulation:
 
     def initial_state(self, seed: int) -> FederationState:
         """The state before the first round of a run alone, on the devices."""
-        return self._initialized(copied(self.federation.mesh, keys.from_seed(seed)))
+        return self.initial_states([seed])
+
+    def initial_states(self, seeds: Sequence[int]) -> FederationState:
+        """The states before the first round of all runs, stacked by run where there are several."""
+        mesh, words = self.federation.mesh, [keys.from_seed(seed) for seed in seeds]
+        if len(seeds) == 1:
+            placed = copied(mesh, words[0])
+        else:
+            placed = jax.device_put(np.stack(jax.device_get(words)), by_run(mesh))
+        initialize = _initialize(self.federation, len(self.interactions) > 1)
+        with numerics.products(self.federation.precision):
+            return initialize(self.features, self.population, placed)
 
     def state_shapes(self) -> FederationState:
         """Shapes and shardings of the state of a run alone."""
@@ -115,18 +126,6 @@ class Simulation:
         initialize = _initialize(self.federation, False)
         shapes = jax.eval_shape(initialize, self.features, self.population, words)
         return FederationState(*map(abstract, shapes, state_shardings(self.federation.mesh)))
-
-    def initial_states(self, seeds: Sequence[int]) -> FederationState:
-        """The states before the first round of all runs, stacked by run where there are several."""
-        if len(seeds) == 1:
-            return self.initial_state(seeds[0])
-        words = np.stack([jax.device_get(keys.from_seed(seed)) for seed in seeds])
-        return self._initialized(jax.device_put(words, by_run(self.federation.mesh)))
-
-    def _initialized(self, words: UInt32[Array, "*runs words"]) -> FederationState:
-        initialize = _initialize(self.federation, len(self.interactions) > 1)
-        with numerics.products(self.federation.precision):
-            return initialize(self.features, self.population, words)
 
 
 @numerics.as_written()

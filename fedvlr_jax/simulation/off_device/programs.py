@@ -1,6 +1,5 @@
 """The programs of training in waves; together they are one round or one evaluation."""
 
-import functools
 from typing import Any
 
 import jax
@@ -16,12 +15,10 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.federated_round import (
     Counts,
-    Federation,
     FederationState,
     Outcome,
     Rates,
     choose_cohort,
-    init_server,
     nothing,
     server_step,
     train_cohort,
@@ -35,17 +32,6 @@ from fedvlr_jax.simulation.simulation import abstract
 
 States = Float[Array, "rows numbers"]
 Sums = tuple[CohortSum, Counts]
-
-
-def initial(federation: Federation, features: Features, words: keys.Words) -> FederationState:
-    """The state before the first round."""
-
-    @functools.partial(jax.jit, out_shardings=everywhere(federation.mesh))
-    def build(features: Features, words: keys.Words) -> FederationState:
-        return init_server(federation, features, words)
-
-    with numerics.products(federation.precision):
-        return build(features, words)
 
 
 def lowered(settings: Settings) -> dict[str, Lowered]:

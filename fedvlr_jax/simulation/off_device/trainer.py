@@ -1,5 +1,6 @@
 """Training in waves: while the devices train one, the host brings the next and keeps the last."""
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,18 +13,17 @@ import numpy as np
 from jax.stages import Compiled
 from jaxtyping import Array, Float, Int
 
-from fedvlr_jax import record
+from fedvlr_jax import numerics, record
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys, programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.federated_round import Outcome
-from fedvlr_jax.simulation.mesh import by_client, copied
+from fedvlr_jax.simulation.federated_round import Outcome, init_server
+from fedvlr_jax.simulation.mesh import by_client, copied, everywhere
 from fedvlr_jax.simulation.off_device.bring import Sources
-from fedvlr_jax.simulation.off_device.pool import Pool
-from fedvlr_jax.simulation.off_device.programs import initial, lowered
-from fedvlr_jax.simulation.off_device.store import Store
+from fedvlr_jax.simulation.off_device.programs import lowered
+from fedvlr_jax.simulation.off_device.store import Pool, Store
 from fedvlr_jax.simulation.off_device.waves import (
     Layout,
     Wave,
@@ -78,7 +78,10 @@ class OffDevice(Run):
         self._store = Store(federation.n_clients, numbers, folder / _STATES, self._pool)
         self._store.clear()
         words = copied(federation.mesh, keys.from_seed(seed))
-        self.state = initial(federation, simulation.features, words)
+        initialize = functools.partial(init_server, federation)
+        initialize = jax.jit(initialize, out_shardings=everywhere(federation.mesh))
+        with numerics.products(federation.precision):
+            self.state = initialize(simulation.features, words)
         self._rounds = 0
         self._buffers = deque(host_buffers(self._layout) for _ in range(2))
         self._evaluated = self._evaluated_clients()

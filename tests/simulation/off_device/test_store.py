@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvlr_jax.simulation.off_device.pool import Pool
-from fedvlr_jax.simulation.off_device.store import Store
+from fedvlr_jax.simulation.off_device.store import Pool, Store
 
 N_CLIENTS, NUMBERS, ROWS = 12, 5, 4
 
