@@ -53,7 +53,8 @@ def notes(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         ]
     found = []
     for name, what, written in (
-        (VERSION, "jax", _minor),
+        # Without a version's third number, which stands for repairs.
+        (VERSION, "jax", lambda version: ".".join(version.split(".")[:2])),
         (PLATFORM, "platform", str),
         (DEVICE, "device", str),
         (PLUGINS, "plugins", str),
@@ -84,8 +85,3 @@ def joined(began: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(text: Any) -> list[str]:
     return text[:200].split(", ") if isinstance(text, str) else [_UNKNOWN]
-
-
-def _minor(version: str) -> str:
-    """A version without its third number, which stands for repairs."""
-    return ".".join(version.split(".")[:2])

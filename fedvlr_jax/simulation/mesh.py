@@ -62,12 +62,6 @@ def blocks(mesh: Mesh) -> int:
     return mesh.shape[AXIS]
 
 
-def own_blocks(mesh: Mesh) -> list[int]:
-    """Those of the blocks that lie on this process's devices."""
-    own = set(mesh.local_devices)
-    return [place for place, device in enumerate(mesh.devices[0]) if device in own]
-
-
 def by_client(mesh: Mesh) -> NamedSharding:
     """Leading axis split over the devices."""
     return NamedSharding(mesh, BY_CLIENT)
@@ -106,9 +100,10 @@ def split(mesh: Mesh, shape: tuple[int, ...], block: Callable[[int], np.ndarray]
     if described(mesh):
         return jax.ShapeDtypeStruct(whole, block(0).dtype, sharding=sharding)
     parts = []
-    for number in own_blocks(mesh):
-        rows = block(number)
-        parts += [jax.device_put(rows, device) for device in mesh.devices[:, number]]
+    for number, device in enumerate(mesh.devices[0]):
+        if device in mesh.local_devices:
+            rows = block(number)
+            parts += [jax.device_put(rows, device) for device in mesh.devices[:, number]]
     return jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
 

@@ -25,98 +25,80 @@ from fedvlr_jax.simulation.trainer import SMALL, Rankings, Run, ranked, stacked_
 
 
 class OnDevice:
-    """A `Trainer` of one run, or of several: device arrays, donated from round to round."""
+    """A `Trainer` of one run, or of several: device arrays, donated from round to round.
+
+    Attributes:
+        runs: in order.
+        programs: what is compiled, by name.
+        states: of the runs, stacked where there are several.
+    """
 
     def __init__(self, simulation: Simulation, seeds: Sequence[int]) -> None:
-        self._simulation = simulation
+        self.simulation = simulation
         self.programs: Mapping[str, Compiled] = {}
-        self._states = simulation.initial_states(seeds)  # stacked by run where there are several
-        self._found: dict[str, Any] = {}
-        self.runs = tuple(_Run(self, k) for k in range(len(seeds)))
+        self.states = simulation.initial_states(seeds)
+        self._found: dict[tuple[str, ...], Any] = {}
         if len(seeds) == 1:
-            self._take, self._put = (lambda states, _: states), (lambda _, state, __: state)
+            self.take, self.put = (lambda states, _: states), (lambda _, state, __: state)
         else:
-            self._take, self._put = _moves(simulation, self._states)
-        self._of_one = abstract(self.state_of(0))
+            self.take, self.put = _moves(simulation, self.states)
+        of_one = abstract(self.take(self.states, np.int32(0)))
+        self.runs = tuple(_Run(self, k, of_one) for k in range(len(seeds)))
 
     def compile(self, before: Callable[[], None] | None = None) -> None:
         """See `Trainer`."""
-        settings = programs.settings_of(self._simulation, self._states, before=before)
+        settings = programs.settings_of(self.simulation, self.states, before=before)
         self.programs = programs.compiled(settings)
 
     def round(self) -> Outcome:
         """One call of the compiled round trains all runs."""
         self._found.clear()
-        self._states, outcome = self._call("round", self._simulation.rates)
-        outcome = jax.block_until_ready((self._states, outcome))[1]
-        return self._by_run(outcome)
+        self.states, outcome = self._call("round", self.simulation.rates)
+        return self.by_run(jax.block_until_ready((self.states, outcome))[1])
 
-    @property
-    def diverged(self) -> Int[np.ndarray, " runs"]:
-        """Every run's first round that was not finite, -1 where there is none."""
-        return self._by_run(self._states.diverged)
-
-    @property
-    def private_bytes(self) -> int:
-        """Bytes of one run's private states, padding rows included."""
-        return self._states.private.nbytes // len(self.runs)
-
-    def state_of(self, run: int) -> FederationState:
-        """The state of one run, as if it were alone."""
-        return self._take(self._states, np.int32(run))
-
-    def let_go(self) -> FederationState:
-        """Shapes of one run's state; of a run alone, to make room in memory for another state."""
-        if len(self.runs) == 1:
-            self._states = self._of_one
-        return self._of_one
-
-    def set_state(self, run: int, state: FederationState) -> None:
-        """Replace the state of one run."""
+    def replace(self, states: FederationState) -> None:
+        """Take other states than those that training has come to."""
         self._found.clear()
-        self._states = self._put(self._states, state, np.int32(run))
+        self.states = states
 
-    def ranks(self, split: str) -> Int[np.ndarray, "runs clients"]:
-        """Every run's ranks of a split; found once for all, until a state changes."""
-        if split not in self._found:
-            target: Array = getattr(self._simulation.population, split)
-            ranks = self._by_run(self._call("ranks", target))
-            self._found[split] = ranks[:, : self._simulation.n_clients]
-        return self._found[split]
+    def found(self, name: str, *splits: str) -> Any:
+        """What a program of evaluation finds in all runs; called once until a state changes."""
+        if (name, *splits) not in self._found:
+            targets = (getattr(self.simulation.population, split) for split in splits)
+            self._found[name, *splits] = self.by_run(self._call(name, *targets))
+        return self._found[name, *splits]
 
-    def rankings(self, run: int) -> Rankings:
-        """The whole rankings of one run; found once for all."""
-        if "rankings" not in self._found:
-            self._found["rankings"] = self._by_run(self._call("rankings"))
-        tastes, made_of = jax.tree.map(lambda x: x[run], self._found["rankings"])
-        return ranked(tastes, made_of, self._simulation.n_clients)
-
-    def _call(self, name: str, *more: Any) -> Any:
-        simulation = self._simulation
-        return self.programs[name](self._states, simulation.population, simulation.features, *more)
-
-    def _by_run(self, tree: Any) -> Any:
+    def by_run(self, tree: Any) -> Any:
         """On the host, stacked by run."""
         return together.fetched(tree) if len(self.runs) > 1 else stacked_by_run(tree)
 
+    def _call(self, name: str, *more: Any) -> Any:
+        simulation = self.simulation
+        return self.programs[name](self.states, simulation.population, simulation.features, *more)
+
 
 class _Run(Run):
-    """One of the runs of a trainer, by its number."""
+    """One of the runs of a trainer, by its number; `like` are the shapes of its state."""
 
-    def __init__(self, trainer: OnDevice, number: int) -> None:
-        self._trainer, self._number = trainer, number
+    def __init__(self, trainer: OnDevice, number: int, like: FederationState) -> None:
+        self._trainer, self._number, self._like = trainer, number, like
 
     @property
     def state(self) -> FederationState:
-        return self._trainer.state_of(self._number)
+        return self._trainer.take(self._trainer.states, np.int32(self._number))
+
+    @state.setter
+    def state(self, state: FederationState) -> None:
+        trainer = self._trainer
+        trainer.replace(trainer.put(trainer.states, state, np.int32(self._number)))
 
     @property
     def private_bytes(self) -> int:
-        return self._trainer.private_bytes
+        return self._trainer.states.private.nbytes // len(self._trainer.runs)
 
     @property
     def diverged(self) -> int:
-        return int(self._trainer.diverged[self._number])
+        return int(self._trainer.by_run(self._trainer.states.diverged)[self._number])
 
     @property
     def fits_twice(self) -> bool:
@@ -124,22 +106,29 @@ class _Run(Run):
         return len(self._trainer.runs) * self.private_bytes <= SMALL
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
-        return self._trainer.ranks(split)[self._number]
+        found = self._trainer.found("ranks", split)[self._number]
+        return found[: self._trainer.simulation.n_clients]
 
     def rankings(self) -> Rankings:
-        return self._trainer.rankings(self._number)
+        tastes, made_of = jax.tree.map(lambda x: x[self._number], self._trainer.found("rankings"))
+        return ranked(tastes, made_of, self._trainer.simulation.n_clients)
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         checkpoints.save(self.state, progress)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        state, progress, complaints = checkpoints.latest(self._trainer.let_go())
-        self._trainer.set_state(self._number, state)
+        self._make_room()
+        self.state, progress, complaints = checkpoints.latest(self._like)
         return progress, complaints
 
     def go_back(self, checkpoints: Checkpoints, number: int) -> None:
-        state, _ = checkpoints.load(number, self._trainer.let_go())
-        self._trainer.set_state(self._number, state)
+        self._make_room()
+        self.state, _ = checkpoints.load(number, self._like)
+
+    def _make_room(self) -> None:
+        """Let go of the state of a run alone, in whose place another one will be read."""
+        if len(self._trainer.runs) == 1:
+            self._trainer.replace(self._like)
 
 
 def _moves(simulation: Simulation, stacked: FederationState) -> tuple[Callable, Callable]:
