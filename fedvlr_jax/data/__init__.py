@@ -10,7 +10,7 @@ from fedvlr_jax.data.synthetic import generate
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions, Planted
 from fedvlr_jax.processes import together
 
-__all__ = ["Catalogue", "Dataset", "Interactions", "DatasetCache", "Planted", "load"]
+__all__ = ["Catalogue", "Dataset", "DatasetCache", "Interactions", "Planted", "load"]
 
 
 def load(config: Config) -> Dataset:
