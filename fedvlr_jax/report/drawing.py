@@ -1,5 +1,6 @@
 """Charts as PNG files."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ _DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _ERROR = {"capsize": 3, "elinewidth": 1.2}
 DPI = 150  # of a PNG
 _BESIDE = 0.55  # left of the first of things that have names, and right of the last
+_ALONE = 1.001  # the end of a logarithmic axis over its begin, where there is a single number
+_AROUND = 3.0  # factor that is in sight on both sides of it
 _ABOVE = 0.03  # of what is in sight, above what is drawn
 _MOST_ROWS = 6  # of a legend, beside one for how many more there are
 _CHARACTERS = 11.0  # of a legend, in an inch
@@ -158,7 +161,12 @@ def _boxes(axis: plots.Axes, series: Series) -> None:
 def _scale(drawn: plots.Axes, side: str, axis: Axis, inches: float) -> None:
     """Limits, scale and labels of one side of a panel."""
     ticks, limits = getattr(drawn, f"{side}axis"), getattr(drawn, f"set_{side}lim")
-    low, high = getattr(drawn, f"get_{side}lim")()
+    with warnings.catch_warnings():
+        # Of a single number with error bars, matplotlib finds a range that is next to empty.
+        warnings.filterwarnings("ignore", "Attempting to set identical", UserWarning)
+        low, high = getattr(drawn, f"get_{side}lim")()
+    if axis.log and high < _ALONE * low:
+        low, high = low / _AROUND, high * _AROUND
     if axis.limits:
         low, high = axis.limits
     elif axis.labels:

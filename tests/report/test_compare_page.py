@@ -111,7 +111,7 @@ def test_layouts_do_not_part_runs(tmp_path):
 
 
 def test_what_holds_no_runs_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere: holds no finished run, expected the folder"):
+    with pytest.raises(UserError, match=r"nowhere: no such folder, expected the folder"):
         compare_page.held(tmp_path / "nowhere")
 
 
