@@ -52,7 +52,7 @@ def test_what_one_run_does_not_have_is_a_dash(tmp_path, capsys, monkeypatch, pai
         ((), "RUN_A is missing, expected RUN_A RUN_B"),
         (("a",), "RUN_B is missing, expected RUN_A RUN_B"),
         (("a", "b", "c"), "c: unexpected argument, expected flags like --out=..."),
-        (("a", "nowhere"), "nowhere: holds no finished run"),
+        (("a", "nowhere"), "nowhere: no such folder, expected the folder (--out) of"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, words):
