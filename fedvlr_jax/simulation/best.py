@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fedvlr_jax import numerics, record
+from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
@@ -61,7 +62,7 @@ def private_row_on_host(
     if row is not None:
         return row
     model = simulation.federation.training.model
-    return jax.device_get(jax.jit(beginnings(model, state.key))(jnp.array([client])))[0]
+    return jax.device_get(_beginnings(model, state.key, jnp.array([client])))[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -81,6 +82,13 @@ def scored(
     """See `evaluate.scores`; of every row that is a client's."""
     chosen = population.client >= 0
     return evaluate.scores(federation, key, sent, private, population, chosen)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _beginnings(
+    model: ClientModel, key: keys.Words, clients: Int[Array, " n"]
+) -> Float[Array, "n numbers"]:
+    return beginnings(model, key)(clients)
 
 
 def _best(run: Path) -> int:

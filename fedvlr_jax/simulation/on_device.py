@@ -105,6 +105,10 @@ class _Run(Run):
         # Every other run has a copy, too.
         return len(self._trainer.runs) * self.private_bytes <= SMALL
 
+    def copy(self) -> FederationState:
+        # What is taken out of several states is a copy already.
+        return super().copy() if len(self._trainer.runs) == 1 else self.state
+
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
         found = self._trainer.found("ranks", split)[self._number]
         return found[: self._trainer.simulation.n_clients]
