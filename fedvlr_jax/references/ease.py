@@ -10,6 +10,9 @@ from fedvlr_jax.references.ranking import train_matrix
 def scores(data: Interactions, penalty: float) -> Float[np.ndarray, "clients items"]:
     """X B with B = I - P diag(P)^-1 and P = (X^T X + penalty I)^-1 (the paper's equation 8).
 
+    Memory is what limits it: four tables of items x items with 8 bytes a number are there at once,
+    3.2 GB for 10,000 items.
+
     Args:
         data: all clients' interactions.
         penalty: of the squared weights, above 0.

@@ -43,7 +43,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Test metrics in percent, mean and 95 % interval over seeds, of the round with the best "
         "validation warm NDCG@50; tables/accuracy.csv has standard deviations. Every combination "
         "of backbone and variant had the same search: all pairs of learning rates, one seed, "
-        "chosen on validation. Centralized references see everybody's data.",
+        "chosen on validation. Centralized references see everybody's data (docs/method.md).",
     ),
     "significance": (
         "Does personal fusion pay?",

@@ -9,7 +9,7 @@ import numpy as np
 from fedvlr_jax import files
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.data.types import Dataset
-from fedvlr_jax.references.choose import Reference, references
+from fedvlr_jax.references.choose import SEARCHED, Reference, references
 from fedvlr_jax.simulation import environment
 
 _FILE = "references.json"
@@ -21,11 +21,15 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
 
     Args:
         dataset: in one process.
-        folder: there already; what it keeps of another data set is computed anew.
+        folder: there already; what it keeps of another data set or search is computed anew.
         tell: takes a line for every reference that is computed.
     """
     path = folder / _FILE
-    identity = {"data_fingerprint": dataset.fingerprint(), "jax": environment.in_force()}
+    identity = {
+        "data_fingerprint": dataset.fingerprint(),
+        "searched": SEARCHED,
+        "jax": environment.in_force(),
+    }
     kept = files.read_json(path, _MOST) if path.exists() else {}
     if _is_of(kept, identity):
         try:
@@ -42,10 +46,10 @@ def kept_references(dataset: Dataset, folder: Path, tell: Callable[[str], None])
 
 
 def _is_of(kept: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """Whether references are those of this data set, and their draws those of today's JAX."""
+    """Whether references are those of this data and search, their draws those of today's JAX."""
     began = kept.get("jax", {})
     return (
-        kept.get("data_fingerprint") == identity["data_fingerprint"]
+        all(kept.get(name) == identity[name] for name in ("data_fingerprint", "searched"))
         and isinstance(began, dict)
         and environment.difference(began, identity["jax"]) is None
     )

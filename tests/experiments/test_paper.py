@@ -23,14 +23,14 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
     arguments += ("--noises=", "--newcomers=0", "--noablations")
     code, said, complaint = programs.in_process(paper, capsys, *arguments)
     assert (code, complaint) == (0, "")
-    assert said.count("valid warm/ndcg@50") == 4 + 4 + 1  # and the head of the table
+    assert said.count("valid warm/ndcg@50") == 4 + 6 + 1  # and the head of the table
     read = tables_of(out)
     assert set(read) == {
         *("data", "accuracy", "parameters", "significance", "communication", "curves"),
         *("reliance", "history_length", "item_popularity"),
     }
     assert read["accuracy"]["recommender"].tolist() == [
-        *("fcf", "fcf", "popularity", "ItemKNN", "EASE", "VBPR")
+        *("fcf", "fcf", "popularity", "ItemKNN", "content-kNN", "EASE", "iALS", "VBPR")
     ]
     assert read["accuracy"]["warm/ndcg@50 sd"].notna().sum() == 2
     assert read["significance"]["backbone"].tolist() == ["fcf"]

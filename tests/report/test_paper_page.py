@@ -22,6 +22,7 @@ def accuracy(recommenders, seeds):
         for v, variant in enumerate(("mlp", "fedvlr"))
     ]
     scores = {"EASE": 33.9, "ItemKNN": 33.8, "popularity": 9.4, "VBPR": None}
+    scores |= {"content-kNN": 2.7, "iALS": 35.8}
     return pd.DataFrame(
         rows
         + [
@@ -123,9 +124,10 @@ def test_bars_and_lines_are_the_table():
         "mlp": [20, 21],
     }
     names = list(drawn)[2:]
-    assert names == ["popularity 9.4", "ItemKNN 33.8", "EASE 33.9"]
-    assert [set(drawn[name].y) for name in names] == [{9.4}, {33.8}, {33.9}]
-    assert len({drawn[name].dash for name in names}) == 3, "told apart"
+    values = {"content-kNN": 2.7, "popularity": 9.4, "ItemKNN": 33.8, "EASE": 33.9, "iALS": 35.8}
+    assert names == [f"{name} {y}" for name, y in values.items()]
+    assert [set(drawn[name].y) for name in names] == [{y} for y in values.values()]
+    assert len({drawn[name].dash for name in names}) == 5, "told apart"
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])

@@ -86,6 +86,14 @@ def test_references_of_other_draws_are_computed_anew(tmp_path, computed, monkeyp
     assert len(computed) == 2
 
 
+def test_references_of_another_search_are_computed_anew(tmp_path, computed, monkeypatch):
+    kept(tmp_path)
+    monkeypatch.setattr(central, "SEARCHED", central.SEARCHED | {"EASE": [7.0]})
+    kept(tmp_path)
+    assert len(computed) == 2
+    assert kept(tmp_path) == []
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "references.json")
     with pytest.raises(UserError, match=r"references\.json: is a pipe"):
