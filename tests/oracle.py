@@ -76,6 +76,10 @@ def fuse(params, inputs, views, neighbours=None):
     return result
 
 
+# The same for every client, however long its history: compiled once.
+fused = jax.jit(fuse, static_argnames="views")
+
+
 def view_weights(router, fused, history):
     if router is None:
         return jnp.full(len(fused), 1 / len(fused))
@@ -105,11 +109,11 @@ class Method:
 
 def vectors(method, shared, private, inputs, history):
     """The client's vectors of all items, own ones left aside."""
-    fused = fuse(shared["fusion"], inputs, method.views)
+    views = fused(shared["fusion"], inputs, views=method.views)
     if method.variant == "vbpr":
-        return jnp.concatenate(fused, axis=1)
-    w = view_weights(private["router"], fused, history)
-    return sum(w[j] * f for j, f in enumerate(fused))
+        return jnp.concatenate(views, axis=1)
+    w = view_weights(private["router"], views, history)
+    return sum(w[j] * view for j, view in enumerate(views))
 
 
 def score(method, network, head, x):
@@ -157,6 +161,7 @@ def tuning_loss(own, network, head, method, history, negatives):
 
 _value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="method")
 _tuning_gradient = jax.jit(jax.grad(tuning_loss), static_argnames="method")
+_vectors = jax.jit(vectors, static_argnames="method")
 
 
 def draw_negatives(key, history, pool, n_items, method):
@@ -175,8 +180,9 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
 
     `private["own"]` is a table of all items, of which a client touches some rows.
     """
+    shared, private = jax.device_get((shared, private))  # NumPy compiles nothing
     n_items = shared["fusion"]["params"]["item_embedding"].shape[0]
-    total = jax.tree.map(jnp.zeros_like, shared)
+    total = jax.tree.map(np.zeros_like, shared)
     copies, sent_views, losses = shared, shared, []
     n_samples = len(history) * (1 + method.negatives)
     rates = {**rates, "own": rates["own"] * n_samples}
@@ -186,10 +192,10 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
         return draw_negatives(key_of_epoch, history, pool, n_items, method)
 
     for epoch in range(method.epochs):
-        value, (g_shared, g_private) = _value_and_gradients(
-            copies, private, inputs, method, history, negatives_of(epoch)
+        value, (g_shared, g_private) = jax.device_get(
+            _value_and_gradients(copies, private, inputs, method, history, negatives_of(epoch))
         )
-        total = jax.tree.map(jnp.add, total, g_shared)
+        total = jax.tree.map(np.add, total, g_shared)
         if method.mode == "local":
             copies = jax.tree.map(lambda x, g: x - rates["shared"] * g, copies, g_shared)
         private = {
@@ -198,21 +204,21 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
         }
         losses.append(float(value))
     if method.backbone == "pfedrec":
-        own = vectors(method, sent_views, private, inputs, history)
+        own = jax.device_get(_vectors(method, sent_views, private, inputs, history))
         for epoch in range(method.epochs):
             drawn = negatives_of(method.epochs + epoch)
             slope = _tuning_gradient(own, None, private["head"], method, history, drawn)
-            own = own - rates["own"] / n_samples * slope
+            own = own - rates["own"] / n_samples * jax.device_get(slope)
         private = {**private, "own": own}
     if method.mode == "local":
-        total = jax.tree.map(jnp.subtract, shared, copies)
+        total = jax.tree.map(np.subtract, shared, copies)
     return private, total, float(np.mean(losses))
 
 
 def cohort_round(shared, privates, inputs, method, histories, pools, cohort, keys, rates):
     """Privates after the round, weighted mean of what is uploaded, weighted mean loss."""
     privates = list(privates)
-    sums, weight, loss_sum = jax.tree.map(jnp.zeros_like, shared), 0.0, 0.0
+    sums, weight, loss_sum = jax.tree.map(np.zeros_like, shared), 0.0, 0.0
     for client in cohort:
         privates[client], uploaded, value = client_round(
             shared,

@@ -70,14 +70,19 @@ def simulation(data: Dataset | None = None, **settings: Any) -> Simulation:
     return build(config(**settings), data or dataset())
 
 
+# Compiled as one program: op by op, every shape would be compiled for itself.
+_opened = jax.jit(stacked, static_argnums=0)
+_closed = jax.jit(lambda states: jax.vmap(flatten)(states))
+
+
 def opened(of: Simulation, rows: Array) -> ClientState:
     """Clients' private states, stacked, from their rows."""
-    return stacked(of.federation.training.model, rows)
+    return _opened(of.federation.training.model, rows)
 
 
 def closed(states: ClientState, like: Array) -> Array:
     """The rows of stacked private states, lying on the devices as `like` does."""
-    return jax.device_put(jax.vmap(flatten)(states), like.sharding)
+    return jax.device_put(_closed(states), like.sharding)
 
 
 def histories(data: Dataset) -> list[np.ndarray]:

@@ -81,7 +81,7 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
     shared = state.server.params._asdict()
     histories = worlds.histories(data)
     their_pools = pools(simulation, state.key, histories) or [None] * len(histories)
-    fused = oracle.fuse(shared["fusion"], inputs, views)
+    fused = oracle.fused(shared["fusion"], inputs, views=views)
     for user, (history, pool) in enumerate(zip(histories, their_pools, strict=True)):
         private = client_state(simulation, state.private, user, history, pool, empty=jnp.nan)
         expected = oracle.view_weights(private["router"], fused, history)

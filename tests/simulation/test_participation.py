@@ -1,7 +1,5 @@
 """Who takes part: dropouts and uneven availability; clipped and noised rounds of a whole cohort."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,6 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.federated_round import (
     choose_cohort,
-    federated_round,
     is_late,
     train_cohort,
 )
@@ -46,7 +43,7 @@ def test_dropouts_stay_away_independently():
 def test_clients_that_drop_out_keep_their_state():
     simulation = worlds.simulation(dropout=0.5)
     state = moved(simulation)
-    after, loss = whole_round(simulation, state)
+    after, (loss, _) = whole_round(simulation, state)
     came = np.asarray(
         choose_cohort(
             simulation.federation,
@@ -65,8 +62,7 @@ def test_clients_that_drop_out_keep_their_state():
 def test_a_round_without_anybody_changes_nothing():
     simulation = worlds.simulation(dropout=0.999999, server_optimizer="sgd")
     state = simulation.initial_state(0)
-    step = jax.jit(functools.partial(federated_round, simulation.federation))
-    after, (loss, came) = step(state, simulation.population, simulation.features, simulation.rates)
+    after, (loss, came) = whole_round(simulation, state)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
     assert came.by_length.sum() == 0
@@ -101,7 +97,6 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         return aggregate.step(server, before, found, jnp.int32(0), rates.server, noise)
 
     sent_by = jax.jit(lambda state, n: aggregate.broadcast(server, state, features, n))
-    step = jax.jit(functools.partial(federated_round, federation))
     state = moved(simulation)
     expected, private, arriving = state.server, state.private, None
     for number in range(3):
@@ -118,7 +113,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         # Late gradients are of what was sent to those clients, so through its operators.
         arriving = gathered(expected, later)
         expected = stepped(expected, found)
-        state, (loss, _) = step(state, population, features, rates)
+        state, (loss, _) = whole_round(simulation, state)
         close(state.server.params, expected.params)
         close(state.private, private)
         assert float(loss) == pytest.approx(float(found.loss / found.weight), abs=1e-5)
@@ -127,8 +122,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
 def test_a_first_round_with_nobody_in_time_moves_only_clients():
     simulation = worlds.simulation(late=0.999999, server_optimizer="sgd")
     state = moved(simulation)
-    step = jax.jit(functools.partial(federated_round, simulation.federation))
-    after, (loss, came) = step(state, simulation.population, simulation.features, simulation.rates)
+    after, (loss, came) = whole_round(simulation, state)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
     assert came.late == came.by_length.sum() == simulation.n_clients

@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +7,9 @@ from fedvlr_jax import backbones
 from fedvlr_jax.client.flat import flatten
 from fedvlr_jax.client.model import ClientModel, ClientState
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.federated_round import federated_round
 from fedvlr_jax.simulation.private import Private, all_finite, beginnings, stacked
 from tests import worlds
+from tests.simulation.test_federated_round import whole_round
 
 
 def model(routed=True):
@@ -71,10 +69,9 @@ def test_a_number_that_is_not_finite_is_found_wherever_it_is(part, spoilt):
 def test_zeros_that_fill_rows_up_stay_zeros(settings):
     simulation = worlds.simulation(**settings)
     model, state = simulation.federation.training.model, simulation.initial_state(0)
-    step = jax.jit(functools.partial(federated_round, simulation.federation))
     before = state.private
     for _ in range(2):
-        state, _ = step(state, simulation.population, simulation.features, simulation.rates)
+        state, _ = whole_round(simulation, state)
     used = model.private_numbers()
     assert used < state.private.shape[1]
     assert not np.any(before[:, used:])
