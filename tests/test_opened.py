@@ -1,5 +1,6 @@
 """A finished run from its folder: what it wrote, and what its clients score, against each other."""
 
+import functools
 import json
 import shutil
 
@@ -30,6 +31,8 @@ SETTINGS = {
     "client_lr": 0.3,
     "router_lr": 0.3,
     "server_lr": 0.1,
+    "devices": 1,
+    "buckets": 1,  # every one more is compiled, too
 }
 WAYS = {
     "fedvlr": {"devices": 2},
@@ -48,10 +51,20 @@ def config(**settings):
     return fedvlr_jax.Config.of(**given)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run of a way, trained once."""
+
+    @functools.cache
+    def train(way):
+        return fedvlr_jax.train(config(**WAYS[way]), tmp_path_factory.mktemp(way) / "run").run
+
+    return train
+
+
 @pytest.fixture(scope="module", params=WAYS)
-def run(request, tmp_path_factory):
-    out = tmp_path_factory.mktemp(request.param) / "run"
-    return fedvlr_jax.train(config(**WAYS[request.param]), out).run
+def run(request, trained):
+    return trained(request.param)
 
 
 def test_scores_rank_as_the_run_has_ranked(run):
@@ -134,7 +147,7 @@ def test_what_was_written_is_read(run):
 @pytest.mark.parametrize("way", ["fedvlr", "pfedrec", "fedrap"])
 def test_a_new_user_is_a_newcomer(way, tmp_path):
     """Ranks of the newcomers' held-out items, and a member's own id given to nobody."""
-    members, joining = split_clients(generate(40, 70, 8, 0.3, seed=0), 0.2, seed=0)
+    members, joining = split_clients(generate(36, 70, 8, 0.3, seed=0), 0.11, seed=0)
     settings = config(**WAYS[way] | {"devices": 1})
     fedvlr_jax.train(settings, tmp_path / "run", dataset=members)
     run = fedvlr_jax.open_run(tmp_path / "run", data=members)
@@ -162,8 +175,8 @@ def test_a_new_user_is_a_newcomer(way, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return fedvlr_jax.train(config(), tmp_path_factory.mktemp("plain") / "run").run
+def plain(trained):
+    return trained("fedvlr")
 
 
 def test_mistakes_are_sentences(plain, tmp_path):

@@ -10,6 +10,12 @@ from absl import flags
 from experiments import cli
 
 ROOT = Path(__file__).parent.parent.parent
+# Begins the script of a process that needs a few modules: all of the package would take seconds.
+IN_PARTS = f"""
+import sys, types
+package = sys.modules["fedvlr_jax"] = types.ModuleType("fedvlr_jax")
+package.__path__ = [{str(ROOT / "fedvlr_jax")!r}]
+"""
 
 
 def run(module, *flags, cwd=None, devices=1):

@@ -1,6 +1,7 @@
 """The command `fedvlr`, which starts every program by its name."""
 
 import importlib
+import sys
 import tomllib
 
 import pytest
@@ -48,20 +49,22 @@ def test_a_flag_instead_of_a_command_is_told(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("compare", ["runs/none"]),
         ("preference-recovery", ["--seeds=0"]),
         ("preference_recovery", ["--help"]),
     ],
 )
-def test_it_does_what_the_program_does(name, arguments):
+def test_it_does_what_the_program_does(name, arguments, capsys, monkeypatch):
     module = f"experiments.{name.replace('-', '_')}"
-    one, other = programs.run("experiments", name, *arguments), programs.run(module, *arguments)
-    assert (one.returncode, one.stdout, one.stderr) == (
-        other.returncode,
-        other.stdout,
-        other.stderr,
-    )
-    assert one.stdout or one.stderr
+    expected = programs.in_process(importlib.import_module(module), capsys, *arguments)
+    assert expected[1] or expected[2]
+    monkeypatch.delitem(sys.modules, module)  # as at a start
+    assert of(capsys, monkeypatch, name, *arguments) == expected
+
+
+def test_it_is_a_program():
+    done = programs.run("experiments", "compare", "runs/none")
+    expected = "error: RUN_B is missing, expected RUN_A RUN_B\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
 def test_what_is_installed_is_this_command():

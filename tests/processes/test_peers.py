@@ -43,7 +43,7 @@ def three():
     port = str(free_port())
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, port, "3", str(index), "3"],
+            [sys.executable, "-c", programs.IN_PARTS + PROGRAM, port, "3", str(index), "3"],
             env=programs.environment(),
             text=True,
             stdin=subprocess.PIPE,

@@ -49,7 +49,7 @@ def test_processes_that_look_at_once_find_the_same(tmp_path):
     kept = {k: v for k, v in programs.environment().items() if k != "FEDVLR_SECRET"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", script],
+            [sys.executable, "-c", programs.IN_PARTS + script],
             env=kept | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": ""},
             text=True,
             stdout=subprocess.PIPE,

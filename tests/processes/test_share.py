@@ -9,6 +9,7 @@ import pytest
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import share
 from fedvlr_jax.processes.share import Devices
+from tests.experiments import programs
 
 CUDA, HIP, TPU = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS"
 FOUR = Devices(CUDA, ("0", "1", "2", "3"))
@@ -127,7 +128,9 @@ def test_processes_that_run_at_once_have_devices_of_their_own(tmp_path):
 
     def start():
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, **pipes)
+        return subprocess.Popen(
+            [sys.executable, "-c", programs.IN_PARTS + PROCESS], env=environment, **pipes
+        )
 
     running = [start()]
     try:
