@@ -36,10 +36,9 @@ SETTINGS = {
 }
 WAYS = {
     "fedvlr": {"devices": 2},
-    "sampled": {"eval_clients": 12, "cohort": 10, "precision": "default"},
-    "mlp": {"variant": "mlp", "views": None, "buckets": 2},
+    "mlp": {"variant": "mlp", "views": None, "buckets": 2, "precision": "default"},
     "fcf": {"backbone": "fcf", "variant": "id", "views": None, "chunk": 3},
-    "fedncf": {"backbone": "fedncf", "client_mode": "local"},
+    "fedncf": {"backbone": "fedncf", "client_mode": "local", "eval_clients": 12, "cohort": 10},
     "pfedrec": {"backbone": "pfedrec", "negative_pool": 30, "devices": 2},
     "fedrap": {"backbone": "fedrap", "variant": "vbpr", "views": None, "negative_pool": 7},
     "host": {"private_state": "host", "cohort": 4, "wave": 3, "backbone": "pfedrec"},

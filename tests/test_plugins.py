@@ -39,7 +39,8 @@ fedvlr_jax.register_aggregation(fedvlr_jax.Aggregation("halved", halve))
 mine = dataclasses.replace(backbones.get("fcf"), name="mine", linear=None)
 fedvlr_jax.register_backbone(mine)
 """
-SMALL = {"clients": 30, "items": 40, "dim": 4, "local_epochs": 1, "eval_every": 1, "buckets": 1}
+SMALL = {"clients": 30, "items": 40, "dim": 4, "local_epochs": 1, "eval_every": 1}
+SMALL |= {"buckets": 1, "devices": 1}
 
 
 @pytest.fixture

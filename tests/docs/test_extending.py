@@ -103,7 +103,8 @@ def test_the_documented_plugins_train_from_the_command_line(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for path in PLUGINS:
         (tmp_path / f"page_{path}").write_text(code(path))
-    small = ("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--rounds=1", "--quiet")
+    small = ("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--rounds=1")
+    small += ("--devices=1", "--buckets=1", "--quiet")
     own = ("--backbone=fedmf", "--views=lowrank,id", "--aggregation=clipped", "--out=run")
     named = "--plugins=page_fedmf,./page_lowrank.py,page_clipped"
     with undone():

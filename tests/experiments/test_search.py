@@ -20,7 +20,14 @@ from fedvlr_jax.runs.trials import RUNNING, Outcome, Trial
 from tests.experiments import programs
 
 SMALL = (
-    *("--clients=30", "--items=20", "--local_epochs=2", "--negatives=1", "--buckets=1"),
+    *(
+        "--devices=1",
+        "--clients=30",
+        "--items=20",
+        "--local_epochs=2",
+        "--negatives=1",
+        "--buckets=1",
+    ),
     *("--rounds=3", "--eval_every=1", "--prune_from=0"),
 )
 SEARCHED = ("--search=server_lr=log:1e-4:1e-1", "--search=client_lr=log:1e-2:1e-1")

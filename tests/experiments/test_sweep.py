@@ -179,12 +179,14 @@ def test_what_is_swept_by_default(capsys):
     assert listed(said) == [f"dim={n},seed=4" for n in (8, 16)]
 
 
-def test_what_cannot_fit_is_refused_before_it_starts(tmp_path, capsys):
+def test_what_cannot_fit_is_refused_before_it_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(estimate.memory, "now_bytes", lambda: 500_000_000)  # the process itself
     out = tmp_path / "sweep"
-    arguments = ("--clients=50,3000000", *SMALL, "--max_memory=3", f"--out={out}")
+    arguments = ("--clients=50,500000", *SMALL, "--variant=id", "--devices=1", "--buckets=1")
+    arguments += ("--max_memory=0.6", f"--out={out}")
     code, _, complaint = programs.in_process(sweep, capsys, *arguments)
     assert code == 2
-    assert "--max_memory=3: clients=3000000,seed=0 takes about" in complaint
+    assert "--max_memory=0.6: clients=500000,seed=0 takes about" in complaint
     assert complaint.count("\n") == 1
     assert not out.exists()
 

@@ -7,7 +7,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.runs import estimate
 from fedvlr_jax.simulation.simulation import build
 
-SMALL = {"items": 40, "dim": 8, "local_epochs": 2, "negatives": 1, "rounds": 20}
+SMALL = {"items": 40, "dim": 8, "local_epochs": 2, "negatives": 1, "rounds": 20, "devices": 1}
 
 
 def config(**settings):
@@ -16,7 +16,8 @@ def config(**settings):
 
 def test_runs_that_differ_in_clients_are_timed_once_and_compiled_once_for_each_number():
     said = []
-    runs = {"a": config(), "b": config(seed=1, rounds=200), "c": config(clients=60), "d": config()}
+    changes = {"a": {}, "b": {"seed": 1, "rounds": 200}, "c": {"clients": 60}, "d": {}}
+    runs = {name: config(variant="id", **change) for name, change in changes.items()}
     found = estimate.estimates(runs, said.append)
     assert said == ["timing rounds like those of a (this takes up to a minute)"]
     assert found["a"].compiling == found["c"].compiling > 0

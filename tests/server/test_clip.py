@@ -1,5 +1,6 @@
 """The encoder against what transformers' models computed, in 4.57 and, where it is, in torch."""
 
+import functools
 import json
 import os
 import shutil
@@ -18,6 +19,15 @@ from fedvlr_jax.server import clip
 from fedvlr_jax.server.clip_model import ClipConfig, TextTower, VisionTower
 from fedvlr_jax.server.encode import Encoder
 from tests.server import clips
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shapes_found_once():
+    """Every model that is loaded is traced for the shapes of its weights, and many are alike."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip, "shapes", functools.cache(clip.shapes))
+        patch.setattr(clips, "shapes", functools.cache(clips.shapes))
+        yield
 
 
 @pytest.fixture(scope="module")
