@@ -15,7 +15,7 @@ SMALL = "rounds=2, clients=30, items=40, dim=8, devices=1, buckets=1"
 SMALLER = {
     "data/KU": "synthetic",
     "rounds=100": SMALL,
-    "clients=500, items=200": "clients=40, items=30, devices=1, buckets=1",
+    "clients=500, items=200": "clients=40, items=30",
     "clients=1000, items=500, rounds=30": SMALL,
 }
 TRAINING = {"README.md": 2, "docs/prepare.md": 1}  # how many there are

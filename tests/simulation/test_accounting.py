@@ -174,18 +174,23 @@ def test_a_round_counts_who_trained_and_means_their_losses(number, dropout, late
         state = after
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def draw(federation, words, numbers, dropout, late):
+    """Who comes in some rounds, and who of them is late."""
+    everybody = jnp.arange(13)
+    came = jax.vmap(lambda k: choose_cohort(federation, words, k, everybody, dropout))(numbers)
+    return came, jax.vmap(lambda k: is_late(words, k, everybody, late))(numbers) & came
+
+
 def drawn_rounds(config, rounds, simulation):
     """Who trained in each round of a run and who of them was late, drawn once more."""
-    words, everybody = keys.from_seed(config.schedule.seed), jnp.arange(13)
-    part = config.participation
-    found = []
-    for k in range(rounds):
-        came = choose_cohort(
-            simulation.federation, words, jnp.int32(k), everybody, jnp.float32(part.dropout)
-        )
-        late = is_late(words, jnp.int32(k), everybody, jnp.float32(part.late)) & came
-        found.append((np.flatnonzero(came).tolist(), np.flatnonzero(late).tolist()))
-    return found
+    words, part = keys.from_seed(config.schedule.seed), config.participation
+    rates = jnp.float32(part.dropout), jnp.float32(part.late)
+    drawn = draw(simulation.federation, words, jnp.arange(rounds), *rates)
+    return [
+        (np.flatnonzero(came).tolist(), np.flatnonzero(late).tolist())
+        for came, late in zip(*map(np.asarray, drawn), strict=True)
+    ]
 
 
 def check(result, config):

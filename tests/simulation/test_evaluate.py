@@ -19,25 +19,42 @@ from tests import oracle, worlds
 from tests.simulation.test_federated_round import client_state, moved, pools
 
 
-def evaluated(simulation, state):
-    """(valid ranks, test ranks, top items, view weights), real clients only."""
+@functools.cache
+def _programs(federation):
+    """Ranks of held-out items, and rankings, of all simulations that differ in data only."""
+
+    def sent_and_chosen(state, population, features):
+        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        return sent, evaluate.evaluated_clients(federation, state.key, population.client)
 
     @jax.jit
-    def run(state):
-        server, features = simulation.federation.server, simulation.features
-        sent = aggregate.broadcast(server, state.server, features, state.round)
-        population, federation = simulation.population, simulation.federation
-        chosen = evaluate.evaluated_clients(federation, state.key, population.client)
-        removed = aggregate.removals(server, state.server, features, sent.views)
+    def ranks(state, population, features, target):
+        sent, chosen = sent_and_chosen(state, population, features)
         private = Private(state.private)
-        args = (private, population, chosen)
-        return (
-            evaluate.held_out_ranks(federation, state.key, sent, *args, population.valid),
-            evaluate.held_out_ranks(federation, state.key, sent, *args, population.test),
-            *evaluate.rankings(federation, state.key, sent, removed, *args),
+        return evaluate.held_out_ranks(
+            federation, state.key, sent, private, population, chosen, target
         )
 
-    return [np.asarray(x)[: simulation.n_clients] for x in run(state)]
+    @jax.jit
+    def rankings(state, population, features):
+        sent, chosen = sent_and_chosen(state, population, features)
+        removed = aggregate.removals(federation.server, state.server, features, sent.views)
+        private = Private(state.private)
+        return evaluate.rankings(federation, state.key, sent, removed, private, population, chosen)
+
+    return ranks, rankings
+
+
+def evaluated(simulation, state):
+    """(valid ranks, test ranks, top items, view weights), real clients only."""
+    ranks, rankings = _programs(simulation.federation)
+    population, features = simulation.population, simulation.features
+    found = (
+        ranks(state, population, features, population.valid),
+        ranks(state, population, features, population.test),
+        *rankings(state, population, features),
+    )
+    return [np.asarray(x)[: simulation.n_clients] for x in found]
 
 
 RANKED = [
@@ -113,7 +130,12 @@ def test_metrics_equal_ranx():
         assert found[f"ndcg@{k}"] == pytest.approx(100 * expected[f"ndcg@{k}"])
 
 
-@given(seed=st.integers(0, 10**6), client=st.integers(0, 10**6), n_items=st.integers(1, 60))
+# Every number of items is compiled.
+@given(
+    seed=st.integers(0, 10**6),
+    client=st.integers(0, 10**6),
+    n_items=st.sampled_from([1, 2, 3, 17, 60]),
+)
 def test_tie_order_is_a_strict_order(seed, client, n_items):
     order = np.asarray(tie_order(jax.random.key(seed), jnp.int32(client), n_items))
     assert len(np.unique(order)) == n_items
@@ -138,19 +160,25 @@ def test_constant_scores_rank_at_random():
     assert (ranks < other).mean() == pytest.approx(0.5, abs=0.035)
 
 
+@jax.jit
+def top_and_ranks(values, key):
+    """The top items, and the ranks of no item and then of every item."""
+    order, items = tie_order(key, jnp.int32(1), len(values)), jnp.arange(-1, len(values))
+    return top_items(values, order), jax.vmap(lambda item: rank_of(values, order, item))(items)
+
+
 @given(
-    scores=st.lists(st.integers(0, 4), min_size=1, max_size=70),
+    scores=st.sampled_from([1, 2, 7, 50, 51, 70]).flatmap(
+        lambda n: st.lists(st.integers(0, 4), min_size=n, max_size=n)
+    ),
     seed=st.integers(0, 1000),
 )
 def test_rank_and_top_items_agree_when_scores_tie(scores, seed):
-    values = jnp.array(scores, jnp.float32)
-    order = tie_order(jax.random.key(seed), jnp.int32(1), len(scores))
-    top = np.asarray(top_items(values, order)).tolist()
+    top, ranks = top_and_ranks(jnp.array(scores, jnp.float32), jax.random.key(seed))
     assert len(top) == 50
-    for item in range(len(scores)):
-        rank = int(rank_of(values, order, jnp.int32(item)))
+    assert ranks[0] == -1
+    for item, rank in enumerate(ranks[1:].tolist()):
         assert rank >= 50 or top[rank] == item
-    assert int(rank_of(values, order, jnp.int32(-1))) == -1
 
 
 def test_nan_scores_have_no_rank_and_train_items_are_never_at_the_top():
