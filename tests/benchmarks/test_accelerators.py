@@ -20,6 +20,7 @@ def test_programs_of_the_devices_here_are_described_and_timed(tmp_path):
     done = programs.run(
         "benchmarks.accelerators",
         *("--targets=cpu:2", "--clients=10", "--chunk=2,3", f"--out={tmp_path}", *SMALL),
+        quick=True,
     )
     assert done.returncode == 0, done.stderr
     found = read(tmp_path)["programs"]

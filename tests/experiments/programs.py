@@ -18,12 +18,13 @@ package.__path__ = [{str(ROOT / "fedvlr_jax")!r}]
 """
 
 
-def run(module, *flags, cwd=None, devices=1):
-    """Run `python -m module flags`; XLA's settings of the tests are not inherited."""
+def run(module, *flags, cwd=None, devices=1, quick=False):
+    """Run `python -m module flags`; XLA's settings of the tests, which are `quick`, if wanted."""
+    settings = {"XLA_FLAGS": os.environ["XLA_FLAGS"]} if quick else {}
     return subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:fedvlr_jax", "-m", module, *flags],
         cwd=cwd or ROOT,
-        env=environment(devices),
+        env=environment(devices) | settings,
         capture_output=True,
         text=True,
         timeout=600,

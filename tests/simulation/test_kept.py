@@ -41,7 +41,7 @@ def settings_of(**settings):
     """As at another start: nothing that this process remembers is the same."""
     aggregate.create.cache_clear()
     simulation = worlds.simulation(**(SETTINGS | settings))
-    return programs.settings_of(simulation, simulation.initial_state(0))
+    return programs.settings_of(simulation, simulation.state_shapes())
 
 
 def path_of(lower=programs.lowered, **settings):
