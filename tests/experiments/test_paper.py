@@ -1,3 +1,4 @@
+import functools
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments import paper
+from fedvlr_jax.study import central
 from tests.experiments import programs
 
 SMALL = (
@@ -17,6 +19,13 @@ SMALL = (
 )
 
 
+@pytest.fixture
+def _short_references(monkeypatch):
+    """Centralized references that hardly learn."""
+    monkeypatch.setattr(central, "references", functools.partial(central.references, epochs=20))
+
+
+@pytest.mark.usefixtures("_short_references")
 def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
     out = tmp_path / "paper"
     arguments = (*SMALL, "--backbones=fcf", "--variants=mlp,fedvlr", "--seeds=2", f"--out={out}")
@@ -53,6 +62,7 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_short_references")
 def test_a_whole_study_trains_again_with_what_changes(tmp_path, capsys):
     out = tmp_path / "paper"
     arguments = (*SMALL, "--backbones=fcf", "--variants=fedvlr", "--seeds=1", f"--out={out}")

@@ -143,7 +143,6 @@ OTHERS = [
     for mode, variant in (("accumulate", "fedvlr"), ("local", "vbpr"))
 ]
 LOCAL = [{"client_mode": "local", "variant": variant} for variant in ("fedvlr", "id")]
-LONGEST = [LOCAL[0], OTHERS[3], OTHERS[7]]
 DENSE = [
     {"views": "sum,mlp,gate", "scoring": "dense"},
     {"variant": "vbpr", "cohort": 4, "scoring": "dense", "negative_pool": 9},
@@ -160,6 +159,7 @@ EXPECTED = [
         {"client_mode": "local", "variant": "fedvlr"},
     )
 ]
+LONGEST = [LOCAL[0], OTHERS[3], OTHERS[7], EXPECTED[0]]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_runs_together_are_runs_alone(tmp_path, name, devices):
 @pytest.mark.parametrize(
     ("settings", "devices"),
     [
-        ({"cohort": 5}, 4),
+        ({"cohort": 5, "variant": "id"}, 4),
         pytest.param({}, 1, marks=pytest.mark.slow),
         pytest.param({"backbone": "fedncf", "client_mode": "local"}, 2, marks=pytest.mark.slow),
     ],
