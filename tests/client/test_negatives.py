@@ -9,6 +9,10 @@ from fedvlr_jax.client.negatives import counted, draw_pool, sample_negatives, sa
 N_ITEMS = 12
 
 
+# One program for every length of a history.
+sampled = jax.jit(sample_negatives, static_argnums=(2, 3))
+
+
 def padded(history, width, n_items=N_ITEMS):
     return jnp.array(sorted(history) + [n_items] * (width - len(history)), jnp.int32)
 
@@ -20,11 +24,11 @@ def padded(history, width, n_items=N_ITEMS):
 )
 def test_negatives_are_outside_the_history_whatever_the_padding(history, seed, extra):
     key = jax.random.key(seed)
-    exact = np.asarray(sample_negatives(key, padded(history, len(history)), N_ITEMS, 3))
+    exact = np.asarray(sampled(key, padded(history, len(history)), N_ITEMS, 3))
     assert not set(exact.ravel().tolist()) & history
     assert exact.min() >= 0
     assert exact.max() < N_ITEMS
-    wider = np.asarray(sample_negatives(key, padded(history, len(history) + extra), N_ITEMS, 3))
+    wider = np.asarray(sampled(key, padded(history, len(history) + extra), N_ITEMS, 3))
     np.testing.assert_array_equal(wider[: len(history)], exact)
 
 
