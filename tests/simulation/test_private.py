@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +16,8 @@ def model(routed=True):
     return ClientModel(backbones.get("fedavg"), 3 if routed else 1, 6, routed)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _begun(model, words, clients):
-    return stacked(model, beginnings(model, words)(clients))
-
-
 def begun(model, clients, seed=0):
-    return _begun(model, keys.from_seed(seed), jnp.array(clients))
+    return stacked(model, beginnings(model, keys.from_seed(seed))(jnp.array(clients)))
 
 
 def test_clients_start_from_one_router_and_heads_of_their_own():
