@@ -18,8 +18,15 @@ from fedvlr_jax.server import clip
 from fedvlr_jax.server.encode import Encoder
 from tests.data import hostile
 from tests.data.raw import published
+from tests.server import clips
 
 TINY = {"clip": "random:tiny", "batch": 4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shapes_found_once():
+    with clips.shapes_found_once():
+        yield
 
 
 class Notes(Silent):

@@ -1,8 +1,10 @@
 """A small CLIP on disk, as the hub has them; real pictures; what transformers makes of both."""
 
+import functools
 import json
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import skimage.data
@@ -11,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from fedvlr_jax.server import clip
-from fedvlr_jax.server.clip_model import ClipConfig, TextConfig, VisionConfig, shapes
+from fedvlr_jax.server.clip_model import ClipConfig, TextConfig, VisionConfig
 
 # Made by tests/server/make_clip_reference.py.
 REFERENCE = Path(__file__).with_name("clip_reference.npz")
@@ -52,6 +54,11 @@ TOKENS = np.array(
 THERE = np.arange(9) < np.array([4, 9, 3, 7])[:, None]
 
 
+def shapes_found_once():
+    """Until it is left, models that are alike are traced once for the shapes of their weights."""
+    return mock.patch.object(clip, "shapes", functools.cache(clip.shapes))
+
+
 def pixels():
     """Pictures as they come out of normalizing."""
     return np.random.default_rng(8).standard_normal((3, 3, 21, 21), np.float32)
@@ -60,7 +67,7 @@ def pixels():
 def drawn(config):
     """Weights of which every single one matters, by a rule."""
     values = {}
-    for k, (path, shape) in enumerate(shapes(config).items()):
+    for k, (path, shape) in enumerate(clip.shapes(config).items()):
         normal = np.random.default_rng(k).standard_normal(shape, np.float32)
         values[path] = normal * np.float32(0.3) + np.float32(path[-1] == "scale")
     return traverse_util.unflatten_dict(values)

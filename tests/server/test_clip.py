@@ -1,6 +1,5 @@
 """The encoder against what transformers' models computed, in 4.57 and, where it is, in torch."""
 
-import functools
 import json
 import os
 import shutil
@@ -23,10 +22,7 @@ from tests.server import clips
 
 @pytest.fixture(scope="module", autouse=True)
 def _shapes_found_once():
-    """Every model that is loaded is traced for the shapes of its weights, and many are alike."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip, "shapes", functools.cache(clip.shapes))
-        patch.setattr(clips, "shapes", functools.cache(clips.shapes))
+    with clips.shapes_found_once():
         yield
 
 
