@@ -36,12 +36,12 @@ SETTINGS = {
 }
 WAYS = {
     "fedvlr": {"devices": 2},
-    "mlp": {"variant": "mlp", "views": None, "buckets": 2, "precision": "default"},
-    "fcf": {"backbone": "fcf", "variant": "id", "views": None, "chunk": 3},
+    "fcf": {"backbone": "fcf", "variant": "mlp", "views": None, "buckets": 2, "chunk": 3},
     "fedncf": {"backbone": "fedncf", "client_mode": "local", "eval_clients": 12, "cohort": 10},
-    "pfedrec": {"backbone": "pfedrec", "negative_pool": 30, "devices": 2},
+    "pfedrec": {"backbone": "pfedrec", "negative_pool": 30, "devices": 2, "precision": "default"},
     "fedrap": {"backbone": "fedrap", "variant": "vbpr", "views": None, "negative_pool": 7},
-    "host": {"private_state": "host", "cohort": 4, "wave": 3, "backbone": "pfedrec"},
+    "host": {"private_state": "host", "cohort": 4, "wave": 3, "backbone": "pfedrec"}
+    | {"variant": "id", "views": None},
 }
 
 
