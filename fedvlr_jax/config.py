@@ -167,6 +167,25 @@ class MethodConfig:
         "difference (classic FedAvg).",
         names.CLIENT_MODES,
     )
+    client_solver: str = choice(
+        "sgd",
+        "How a client comes to its prediction head. sgd: by steps on its positives and "
+        "negatives; exact: as the solution of a least-squares problem over all items, without "
+        "negatives and learning rates. It needs a linear head.",
+        names.CLIENT_SOLVERS,
+    )
+    unobserved_weight: float = _traced(
+        4.0,
+        "Weight of the squared scores of all items together, relative to the weight of the "
+        "client's train items (--client_solver=exact only).",
+        NOT_NEGATIVE,
+    )
+    head_penalty: float = _traced(
+        4.0,
+        "Weight of the squared norm of a client's head, relative to the weight of one train "
+        "item (--client_solver=exact only).",
+        POSITIVE,
+    )
     aggregation: str = _named(
         "mean",
         "How the gradients of a cohort's clients are combined. mean: the mean, in which a "
@@ -514,6 +533,19 @@ def _resolved(config: Config) -> Config:
 
 
 def _check_method(method: MethodConfig) -> None:
+    if method.client_solver == "exact":
+        backbone = BACKBONES[method.backbone]
+        if backbone.linear is None or backbone.own_rows is not None:
+            raise UserError(
+                f"--client_solver=exact: solves for a linear head, which --backbone="
+                f"{method.backbone} does not have alone, expected fedavg, fcf, or "
+                "--client_solver=sgd"
+            )
+        if method.client_mode == "local":
+            raise UserError(
+                "--client_mode=local: clients step their copies together with their heads, "
+                "expected --client_mode=accumulate with --client_solver=exact"
+            )
     views = method.asked_views or ()
     for view in (VIEWS[name] for name in views):
         if view.needs in set(names.MODALITIES) - set(method.modalities):

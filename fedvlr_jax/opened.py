@@ -308,7 +308,7 @@ def _state(model: ClientModel, row: Float[np.ndarray, " numbers"]) -> ClientStat
 
 def _sent(simulation: Simulation, state: FederationState) -> Broadcast:
     with numerics.products(simulation.federation.precision):
-        return best.sent(simulation.federation, state, simulation.features)
+        return best.sent(simulation.federation, state, simulation.features, simulation.rates)
 
 
 def _user(

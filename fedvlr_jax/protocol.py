@@ -17,18 +17,33 @@ class Operators(NamedTuple):
     features: Any
 
 
+class LeastSquares(NamedTuple):
+    """What a client needs to solve its head in closed form (client/least_squares.py).
+
+    `gramian` is F^T F, F being the views of all items with those of an item laid flat. `unobserved`
+    is the weight of all items together, relative to that of the history, `penalty` that of the
+    head's squared norm.
+    """
+
+    gramian: Float[Array, "stacked stacked"]
+    unobserved: Float[Array, ""]
+    penalty: Float[Array, ""]
+
+
 class Broadcast(NamedTuple):
     """Server to every client of the cohort.
 
     `views` are the pre-fused F_1..F_G of every item: all rows are sent, because asking for some
     would tell which items the client has. `network` is what the backbone shares beside them (None
-    for most), `round` the number of rounds done. `operators` is only there in client mode `local`.
+    for most), `round` the number of rounds done. `operators` is only there in client mode `local`,
+    `least_squares` only where clients solve their heads.
     """
 
     views: Float[Array, "items views dim"]
     network: Any
     round: Int[Array, ""]
     operators: Operators | None = None
+    least_squares: LeastSquares | None = None
 
 
 class Rows(NamedTuple):
@@ -53,6 +68,16 @@ class Terms(NamedTuple):
     directions: Float[Array, "terms views dim"]
 
 
+class Squares(NamedTuple):
+    """A gradient of all items' rows by one small matrix: F S, F being the views of all items.
+
+    S is sum_t coefficients[t] outer(directions[t], directions[t]); S is what is uploaded.
+    """
+
+    coefficients: Float[Array, " terms"]
+    directions: Float[Array, "terms stacked"]
+
+
 class Upload(NamedTuple):
     """One client to the secure aggregation.
 
@@ -66,12 +91,14 @@ class Upload(NamedTuple):
     names). A part that adds nothing to one of them has None there.
     `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
     training loss of the round.
+    `squares` is a part of the same gradient that all items have, where clients solve their heads.
     """
 
     gradient: Rows | Terms | None
     shared: Any
     weight: Float[Array, ""]
     loss: Float[Array, ""]
+    squares: Squares | None = None
 
 
 class CohortSum(NamedTuple):
@@ -79,10 +106,12 @@ class CohortSum(NamedTuple):
 
     `gradient` is dense over items, all views of one laid flat; everything else is the sum over
     clients of the upload's field. Where uploads can arrive late the simulation stacks one sum for
-    every time of arrival.
+    every time of arrival. `squares` is the sum of the matrices S (`Squares`), None where there are
+    none.
     """
 
     gradient: Float[Array, "*arrivals items stacked"]
     shared: Any
     weight: Float[Array, "*arrivals"]
     loss: Float[Array, "*arrivals"]
+    squares: Float[Array, "*arrivals stacked stacked"] | None = None

@@ -102,6 +102,9 @@ class Method:
     negatives: int = 2
     round: int = 0
     expected: bool = False
+    exact: bool = False
+    unobserved: float = 0.0
+    penalty: float = 0.0
 
     def alpha(self, history):
         return len(history) if self.backbone == "fedavg" else 1
@@ -141,7 +144,28 @@ def counts(method, history, negatives):
     return jnp.concatenate([jnp.ones(len(history)), jnp.full(len(negatives), weight)])
 
 
+def solved(method, x, history):
+    """The head that minimizes the squared loss over all items, by numpy in 64 bits."""
+    x = np.asarray(x, np.float64)
+    weight = method.unobserved * len(history) / len(x)
+    matrix = sum(np.outer(x[i], x[i]) for i in history)
+    matrix = matrix + weight * sum(np.outer(row, row) for row in x)
+    matrix = matrix + method.penalty * np.eye(x.shape[1])
+    theta = np.linalg.solve(matrix, sum(x[i] for i in history))
+    return {"theta": jnp.asarray(theta, jnp.float32), "bias": jnp.zeros(())}
+
+
+def squared_loss(method, head, x, history):
+    s = x @ head["theta"]
+    weight = method.unobserved * len(history) / len(x)
+    total = ((1 - s[history]) ** 2).sum() + weight * (s**2).sum()
+    return (total + method.penalty * (head["theta"] ** 2).sum()) / len(history)
+
+
 def loss(shared, private, inputs, method, history, negatives):
+    if method.exact:
+        x = vectors(method, shared, private, inputs, history)
+        return squared_loss(method, private["head"], x, history)
     often = counts(method, history, negatives)
     x = vectors(method, shared, private, inputs, history)
     if method.backbone != "fedrap":
@@ -192,15 +216,19 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
         return draw_negatives(key_of_epoch, history, pool, n_items, method)
 
     for epoch in range(method.epochs):
+        if method.exact:
+            x = vectors(method, shared, private, inputs, history)
+            private = {**private, "head": solved(method, x, history)}
         value, (g_shared, g_private) = jax.device_get(
             _value_and_gradients(copies, private, inputs, method, history, negatives_of(epoch))
         )
         total = jax.tree.map(np.add, total, g_shared)
         if method.mode == "local":
             copies = jax.tree.map(lambda x, g: x - rates["shared"] * g, copies, g_shared)
-        private = {
+        private = private | {
             part: jax.tree.map(lambda x, g, r=rates[part]: x - r * g, private[part], g)
             for part, g in g_private.items()
+            if not (method.exact and part == "head")
         }
         losses.append(float(value))
     if method.backbone == "pfedrec":
@@ -243,6 +271,8 @@ def all_scores(shared, private, trained, inputs, method, history):
     `private["own"]` holds NaN in rows of which the client has no vector of its own.
     """
     x = vectors(method, shared, private, inputs, history)
+    if method.exact:
+        return x @ solved(method, x, history)["theta"]
     if private["own"] is not None:
         has = ~jnp.isnan(private["own"])
         own = {"fedrap": x + private["own"], "pfedrec": private["own"]}[method.backbone]

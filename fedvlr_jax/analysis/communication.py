@@ -21,6 +21,7 @@ class Protocol:
         pool: items of a client's pool of negatives, 0 for all that it has not.
         draws: negatives that a client draws per train item and round.
         local: whether clients move copies of what is shared (client mode `local`).
+        exact: whether clients solve for their heads (`--client_solver=exact`).
 
     Example:
         >>> protocol = Protocol(1676, 3, 64, network=0, gamma=70_016, pool=0, draws=20, local=False)
@@ -38,17 +39,21 @@ class Protocol:
     pool: int
     draws: int
     local: bool
+    exact: bool = False  # runs of before there was a choice do not say
 
     def download_bytes(self) -> int:
         """To every client of the cohort.
 
         The views of every item (asking for some would tell which items the client has) and the
         network; in client mode `local` D and gamma as well. The frozen features, which that mode
-        needs, are sent once and not counted.
+        needs, are sent once and not counted. Clients that solve for their heads get the Gramian of
+        the views and two numbers more.
         """
         floats = self.n_items * self.n_views * self.dim + self.network
         if self.local:
             floats += self.n_items * self.dim + self.gamma
+        if self.exact:
+            floats += self._symmetric() + 2
         return floats * _FLOAT
 
     def upload_bytes(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
@@ -56,15 +61,24 @@ class Protocol:
 
         An id and a row for every distinct item that the client touched: G d floats of gradient, or
         in client mode `local` d floats of D. Beside them the network, in client mode `local` gamma,
-        and the client's weight and loss.
+        and the client's weight and loss. A client that solves for its head touches its history
+        only, and uploads a symmetric matrix of G d rows for all other items.
         """
         row = self.dim if self.local else self.n_views * self.dim
         dense = self.network + self.local * self.gamma + 2
-        return self.touched(lengths) * (_ID + row * _FLOAT) + dense * _FLOAT
+        if self.exact:
+            dense += self._symmetric()
+        touched = lengths.astype(float) if self.exact else self.touched(lengths)
+        return touched * (_ID + row * _FLOAT) + dense * _FLOAT
 
     def paper_upload_bytes(self) -> int:
         """The paper's: gradients of D, gamma and the network, whatever the client has touched."""
         return (self.n_items * self.dim + self.gamma + self.network + 2) * _FLOAT
+
+    def _symmetric(self) -> int:
+        """Numbers of a symmetric matrix with as many rows as all views have columns."""
+        stacked = self.n_views * self.dim
+        return stacked * (stacked + 1) // 2
 
     def touched(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
         """Expected number of distinct items that a client touches in a round.

@@ -27,6 +27,11 @@ def parameters(head: Head) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
     return head["theta"], head["bias"]
 
 
+def linear_head(theta: Float[Array, " dim"]) -> Head:
+    """The head with these parameters and no bias."""
+    return {"theta": theta, "bias": jnp.zeros(())}
+
+
 def by_samples(n_train: Array) -> Float[Array, ""]:
     """Every client counts as much as it has train items."""
     return n_train.astype(jnp.float32)

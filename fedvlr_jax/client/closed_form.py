@@ -2,13 +2,7 @@
 
 METHOD "The identity that makes it fast". With q = outer(w, theta) a sample's score is F[i] . q + b
 and its row gradient delta_i q, a scalar times one vector for all samples of an epoch: a rank-one
-term is all of the upload that there is to an epoch. The pooled history z is constant during a
-round, so an epoch's step changes W1 by -lr outer(z, dh) and the pre-activation of the router's
-hidden layer by -lr (z . z + 1) dh, where dh is the gradient of that pre-activation: the epochs
-never touch W1. It is read once before them, and read and written once after, with
-
-    W1 <- W1 - lr outer(z, sum_a dh_a)
-    sum_a dL_a/dz = W1 (sum_a dh_a) - lr z sum_a <sum_{a' < a} dh_a', dh_a>
+term is all of the upload that there is to an epoch. What the router costs is in router_steps.py.
 
 What an epoch scores comes in blocks of rows, in one of two ways that give equal results. Sparse:
 the history's rows, gathered once, and the negatives', gathered in every epoch. Dense: all rows at
@@ -22,9 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fedvlr_jax.client import router_steps
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.negatives import counted
 from fedvlr_jax.client.router import pool
+from fedvlr_jax.client.router_steps import RouterSteps
 from fedvlr_jax.client.update import (
     ClientRates,
     LocalTraining,
@@ -36,22 +32,6 @@ from fedvlr_jax.client.update import (
     rows,
 )
 from fedvlr_jax.protocol import Broadcast, Terms, Upload
-
-
-class _Router(NamedTuple):
-    """A router between its local epochs; `stacked` is a view row laid flat, views*dim floats.
-
-    `start` are its parameters before the round, of which the hidden layer stays as it is.
-    `pre` is the hidden layer's pre-activation now, `moved` the sum of its gradients dh so far, and
-    `crossed` the sum over epochs of <moved before the epoch, dh of the epoch>.
-    """
-
-    start: Any
-    out: Any
-    pooled: Float[Array, " stacked"]
-    pre: Float[Array, " hidden"]
-    moved: Float[Array, " hidden"]
-    crossed: Float[Array, ""]
 
 
 class _Block(NamedTuple):
@@ -90,7 +70,7 @@ class _Work(NamedTuple):
     """Head and router between two epochs, and what is scored."""
 
     head: Any
-    router: _Router | None
+    router: RouterSteps | None
     scored: _Sparse | _Dense
 
 
@@ -98,7 +78,8 @@ def applies(training: LocalTraining) -> bool:
     """Whether this client trains by plain SGD on a linear head alone."""
     backbone = training.model.backbone
     plain = backbone.linear is not None and backbone.own_rows is None
-    return plain and training.optimizer == "sgd" and training.mode == "accumulate"
+    stepped = not training.exact and training.optimizer == "sgd"
+    return plain and stepped and training.mode == "accumulate"
 
 
 def _begin(
@@ -115,12 +96,7 @@ def _begin(
     else:
         scored = _sparse(training, sent, data, key)
         pooled = pool(rows(sent, data.history), here.real)
-    if not training.model.routed:
-        return _Work(state.head, None, scored)
-    hidden = state.router["params"]["hidden"]
-    pre = pooled @ hidden["kernel"] + hidden["bias"]
-    out = state.router["params"]["out"]
-    router = _Router(state.router, out, pooled, pre, jnp.zeros_like(pre), jnp.zeros(()))
+    router = router_steps.begin(state.router, pooled) if training.model.routed else None
     return _Work(state.head, router, scored)
 
 
@@ -179,7 +155,7 @@ def _epoch(
     model = training.model
     here = places(training, sent, data)
     (theta, bias), head_gradient = jax.vjp(model.backbone.linear, work.head)
-    hidden, weights = _view_weights(training, work.router)
+    weights = work.router.weights if work.router else model.equal_weights
     query, query_gradient = jax.vjp(model.query, weights, theta)
 
     blocks = _blocks(training, sent, work, data, number)
@@ -192,7 +168,7 @@ def _epoch(
     d_weights, d_theta = query_gradient(d_query)
     (d_head,) = head_gradient((d_theta, d_bias))
     head = jax.tree.map(lambda p, g: p - rates.head * g, work.head, d_head)
-    router = work.router and _stepped(work.router, hidden, weights, d_weights, rates.router)
+    router = work.router and work.router.stepped(d_weights, rates.router)
     scored = work.scored
     if isinstance(scored, _Sparse):
         # The history's rows are the same in all epochs: their part is handed over at the end.
@@ -215,24 +191,11 @@ def _finish(
     key: Array,  # noqa: ARG001 - other ways need it
 ) -> tuple[ClientState, Upload]:
     here = places(training, sent, data)
-    router, parameters = work.router, None
-    terms = _left(sent, data, work.scored)
-    if router is not None:
-        hidden = router.start["params"]["hidden"]
-        d_pooled = hidden["kernel"] @ router.moved - rates.router * router.crossed * router.pooled
-        # z is the mean over the history's real rows.
+    terms, parameters = _left(sent, data, work.scored), None
+    if work.router is not None:
+        parameters, d_pooled = work.router.finished(rates.router)
         real = work.scored.held if terms.items is None else here.real
-        share = real / jnp.maximum(here.real.sum(), 1)
-        terms = Terms(
-            terms.items,
-            jnp.concatenate([terms.coefficients, share[None]]),
-            jnp.concatenate([terms.directions, d_pooled.reshape(1, *sent.views.shape[1:])]),
-        )
-        stepped = {
-            "kernel": hidden["kernel"] - rates.router * jnp.outer(router.pooled, router.moved),
-            "bias": hidden["bias"] - rates.router * router.moved,
-        }
-        parameters = {"params": {"hidden": stepped, "out": router.out}}
+        terms = router_steps.through_history(terms, real, d_pooled)
     gradient = terms._replace(coefficients=here.weight * terms.coefficients)
     return ClientState(parameters, work.head), Upload(gradient, None, here.weight, jnp.zeros(()))
 
@@ -246,36 +209,3 @@ def _left(sent: Broadcast, data: ClientData, scored: _Sparse | _Dense) -> Terms:
 
 
 CLOSED_FORM = LocalUpdate(_begin, _epoch, _finish)
-
-
-def _view_weights(
-    training: LocalTraining, router: _Router | None
-) -> tuple[Float[Array, " hidden"] | None, Float[Array, " views"]]:
-    """The router's hidden activations and w; without a router every view counts the same."""
-    if router is None:
-        return None, jnp.full(training.model.n_views, 1 / training.model.n_views)
-    hidden = jax.nn.relu(router.pre)
-    return hidden, jax.nn.softmax(hidden @ router.out["kernel"] + router.out["bias"])
-
-
-def _stepped(
-    router: _Router,
-    hidden: Float[Array, " hidden"],
-    weights: Float[Array, " views"],
-    d_weights: Float[Array, " views"],
-    rate: Float[Array, ""],
-) -> _Router:
-    """The router after one step, given the loss's gradient by its view weights."""
-    d_logits = weights * (d_weights - weights @ d_weights)
-    d_pre = jnp.where(router.pre > 0, router.out["kernel"] @ d_logits, 0)
-    return _Router(
-        start=router.start,
-        out={
-            "kernel": router.out["kernel"] - rate * jnp.outer(hidden, d_logits),
-            "bias": router.out["bias"] - rate * d_logits,
-        },
-        pooled=router.pooled,
-        pre=router.pre - rate * (router.pooled @ router.pooled + 1) * d_pre,
-        moved=router.moved + d_pre,
-        crossed=router.crossed + router.moved @ d_pre,
-    )

@@ -74,6 +74,11 @@ class ClientModel:
         """Width of the item vectors that the head scores."""
         return self.dim if self.fused else self.n_views * self.dim
 
+    @property
+    def equal_weights(self) -> Float[Array, " views"]:
+        """w_u without a router: every view counts the same."""
+        return jnp.full(self.n_views, 1 / self.n_views)
+
     def init_router(self, key: Array) -> Any:
         """Initial router parameters, None without a router."""
         if not self.routed:
@@ -112,7 +117,7 @@ class ClientModel:
     ) -> Float[Array, " views"]:
         """w_u from the view rows of the history; places that are not `real` are padding."""
         if not self.routed:
-            return jnp.full(self.n_views, 1 / self.n_views)
+            return self.equal_weights
         return self.router.apply(state.router, pool(history_rows, real))
 
     def item_vectors(

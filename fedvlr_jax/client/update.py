@@ -5,8 +5,8 @@ client begins, runs its local epochs one by one, and finishes. Every epoch hands
 of the upload, so no one ever holds the gradients of all epochs at once.
 
 There are several ways to do it (`ways.py`): `autodiff.py` for any backbone and optimizer,
-`closed_form.py` for plain SGD on a linear head, with equal results and several times as fast, and
-`local.py` for client mode `local`.
+`closed_form.py` for plain SGD on a linear head, with equal results and several times as fast,
+`least_squares.py` for a linear head that is solved, and `local.py` for client mode `local`.
 """
 
 from collections.abc import Callable
@@ -55,6 +55,7 @@ class LocalTraining:
         expected: whether negatives are taken in expectation instead of drawn.
         dense: whether a linear head scores all items at once, instead of its samples' rows alone.
         aggregation: what may change a client's upload.
+        exact: whether a head is the solution of a least-squares problem, instead of being stepped.
     """
 
     model: ClientModel
@@ -67,6 +68,7 @@ class LocalTraining:
     expected: bool = False
     dense: bool = False
     aggregation: Aggregation = MEAN
+    exact: bool = False
 
     @property
     def held(self) -> bool:

@@ -3,12 +3,15 @@
 from fedvlr_jax.client import closed_form
 from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
+from fedvlr_jax.client.least_squares import EXACT
 from fedvlr_jax.client.local import LOCAL
 from fedvlr_jax.client.update import LocalTraining, LocalUpdate
 
 
 def choose(training: LocalTraining) -> LocalUpdate:
-    """What the client mode asks for; of `accumulate` the closed form where it applies."""
+    """What solver and client mode ask for; of `accumulate` the closed form where it applies."""
+    if training.exact:
+        return EXACT
     if training.mode == "local":
         return LOCAL
     return CLOSED_FORM if closed_form.applies(training) else AUTODIFF

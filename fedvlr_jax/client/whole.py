@@ -22,6 +22,7 @@ def joined(parts: Upload, last: Upload) -> Upload:
         shared=jax.tree.map(lambda *x: sum(x), *shared) if shared else None,
         weight=last.weight + parts.weight.sum(),
         loss=last.loss + parts.loss.sum(),
+        squares=last.squares,
     )
 
 

@@ -18,7 +18,7 @@ from fedvlr_jax.aggregation import MEAN, Aggregation
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
 from fedvlr_jax.names import MODALITIES
-from fedvlr_jax.protocol import Broadcast, CohortSum, Operators
+from fedvlr_jax.protocol import Broadcast, CohortSum, LeastSquares, Operators
 from fedvlr_jax.server.privacy import with_noise
 
 
@@ -37,10 +37,16 @@ class ServerState(NamedTuple):
 
 
 class ServerRates(NamedTuple):
-    """Learning rates of D and gamma, and of the backbone's network."""
+    """Numbers of a run that the server needs, traced, so that they can change freely.
+
+    Learning rates of D and gamma, and of the backbone's network; of the problem that clients solve
+    for their heads the weight of all items and the penalty (`protocol.LeastSquares`).
+    """
 
     fusion: Float[Array, ""]
     network: Float[Array, ""]
+    unobserved: Float[Array, ""]
+    penalty: Float[Array, ""]
 
 
 class Server(NamedTuple):
@@ -49,7 +55,8 @@ class Server(NamedTuple):
     `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
     is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
     `again` whether what the operators compute on the way to the views is computed again for their
-    gradient, and not kept while the clients train; `aggregation` may change the mean gradient.
+    gradient, and not kept while the clients train; `aggregation` may change the mean gradient;
+    `exact` whether clients solve for their heads.
     """
 
     fusion: Fusion
@@ -60,6 +67,7 @@ class Server(NamedTuple):
     noisy: bool = False
     again: bool = False
     aggregation: Aggregation = MEAN
+    exact: bool = False
 
 
 class Noise(NamedTuple):
@@ -87,13 +95,21 @@ def init(server: Server, features: Features, key: Array) -> ServerState:
 
 
 def broadcast(
-    server: Server, state: ServerState, features: Features, number: Int[Array, ""]
+    server: Server,
+    state: ServerState,
+    features: Features,
+    number: Int[Array, ""],
+    rates: ServerRates,
 ) -> Broadcast:
     """What clients get under the current parameters, after `number` rounds."""
     local = server.mode == "local"
     operators = Operators(state.params.fusion, features) if local else None
     views = server.fusion.apply(state.params.fusion, features)
-    return Broadcast(views, state.params.network, number, operators)
+    problem = None
+    if server.exact:
+        flat = views.reshape(len(views), -1)
+        problem = LeastSquares(flat.T @ flat, rates.unobserved / len(views), rates.penalty)
+    return Broadcast(views, state.params.network, number, operators, problem)
 
 
 def removals(
@@ -112,8 +128,8 @@ def removals(
     )
 
 
-def nothing(server: Server, sent: Broadcast) -> CohortSum:
-    """The sum of no uploads."""
+def nothing(server: Server, sent: Broadcast, held: bool = False) -> CohortSum:
+    """The sum of no uploads; `held` where clients hand over all rows one by one."""
     n_items, n_views, dim = sent.views.shape
     shared = sent.network
     if server.mode == "local":
@@ -124,6 +140,7 @@ def nothing(server: Server, sent: Broadcast) -> CohortSum:
         shared=jax.tree.map(jnp.zeros_like, shared),
         weight=jnp.zeros(()),
         loss=jnp.zeros(()),
+        squares=jnp.zeros((n_views * dim,) * 2) if server.exact and not held else None,
     )
 
 
@@ -152,7 +169,10 @@ def gathered(server: Server, state: ServerState, features: Features, total: Coho
         # XLA would otherwise find that `broadcast` has computed the same, and keep it.
         apply = jax.checkpoint(apply) if server.again else apply
         views, pull_back = jax.vjp(apply, state.params.fusion)
-        gradient = Shared(pull_back(total.gradient.reshape(views.shape))[0], total.shared)
+        of_views = total.gradient
+        if total.squares is not None:
+            of_views = of_views + views.reshape(of_views.shape) @ total.squares
+        gradient = Shared(pull_back(of_views.reshape(views.shape))[0], total.shared)
     return Gathered(gradient, total.weight, total.loss)
 
 

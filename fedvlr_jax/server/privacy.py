@@ -20,6 +20,7 @@ def noised(total: CohortSum, key: Array, deviation: Float[Array, ""], cohort: in
     All clients count the same, and the denominator is the number that were asked, so that neither
     tells who took part. The loss is the simulator's own and gets no noise.
     """
+    # There are no `squares`: clipped clients hand over all rows one by one.
     gradient, shared = with_noise((total.gradient, total.shared), key, deviation)
     weight = jnp.float32(cohort)
     return CohortSum(gradient, shared, weight, total.loss * weight / jnp.maximum(total.weight, 1))

@@ -112,4 +112,5 @@ def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
         pool=model.pool,
         draws=training.epochs * training.negatives,
         local=training.mode == "local",
+        exact=training.exact,
     )

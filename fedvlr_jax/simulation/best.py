@@ -11,12 +11,15 @@ from jaxtyping import Array, Float, Int
 from fedvlr_jax import numerics, record
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast
-from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
-from fedvlr_jax.simulation.federated_round import Federation, FederationState, init_server
+from fedvlr_jax.simulation.federated_round import (
+    Federation,
+    FederationState,
+    init_server,
+    sent_by,
+)
 from fedvlr_jax.simulation.mesh import everywhere
 from fedvlr_jax.simulation.off_device import store
 from fedvlr_jax.simulation.population import Population
@@ -65,10 +68,7 @@ def private_row_on_host(
     return jax.device_get(_beginnings(model, state.key, jnp.array([client])))[0]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def sent(federation: Federation, state: FederationState, features: Features) -> Broadcast:
-    """What the server of a state sends to its clients."""
-    return aggregate.broadcast(federation.server, state.server, features, state.round)
+sent = jax.jit(sent_by, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)

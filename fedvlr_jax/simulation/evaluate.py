@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from fedvlr_jax.client.least_squares import with_head
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.reliance import reliance
 from fedvlr_jax.protocol import Broadcast
@@ -49,20 +50,33 @@ def tie_order(key: Array, client: Int[Array, ""], n_items: int) -> UInt32[Array,
     return (shared * (factor | 1) + shift) & 0xFFFFFF
 
 
+class Scored(NamedTuple):
+    """One client's scores of all items, -inf for its train items, its view weights and its state.
+
+    Where heads are solved the state has the one that solves its problem now.
+    """
+
+    scores: Float[Array, " items"]
+    weights: Float[Array, " views"]
+    state: ClientState
+
+
 def candidate_scores(
     model: ClientModel, sent: Broadcast, state: ClientState, data: ClientData
-) -> tuple[Float[Array, " items"], Float[Array, " views"]]:
-    """One client's scores of all items, -inf for its train items, and its view weights."""
+) -> Scored:
+    """What one client makes of all items under the views that were sent."""
     n_items = sent.views.shape[0]
+    real = data.history < n_items
     history_rows = sent.views.at[data.history].get(mode="clip")
-    weights = model.view_weights(state, history_rows, data.history < n_items)
+    weights = model.view_weights(state, history_rows, real)
+    state = with_head(model, sent, state, weights, history_rows, real)
     scores = model.scores(sent.network, state, weights, sent.views)
     if state.own is not None:  # those of the history are no candidates
         rows = sent.views.at[data.pool].get(mode="clip")
         mine = model.own_scores(sent.network, state, weights, rows, state.own.vectors[: model.pool])
         scores = scores.at[data.pool].set(mine, mode="drop")
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
-    return scores.at[data.history].set(-jnp.inf, mode="drop"), weights
+    return Scored(scores.at[data.history].set(-jnp.inf, mode="drop"), weights, state)
 
 
 def rank_of(
@@ -123,7 +137,7 @@ def held_out_ranks(
         sent: Broadcast, key: keys.Words, state: ClientState, data: ClientData, target: Array
     ) -> Array:
         ties = keys.stream(key, keys.TIES)
-        scores, _ = candidate_scores(federation.training.model, sent, state, data)
+        scores, *_ = candidate_scores(federation.training.model, sent, state, data)
         candidates = federation.n_items - (data.history < federation.n_items).sum()
         finite = jnp.isfinite(jnp.square(scores)).sum() == candidates
         rank = rank_of(scores, tie_order(ties, data.client, federation.n_items), target)
@@ -146,7 +160,8 @@ def scores(
     def one(
         sent: Broadcast, _key: keys.Words, state: ClientState, data: ClientData, _: Array
     ) -> tuple[Array, Array]:
-        return candidate_scores(federation.training.model, sent, state, data)
+        scores, weights, _ = candidate_scores(federation.training.model, sent, state, data)
+        return scores, weights
 
     n_rows, unused = population.client.shape[0], population.client
     widths = federation.n_items, federation.training.model.n_views
@@ -175,7 +190,7 @@ def rankings(
     ) -> Tastes:
         sent, removed = shared
         ties = keys.stream(key, keys.TIES)
-        scores, weights = candidate_scores(model, sent, state, data)
+        scores, weights, state = candidate_scores(model, sent, state, data)
         top = top_items(scores, tie_order(ties, data.client, federation.n_items))
         relies = reliance(model, sent.network, state, weights, sent.views, removed)
         return Tastes(top, weights, relies)

@@ -264,7 +264,7 @@ def federated_round(
     rates: Rates,
 ) -> tuple[FederationState, Outcome]:
     """One round (METHOD "One round"): the state after it, and what it came to."""
-    sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+    sent = sent_by(federation, state, features, rates)
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
     )
@@ -273,6 +273,13 @@ def federated_round(
     )
     state, outcome = server_step(federation, state, features, totals, counts, rates)
     return state._replace(private=private.states), outcome
+
+
+def sent_by(
+    federation: Federation, state: FederationState, features: Features, rates: Rates
+) -> Broadcast:
+    """What the server of a state sends to its clients."""
+    return aggregate.broadcast(federation.server, state.server, features, state.round, rates.server)
 
 
 def is_late(
@@ -291,7 +298,8 @@ def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]
     """The sum of no uploads, for every time of arrival, and nobody counted."""
     arrivals = 2 if federation.late else 1
     total = jax.tree.map(
-        lambda x: jnp.zeros((arrivals, *x.shape)), aggregate.nothing(federation.server, sent)
+        lambda x: jnp.zeros((arrivals, *x.shape)),
+        aggregate.nothing(federation.server, sent, federation.training.held),
     )
     lengths = federation.buckets[-1].width + 1
     return total, Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
@@ -369,9 +377,8 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
     number = jnp.zeros((), jnp.int32)
     late = None
     if federation.late:
-        sent = aggregate.broadcast(federation.server, server, features, number)
-        nothing = aggregate.nothing(federation.server, sent)
-        late = aggregate.gathered(federation.server, server, features, nothing)
+        nobody = jax.tree.map(jnp.zeros_like, server.params)
+        late = Gathered(nobody, jnp.zeros(()), jnp.zeros(()))
     return FederationState(key, number, jnp.full((), -1, jnp.int32), server, None, late)
 
 

@@ -22,13 +22,13 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.processes import together
-from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role
 from fedvlr_jax.simulation import best, evaluate, fit
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
     Rates,
+    sent_by,
     train_cohort,
 )
 from fedvlr_jax.simulation.population import NO_CLIENT, Population
@@ -134,7 +134,7 @@ def fitted(
         The states; ranks of the validation and test items, and whether all private parameters were
         finite, after 0 to `rounds` rounds.
     """
-    sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+    sent = sent_by(federation, state, features, rates)
     model, everyone = federation.training.model, population.client >= 0
     targets = jnp.stack([getattr(population, split) for split in _SPLITS])
     start = Private(beginnings(model, state.key)(population.client))

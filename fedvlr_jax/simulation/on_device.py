@@ -53,7 +53,7 @@ class OnDevice:
     def round(self) -> Outcome:
         """One call of the compiled round trains all runs."""
         self._found.clear()
-        self.states, outcome = self._call("round", self.simulation.rates)
+        self.states, outcome = self._call("round")
         return self.by_run(jax.block_until_ready((self.states, outcome))[1])
 
     def replace(self, states: FederationState) -> None:
@@ -73,8 +73,8 @@ class OnDevice:
         return together.fetched(tree) if len(self.runs) > 1 else stacked_by_run(tree)
 
     def _call(self, name: str, *more: Any) -> Any:
-        simulation = self.simulation
-        return self.programs[name](self.states, simulation.population, simulation.features, *more)
+        of = self.simulation
+        return self.programs[name](self.states, of.population, of.features, of.rates, *more)
 
 
 class _Run(Run):

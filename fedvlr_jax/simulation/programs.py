@@ -14,7 +14,13 @@ from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, kept
-from fedvlr_jax.simulation.federated_round import Federation, FederationState, federated_round
+from fedvlr_jax.simulation.federated_round import (
+    Federation,
+    FederationState,
+    Rates,
+    federated_round,
+    sent_by,
+)
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
 from fedvlr_jax.simulation.private import Private
@@ -64,8 +70,9 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     """The programs of runs with all private states on the devices, before they are compiled.
 
     `round`: state, population, features, rates -> state (donated), outcome.
-    `ranks`: state, population, features, target -> every client's rank.
-    `rankings`: state, population, features -> every client's tastes, and what views are made of.
+    `ranks`: state, population, features, rates, target -> every client's rank.
+    `rankings`: state, population, features, rates -> every client's tastes, and what views are
+    made of.
 
     Of several runs state and rates are stacked by run, the population if each has its own, and so
     is what comes out.
@@ -77,9 +84,10 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         state: FederationState,
         population: Population,
         features: Features,
+        rates: Rates,
         target: Int[Array, " rows"],
     ) -> Int[Array, " rows"]:
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        sent = sent_by(federation, state, features, rates)
         chosen = evaluate.evaluated_clients(federation, state.key, population.client)
         private = Private(state.private)
         return evaluate.held_out_ranks(
@@ -87,9 +95,9 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         )
 
     def rankings(
-        state: FederationState, population: Population, features: Features
+        state: FederationState, population: Population, features: Features, rates: Rates
     ) -> tuple[evaluate.Tastes, Float[Array, "views modalities"]]:
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        sent = sent_by(federation, state, features, rates)
         removed = aggregate.removals(federation.server, state.server, features, sent.views)
         chosen = evaluate.evaluated_clients(federation, state.key, population.client)
         private = Private(state.private)
@@ -108,14 +116,14 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
 
         by_run = population.client.ndim > 1
         step = together(step, True, by_run, False, True)
-        ranks = together(ranks, True, by_run, False, by_run)
-        rankings = together(rankings, True, by_run, False)
+        ranks = together(ranks, True, by_run, False, True, by_run)
+        rankings = together(rankings, True, by_run, False, True)
     step = jax.jit(step, donate_argnums=0, out_shardings=after)
     with numerics.products(federation.precision):
         return {
             "round": step.lower(state, population, features, rates),
-            "ranks": jax.jit(ranks).lower(state, population, features, population.valid),
-            "rankings": jax.jit(rankings).lower(state, population, features),
+            "ranks": jax.jit(ranks).lower(state, population, features, rates, population.valid),
+            "rankings": jax.jit(rankings).lower(state, population, features, rates),
         }
 
 

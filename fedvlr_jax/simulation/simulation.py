@@ -175,11 +175,13 @@ def build(
         part.gradient_noise > 0,
         again=platform != "cpu",
         aggregation=AGGREGATIONS[method.aggregation],
+        exact=method.client_solver == "exact",
     )
     features = _features(mesh, server.fusion, catalogue)
     training = LocalTraining(
         model,
-        method.local_epochs,
+        # Without a router nothing moves from one solution to the next.
+        1 if server.exact and not model.routed else method.local_epochs,
         method.negatives,
         method.client_optimizer,
         server.fusion,
@@ -187,6 +189,7 @@ def build(
         part.clip_norm > 0,
         method.negative_sampling == "expected",
         aggregation=server.aggregation,
+        exact=server.exact,
     )
     if closed_form.applies(training):
         dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
@@ -331,6 +334,10 @@ def _training_floats(
     if training.expected and not training.dense:
         samples = 1 + (model.pool or n_items)  # at every place, which is more than there are
     per_place, per_client = samples * row, model.private_numbers()
+    if training.exact:
+        # The system that a client solves, its factor, and two tables by item of what is changed.
+        tables = 2 * (method.local_epochs + 1) * n_items if training.held else 0
+        return 3 * row, per_client + 4 * model.width**2 + tables
     if training.dense:
         tables = 2 if training.aggregation.of_client else 0  # of the whole upload
         return row, per_client + (_DENSE_ROWS + tables * row) * n_items

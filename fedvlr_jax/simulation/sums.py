@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fedvlr_jax.protocol import CohortSum, Rows, Terms, Upload
+from fedvlr_jax.protocol import CohortSum, Rows, Squares, Terms, Upload
 
 
 def added(totals: CohortSum, uploads: Upload, arrival: Int[Array, " clients"]) -> CohortSum:
@@ -32,7 +32,20 @@ def added(totals: CohortSum, uploads: Upload, arrival: Int[Array, " clients"]) -
         # No products, so that counts stay exact at any precision of those.
         weight=totals.weight + (uploads.weight[:, None] * arrives).sum(axis=0),
         loss=totals.loss + (uploads.loss[:, None] * arrives).sum(axis=0),
+        squares=_squares(totals.squares, uploads.squares, arrives),
     )
+
+
+def _squares(
+    total: Float[Array, "arrivals stacked stacked"] | None,
+    uploaded: Squares | None,
+    arrives: Float[Array, "clients arrivals"],
+) -> Float[Array, "arrivals stacked stacked"] | None:
+    """The sum of the uploaded matrices: one product of matrices for a chunk."""
+    if uploaded is None:
+        return total
+    weighed = jnp.einsum("ct,cts,ca->acts", *uploaded, arrives)
+    return total + jnp.einsum("acts,ctr->asr", weighed, uploaded.directions)
 
 
 def _gradient(

@@ -21,7 +21,10 @@ def rates_of(config: Config) -> Rates:
     method, part = config.method, config.participation
     return Rates(
         server=aggregate.ServerRates(
-            fusion=np.float32(method.server_lr), network=np.float32(method.network_lr)
+            fusion=np.float32(method.server_lr),
+            network=np.float32(method.network_lr),
+            unobserved=np.float32(method.unobserved_weight),
+            penalty=np.float32(method.head_penalty),
         ),
         client=ClientRates(
             head=np.float32(method.client_lr),

@@ -37,6 +37,15 @@ def test_upload_is_a_row_per_touched_item_and_what_is_dense():
     assert PLAIN.paper_upload_bytes() == (50 * 8 + 700 + 2) * 4
 
 
+def test_a_client_that_solves_for_its_head_hands_over_its_history_and_one_matrix():
+    exact = dataclasses.replace(PLAIN, exact=True)
+    symmetric = 24 * 25 // 2
+    assert exact.download_bytes() == (50 * 3 * 8 + symmetric + 2) * 4
+    lengths = np.array([1, 3, 6])
+    expected = lengths * (4 + 3 * 8 * 4) + (symmetric + 2) * 4
+    np.testing.assert_allclose(exact.upload_bytes(lengths), expected)
+
+
 def test_a_simulations_protocol_counts_its_parameters():
     simulation = worlds.simulation(
         backbone="fedncf", views="sum,mlp,gate", client_mode="local", negative_pool=9

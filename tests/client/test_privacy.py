@@ -15,7 +15,7 @@ from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion import operators
-from fedvlr_jax.protocol import Broadcast, CohortSum, Rows, Terms, Upload
+from fedvlr_jax.protocol import Broadcast, CohortSum, LeastSquares, Rows, Squares, Terms, Upload
 from fedvlr_jax.server import aggregate
 from tests.client.alone import new_state, rates, sent, whole_round
 
@@ -49,16 +49,18 @@ def rows_of(upload):
 
 
 def test_only_gradients_weight_and_loss_leave_a_device():
-    assert Upload._fields == ("gradient", "shared", "weight", "loss")
+    assert Upload._fields == ("gradient", "shared", "weight", "loss", "squares")
+    assert Squares._fields == ("coefficients", "directions")
     assert Rows._fields == ("items", "values")
     assert Terms._fields == ("items", "coefficients", "directions")
     private = {*ClientState._fields, *ClientData._fields, "view_weights", "scores", "key"}
     assert not private & {*Upload._fields, *CohortSum._fields, *Broadcast._fields}
-    assert Broadcast._fields == ("views", "network", "round", "operators")
+    assert Broadcast._fields == ("views", "network", "round", "operators", "least_squares")
+    assert LeastSquares._fields == ("gramian", "unobserved", "penalty")
 
 
 def test_the_servers_code_takes_the_cohorts_sum_only():
-    assert CohortSum._fields == ("gradient", "shared", "weight", "loss")
+    assert CohortSum._fields == ("gradient", "shared", "weight", "loss", "squares")
     for module in (aggregate, operators):
         source = inspect.getsource(module)
         for word in ("Upload", "ClientState", "ClientData", "fedvlr_jax.client"):

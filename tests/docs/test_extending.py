@@ -19,8 +19,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion import operators
 from fedvlr_jax.fusion.operators import Features, Fusion
 from fedvlr_jax.registry import AGGREGATIONS
-from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation.federated_round import train_cohort
+from fedvlr_jax.simulation.federated_round import sent_by, train_cohort
 from fedvlr_jax.simulation.private import Private
 from tests import worlds
 from tests.docs.pages import DOCS, ROOT, blocks, in_shell
@@ -153,9 +152,7 @@ def totals(simulation, state):
     """A function: who takes part -> the sum of their uploads."""
     federation, features = simulation.federation, simulation.features
     population = simulation.population
-    sent = jax.jit(lambda s: aggregate.broadcast(federation.server, s.server, features, s.round))(
-        state
-    )
+    sent = jax.jit(lambda s: sent_by(federation, s, features, simulation.rates))(state)
 
     @jax.jit
     def summed(taking_part):

@@ -23,7 +23,7 @@ stepped = jax.jit(aggregate.step, static_argnums=0)
 
 
 def at_rate(rate, network=0.0):
-    return aggregate.ServerRates(jnp.float32(rate), jnp.float32(network))
+    return aggregate.ServerRates(*map(jnp.float32, (rate, network, 0, 0)))
 
 
 def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone="fedavg"):
@@ -60,7 +60,7 @@ def test_mean_gradient_equals_per_client_backpropagation(again):
         lambda *g: sum(a * x for a, x in zip(alpha, g, strict=True)) / alpha.sum(), *own
     )
 
-    views = broadcast(server, state, features, jnp.int32(0)).views
+    views = broadcast(server, state, features, jnp.int32(0), at_rate(0)).views
     total = CohortSum(
         gradient=sum(a * flat(jax.grad(client_loss)(views, u)) for u, a in enumerate(alpha)),
         shared=None,
@@ -75,7 +75,7 @@ def test_mean_gradient_equals_per_client_backpropagation(again):
 
 def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
     server, features, state = server_and_features()
-    views = broadcast(server, state, features, jnp.int32(0)).views
+    views = broadcast(server, state, features, jnp.int32(0), at_rate(0)).views
     total = CohortSum(2 * flat(jnp.ones_like(views)), None, jnp.float32(4), jnp.float32(0))
     found = gathered(server, state, features, total)
     mean = aggregate.mean_gradient(found)
@@ -88,7 +88,7 @@ def test_a_step_of_sgd_is_the_rate_times_the_mean_gradient():
 
 def test_adams_rate_scales_its_step():
     server, features, state = server_and_features(optimizer="adam")
-    views = broadcast(server, state, features, jnp.int32(0)).views
+    views = broadcast(server, state, features, jnp.int32(0), at_rate(0)).views
     total = CohortSum(flat(jnp.ones_like(views)), None, jnp.float32(1), jnp.float32(0))
     found = gathered(server, state, features, total)
     after = stepped(server, state, found, jnp.int32(0), at_rate(0.03), NO_NOISE)
@@ -102,7 +102,7 @@ def test_adams_rate_scales_its_step():
 
 def test_a_network_steps_at_a_rate_of_its_own():
     server, features, state = server_and_features(backbone="fedncf")
-    views = broadcast(server, state, features, jnp.int32(0)).views
+    views = broadcast(server, state, features, jnp.int32(0), at_rate(0)).views
     shared = jax.tree.map(jnp.ones_like, state.params.network)
     total = CohortSum(flat(jnp.ones_like(views)), shared, jnp.float32(2), jnp.float32(0))
     found = gathered(server, state, features, total)
@@ -119,7 +119,7 @@ def test_a_network_steps_at_a_rate_of_its_own():
 def test_fedraps_step_adds_the_slope_of_its_penalty():
     server, features, state = server_and_features()
     server = server._replace(backbone=backbones.get("fedrap"))
-    views = broadcast(server, state, features, jnp.int32(0)).views
+    views = broadcast(server, state, features, jnp.int32(0), at_rate(0)).views
     total = CohortSum(flat(jnp.zeros_like(views)), None, jnp.float32(1), jnp.float32(0))
     found = gathered(server, state, features, total)
     after = stepped(server, state, found, jnp.int32(7), at_rate(1), NO_NOISE)

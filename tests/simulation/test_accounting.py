@@ -15,13 +15,13 @@ import fedvlr_jax
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import Stopped
-from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import accounting, keys, results
 from fedvlr_jax.simulation.checkpoint import Done, Progress
 from fedvlr_jax.simulation.federated_round import (
     choose_cohort,
     federated_round,
     is_late,
+    sent_by,
     train_cohort,
 )
 from fedvlr_jax.simulation.private import Private
@@ -130,7 +130,7 @@ def programs(number):
 
     @jax.jit
     def alone(state, client):
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        sent = sent_by(federation, state, features, simulation.rates)
         who = simulation.population.client == client
         _, totals, _ = train_cohort(
             federation,

@@ -14,6 +14,7 @@ from fedvlr_jax.analysis import metrics
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate
 from fedvlr_jax.simulation.evaluate import NOT_FINITE, rank_of, tie_order, top_items
+from fedvlr_jax.simulation.federated_round import sent_by
 from fedvlr_jax.simulation.private import Private
 from tests import oracle, worlds
 from tests.simulation.test_federated_round import client_state, moved, pools
@@ -23,21 +24,21 @@ from tests.simulation.test_federated_round import client_state, moved, pools
 def _programs(federation):
     """Ranks of held-out items, and rankings, of all simulations that differ in data only."""
 
-    def sent_and_chosen(state, population, features):
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+    def sent_and_chosen(state, population, features, rates):
+        sent = sent_by(federation, state, features, rates)
         return sent, evaluate.evaluated_clients(federation, state.key, population.client)
 
     @jax.jit
-    def ranks(state, population, features, target):
-        sent, chosen = sent_and_chosen(state, population, features)
+    def ranks(state, population, features, rates, target):
+        sent, chosen = sent_and_chosen(state, population, features, rates)
         private = Private(state.private)
         return evaluate.held_out_ranks(
             federation, state.key, sent, private, population, chosen, target
         )
 
     @jax.jit
-    def rankings(state, population, features):
-        sent, chosen = sent_and_chosen(state, population, features)
+    def rankings(state, population, features, rates):
+        sent, chosen = sent_and_chosen(state, population, features, rates)
         removed = aggregate.removals(federation.server, state.server, features, sent.views)
         private = Private(state.private)
         return evaluate.rankings(federation, state.key, sent, removed, private, population, chosen)
@@ -48,30 +49,33 @@ def _programs(federation):
 def evaluated(simulation, state):
     """(valid ranks, test ranks, top items, view weights), real clients only."""
     ranks, rankings = _programs(simulation.federation)
-    population, features = simulation.population, simulation.features
+    population = simulation.population
+    given = (state, population, simulation.features, simulation.rates)
     found = (
-        ranks(state, population, features, population.valid),
-        ranks(state, population, features, population.test),
-        *rankings(state, population, features),
+        ranks(*given, population.valid),
+        ranks(*given, population.test),
+        *rankings(*given),
     )
     return [np.asarray(x)[: simulation.n_clients] for x in found]
 
 
+SOLVED = {"client_solver": "exact", "unobserved_weight": 2.0, "head_penalty": 0.5}
 RANKED = [
-    *(("fedvlr", "fedavg"), ("id", "fedavg"), ("vbpr", "fedncf")),
-    *(("fedvlr", "fedrap"), ("mlp", "pfedrec")),
+    *(("fedvlr", "fedavg", {}), ("id", "fedavg", {}), ("vbpr", "fedncf", {})),
+    *(("fedvlr", "fedrap", {}), ("mlp", "pfedrec", {})),
+    *(("fedvlr", "fedavg", SOLVED), ("vbpr", "fcf", SOLVED)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("variant", "backbone", "devices"),
+    ("variant", "backbone", "solver", "devices"),
     [(*names, (8, 1)[k % 2]) for k, names in enumerate(RANKED)]
     + [
         pytest.param(*names, (1, 8)[k % 2], marks=pytest.mark.slow)
         for k, names in enumerate(RANKED)
     ],
 )
-def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone):
+def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone, solver):
     data = worlds.dataset()
     own = backbone in ("fedrap", "pfedrec")
     simulation = worlds.simulation(
@@ -82,6 +86,7 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
         variant=variant,
         backbone=backbone,
         negative_pool=9 * own,
+        **solver,
     )
     state = moved(simulation)
     if own:  # every other client has trained
@@ -93,7 +98,9 @@ def test_rankings_equal_sorting_every_clients_scores(devices, variant, backbone)
     np.testing.assert_allclose(relies.sum(axis=1), 1, atol=1e-5)
     assert ((relies > 0).sum(axis=1) == (1 if variant == "id" else 3)).all()
     views = simulation.federation.server.fusion.names
-    method = oracle.Method(views, backbone, variant)
+    method = oracle.Method(
+        views, backbone, variant, exact=bool(solver), unobserved=2.0, penalty=0.5
+    )
     inputs = {"image": data.catalogue.image, "text": data.catalogue.text}
     shared = state.server.params._asdict()
     histories = worlds.histories(data)

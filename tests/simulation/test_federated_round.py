@@ -11,7 +11,7 @@ from fedvlr_jax.client.flat import unflatten
 from fedvlr_jax.client.negatives import draw_pool
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.federated_round import federated_round, train_cohort
+from fedvlr_jax.simulation.federated_round import federated_round, sent_by, train_cohort
 from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 from tests import oracle, worlds
@@ -29,7 +29,7 @@ def _parts(federation):
         taking_part = choose_clients(
             cohort_key, population.client, federation.n_clients, federation.cohort
         )
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+        sent = sent_by(federation, state, features, rates)
         private, totals, _ = train_cohort(
             federation, sent, Private(state.private), population, taking_part, rates, state.key
         )
@@ -160,6 +160,15 @@ EXPECTED = [
     )
 ]
 LONGEST = [LOCAL[0], OTHERS[3], OTHERS[7], EXPECTED[0]]
+EXACT = [
+    {"client_solver": "exact", "unobserved_weight": 2.0, "head_penalty": 0.5} | x
+    for x in (
+        {"views": "sum,mlp,gate", "cohort": 5},
+        {"variant": "vbpr", "backbone": "fcf"},
+        {"variant": "id", "head_penalty": 3.0, "unobserved_weight": 0.0},
+        {"views": "image,id", "backbone": "fcf", "clip_norm": 1e6},
+    )
+]
 
 
 @pytest.mark.parametrize(
@@ -170,8 +179,8 @@ LONGEST = [LOCAL[0], OTHERS[3], OTHERS[7], EXPECTED[0]]
     + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in PLAIN[:4]]
     # These compile longest, and each of their parts is in another one.
     + [pytest.param(1, x, (7, 3, 3, 7, 3), marks=pytest.mark.slow) for x in LONGEST]
-    + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS + EXPECTED if x not in LONGEST]
-    + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in DENSE + EXPECTED[:1]],
+    + [(1, x, (7, 3, 3, 7, 3)) for x in LOCAL + OTHERS + EXPECTED + EXACT if x not in LONGEST]
+    + [(8, x, (3, 7, 7, 3, 3, 7, 3, 3, 3)) for x in DENSE + EXPECTED[:1] + EXACT[:2]],
     ids=str,
 )
 def test_round_equals_the_loop_over_clients(devices, settings, lengths):
@@ -206,6 +215,10 @@ def test_round_equals_the_loop_over_clients(devices, settings, lengths):
             settings.get("client_mode", "accumulate"),
             round=4,
             expected=settings.get("negative_sampling") == "expected",
+            exact=settings.get("client_solver") == "exact",
+            epochs=federation.training.epochs,
+            unobserved=settings.get("unobserved_weight", 0.0),
+            penalty=settings.get("head_penalty", 0.0),
         ),
         histories,
         their_pools,

@@ -96,7 +96,9 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         noise = aggregate.Noise(jax.random.key(0), rates.gradient_noise)
         return aggregate.step(server, before, found, jnp.int32(0), rates.server, noise)
 
-    sent_by = jax.jit(lambda state, n: aggregate.broadcast(server, state, features, n))
+    sent_by = jax.jit(
+        lambda state, n: aggregate.broadcast(server, state, features, n, rates.server)
+    )
     state = moved(simulation)
     expected, private, arriving = state.server, state.private, None
     for number in range(3):

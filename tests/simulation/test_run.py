@@ -138,7 +138,9 @@ def test_rankings_come_again_from_the_best_checkpoint(whole, data):
     folder = whole.out / "checkpoints"
     assert (folder / "best").resolve().name == f"{whole.summary['best_round']:06d}"
     best, _ = Checkpoints(folder).load(whole.summary["best_round"], state)
-    tastes, _ = programs["rankings"](best, simulation.population, simulation.features)
+    tastes, _ = programs["rankings"](
+        best, simulation.population, simulation.features, simulation.rates
+    )
     with np.load(whole.out / "rankings.npz") as archive:
         np.testing.assert_array_equal(tastes.top[: simulation.n_clients], archive["topk"])
     with np.load(whole.out / "per_user.npz") as archive:

@@ -20,6 +20,7 @@ from fedvlr_jax.simulation.federated_round import (
     Rates,
     choose_cohort,
     nothing,
+    sent_by,
     server_step,
     train_cohort,
 )
@@ -38,13 +39,13 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     """The programs before they are compiled, for a state and the sources of a wave.
 
     `cohort`: key, round, rates -> which clients take part.
-    `open`: state, features -> views, and a sum of nothing.
+    `open`: state, features, rates -> views, and a sum of nothing.
     `bring`: states that nobody needs any more (donated), where the wave's are, population, key ->
     the wave's states.
     `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
     `close`: state, features, sums, rates -> state, outcome.
     `ranks`: views, states, population, key, target -> ranks.
-    `remove`: state, features -> the views without each modality, and what they are made of.
+    `remove`: state, features, rates -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, states, population, key -> tastes.
     """
     federation = settings.federation
@@ -56,8 +57,8 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             federation, key, number, jnp.arange(federation.n_clients), rates.dropout
         )
 
-    def opened(state: FederationState, features: Features) -> tuple[Broadcast, Sums]:
-        sent = aggregate.broadcast(federation.server, state.server, features, state.round)
+    def opened(state: FederationState, features: Features, rates: Rates) -> tuple[Broadcast, Sums]:
+        sent = sent_by(federation, state, features, rates)
         return sent, nothing(federation, sent)
 
     def brought(into: States, sources: Sources, population: Population, key: keys.Words) -> States:
@@ -94,9 +95,9 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         return evaluate.held_out_ranks(federation, key, sent, private, population, chosen, target)
 
     def remove(
-        state: FederationState, features: Features
+        state: FederationState, features: Features, rates: Rates
     ) -> tuple[Float[Array, "modalities items views dim"], Float[Array, "views modalities"]]:
-        views = opened(state, features)[0].views
+        views = opened(state, features, rates)[0].views
         removed = aggregate.removals(federation.server, state.server, features, views)
         return removed, composition(views, removed)
 
@@ -115,12 +116,16 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             return jax.jit(function, **options).lower(*arguments)
 
     (sent, sums), (removed, _) = abstract(
-        (jax.eval_shape(opened, state, features), jax.eval_shape(remove, state, features)), alike
+        (
+            jax.eval_shape(opened, state, features, rates),
+            jax.eval_shape(remove, state, features, rates),
+        ),
+        alike,
     )
     states, key = sources.recent, state.key
     return {
         "cohort": lower(cohort, key, state.round, rates, out_shardings=alike),
-        "open": lower(opened, state, features, out_shardings=alike),
+        "open": lower(opened, state, features, rates, out_shardings=alike),
         "bring": lower(
             brought, states, sources, population, key, donate_argnums=0, out_shardings=clients
         ),
@@ -137,6 +142,6 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         ),
         "close": lower(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
         "ranks": lower(ranks, sent, states, population, key, population.valid),
-        "remove": lower(remove, state, features, out_shardings=alike),
+        "remove": lower(remove, state, features, rates, out_shardings=alike),
         "rankings": lower(rankings, sent, removed, states, population, key),
     }

@@ -117,7 +117,7 @@ class OffDevice(Run):
         self._rounds += 1
         # Drawn before the devices are busy: a program that is called later would wait for them.
         self._cohort = self._draw(self._rounds)
-        sent, sums = self.programs["open"](self.state, features)
+        sent, sums = self.programs["open"](self.state, features, rates)
         following = itertools.chain(cohort[1:], self._cohort[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
@@ -150,7 +150,8 @@ class OffDevice(Run):
     def rankings(self) -> Rankings:
         """See `Run`."""
         sent = self._views()
-        removed, made_of = self.programs["remove"](self.state, self._simulation.features)
+        of = self._simulation
+        removed, made_of = self.programs["remove"](self.state, of.features, of.rates)
         parts = []
         for wave in self._waves(self._evaluated):
             states = self._states(wave)
@@ -256,7 +257,8 @@ class OffDevice(Run):
             last.kept = True
 
     def _views(self) -> Broadcast:
-        return self.programs["open"](self.state, self._simulation.features)[0]
+        of = self._simulation
+        return self.programs["open"](self.state, of.features, of.rates)[0]
 
     def _waves(self, clients: Int[np.ndarray, " n"]) -> Iterator[Wave]:
         # A wave that was brought ahead has the first buffer, the other one's has been trained.
