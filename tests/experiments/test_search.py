@@ -1,6 +1,7 @@
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_nothing_is_drawn_before_a_trial_has_ended(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_pruned_leaves_its_run_in_order(searched):
+def test_what_is_pruned_leaves_its_run_in_order(searched, tmp_path):
     out, _ = searched
     table = pd.read_csv(out / "trials.csv")
     pruned = table[table["state"] == "pruned"].iloc[0]
@@ -95,7 +96,8 @@ def test_what_is_pruned_leaves_its_run_in_order(searched):
     assert 1 <= len(lines) < 3
     with open(folder / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # A single run takes it up, to the end.
+    # A single run takes it up, to the end; a copy, since a search would count it as complete.
+    folder = shutil.copytree(folder, tmp_path / "run", symlinks=True)
     settings = [f"--{name}={pruned[name]}" for name in ("server_lr", "client_lr")]
     settings.append(f"--server_optimizer={pruned['server_optimizer']}")
     done = programs.run("experiments.train", *SMALL[:-1], *settings, "--dim=4", f"--out={folder}")
