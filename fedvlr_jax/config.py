@@ -146,6 +146,14 @@ class MethodConfig:
         "Those that the data set does not have are left out.",
         known=names.MODALITIES,
     )
+    layer_norm: str = choice(
+        "on",
+        "Whether the mapped features and ID embeddings are layer-normed before views are made of "
+        "them. on: all items' vectors have the same norm, as in the paper; off: norms are "
+        "learned, too.",
+        names.SWITCHES,
+        Role.SERVER,
+    )
     dim: int = _server(64, "Width d of item embeddings and views, in numbers.", AT_LEAST_ONE)
     local_epochs: int = setting(
         5, "Number of passes that a client makes over its history in one round.", AT_LEAST_ONE

@@ -15,6 +15,7 @@ VIEWS = (
     *MODALITIES,
 )
 AGGREGATIONS = ("mean",)
+SWITCHES = ("on", "off")
 CLIENT_SOLVERS = ("sgd", "exact")
 CLIENT_MODES = ("accumulate", "local")
 NEGATIVE_SAMPLINGS = ("uniform", "expected")

@@ -17,21 +17,21 @@ def layer_norm(x, p):
     return centred / deviation * p["scale"] + p["bias"]
 
 
-def mapped(x, p, j):
-    d = len(p["norm_0"]["scale"])
-    return layer_norm(x @ p["map"]["kernel"][:, j * d : (j + 1) * d], p[f"norm_{j}"])
+def mapped(x, p, j, d):
+    found = x @ p["map"]["kernel"][:, j * d : (j + 1) * d]
+    return layer_norm(found, p[f"norm_{j}"]) if f"norm_{j}" in p else found
 
 
 def fuse(params, inputs, views, neighbours=None):
     """inputs: {'image': V, 'text': C}, either may be missing; returns a list of (items, d)."""
     p = params["params"]
     inputs = {**inputs, "id": p["item_embedding"]}
-    result = []
+    result, d = [], p["item_embedding"].shape[1]
     for view in views:
         g = p.get(f"view_{view}")
         read = [name for name in inputs if view == name or view not in inputs]
         parts = [
-            mapped(inputs[n], p[n], [v for v in views if v == n or v not in inputs].index(view))
+            mapped(inputs[n], p[n], [v for v in views if v == n or v not in inputs].index(view), d)
             for n in read
         ]
         if view in ("sum", *inputs):

@@ -43,16 +43,20 @@ class Features(NamedTuple):
 class _Maps(nn.Module):
     """LayerNorm(x W_j): one modality mapped to width d, for every operator j that reads it.
 
-    The maps of all operators are one matrix product, which is faster than one each.
+    The maps of all operators are one matrix product, which is faster than one each. Without
+    `layer_norm` they are x W_j.
     """
 
     operators: int
     dim: int
+    layer_norm: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "items width"]) -> list[Float[Array, "items dim"]]:
         mapped = nn.Dense(self.operators * self.dim, use_bias=False, name="map")(x)
         parts = jnp.split(mapped, self.operators, axis=-1)
+        if not self.layer_norm:
+            return parts
         return [nn.LayerNorm(name=f"norm_{j}")(part) for j, part in enumerate(parts)]
 
 
@@ -183,12 +187,14 @@ class Fusion(nn.Module):
     """The server's model: ID embeddings D and the operators g_1..g_G with their gamma.
 
     `used` are the modalities that views may read. D is there even where none reads it.
+    `layer_norm` says whether v, c and e are layer-normed, so that all items' have the same norm.
     """
 
     views: tuple[View, ...]
     n_items: int
     dim: int
     used: tuple[str, ...] = MODALITIES
+    layer_norm: bool = True
 
     @nn.compact
     def __call__(self, features: Features, without: str = "") -> Float[Array, "items views dim"]:
@@ -207,7 +213,7 @@ class Fusion(nn.Module):
         mapped: dict[str, Mapped] = {view.name: {} for view in self.views}
         for modality, rows in self._inputs(features, embedding).items():
             readers = [view.name for view in self.views if modality in view.reads]
-            own = _Maps(len(readers), self.dim, name=modality)(rows)
+            own = _Maps(len(readers), self.dim, self.layer_norm, name=modality)(rows)
             if modality == without:
                 own = [
                     jnp.broadcast_to(part[: self.n_items].mean(axis=0), part.shape) for part in own

@@ -167,7 +167,13 @@ def build(
     rows = -(-data.n_clients // blocks(mesh))
     fixed, most = min(config.execution.chunk, rows), min(MOST_CLIENTS, -(-rows // _TILE) * _TILE)
     server = aggregate.create(
-        Fusion(named(*views), data.n_items, method.dim, method.modalities),
+        Fusion(
+            named(*views),
+            data.n_items,
+            method.dim,
+            method.modalities,
+            method.layer_norm == "on",
+        ),
         method.server_optimizer,
         model.backbone,
         model.width,

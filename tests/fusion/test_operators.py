@@ -16,12 +16,18 @@ def features(*present):
     return {name: jnp.asarray(x, jnp.float32) for name, x in rows.items() if name in present}
 
 
-@pytest.mark.parametrize("present", [("image", "text"), ("image",), ("text",), ()])
-def test_operators_follow_their_formulas(present):
+BOTH = ("image", "text")
+
+
+@pytest.mark.parametrize(
+    ("present", "layer_norm"),
+    [(BOTH, True), (BOTH, False), (("image",), True), (("text",), True), ((), True)],
+)
+def test_operators_follow_their_formulas(present, layer_norm):
     missing = {"image", "text"} - set(present)
     names = tuple(v for v in VIEWS if v.removesuffix("_dominant") not in missing)
     inputs = features(*present)
-    fusion = Fusion(named(*names), N_ITEMS, DIM)
+    fusion = Fusion(named(*names), N_ITEMS, DIM, layer_norm=layer_norm)
     near = np.random.default_rng(1).integers(0, N_ITEMS, (N_ITEMS, 3))
     given = Features(inputs.get("image"), inputs.get("text"), jnp.asarray(near))
     params = jax.jit(fusion.init)(jax.random.key(0), given)
