@@ -94,16 +94,17 @@ def _said(simulation: Simulation, compiled: Compiled, name: str) -> dict[str, An
 
 def _calls(simulation: Simulation, compiled: dict[str, Compiled]) -> list[Callable[[], None]]:
     """A call of each compiled program, until it has been done."""
-    population, features = simulation.population, simulation.features
+    given = simulation.population, simulation.features, simulation.rates
     state = simulation.initial_state(0)
 
     def train() -> None:
         nonlocal state
-        state, _ = compiled["round"](state, population, features, simulation.rates)
+        state, _ = compiled["round"](state, *given)
         jax.block_until_ready(state)
 
     def evaluate() -> None:
-        jax.block_until_ready(compiled["evaluation"](state, population, features, population.valid))
+        target = simulation.population.valid
+        jax.block_until_ready(compiled["evaluation"](state, *given, target))
 
     return [train, evaluate]
 

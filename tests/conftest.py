@@ -41,6 +41,14 @@ settings.register_profile("tests", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("tests")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _begin_without_programs() -> None:
+    """Let go of the programs of other modules: a process can hold only so many of them."""
+    jax.clear_caches()
+    gc.unfreeze()
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_to_collect() -> None:
     """Hide what is there from Python's garbage collector: modules, and all that JAX remembers.
