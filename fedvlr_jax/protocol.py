@@ -21,8 +21,8 @@ class LeastSquares(NamedTuple):
     """What a client needs to solve its head in closed form (client/least_squares.py).
 
     `gramian` is F^T F, F being the views of all items with those of an item laid flat. `unobserved`
-    is the weight of all items together, relative to that of the history, `penalty` that of the
-    head's squared norm.
+    is the weight of any item's squared score, relative to that of the whole history, `penalty` the
+    weight of the head's squared norm, relative to that of one train item.
     """
 
     gramian: Float[Array, "stacked stacked"]

@@ -191,11 +191,9 @@ def _finish(
     key: Array,  # noqa: ARG001 - other ways need it
 ) -> tuple[ClientState, Upload]:
     here = places(training, sent, data)
-    terms, parameters = _left(sent, data, work.scored), None
-    if work.router is not None:
-        parameters, d_pooled = work.router.finished(rates.router)
-        real = work.scored.held if terms.items is None else here.real
-        terms = router_steps.through_history(terms, real, d_pooled)
+    terms = _left(sent, data, work.scored)
+    real = work.scored.held if terms.items is None else here.real
+    parameters, terms = router_steps.finish(work.router, rates.router, terms, real)
     gradient = terms._replace(coefficients=here.weight * terms.coefficients)
     return ClientState(parameters, work.head), Upload(gradient, None, here.weight, jnp.zeros(()))
 

@@ -170,10 +170,8 @@ def _finish(
 ) -> tuple[ClientState, Upload]:
     here = places(training, sent, data)
     directions = work.queries.reshape(-1, *sent.views.shape[1:])
-    gradient, parameters = Terms(data.history, work.derivatives, directions), None
-    if work.router is not None:
-        parameters, d_pooled = work.router.finished(rates.router)
-        gradient = router_steps.through_history(gradient, here.real, d_pooled)
+    gradient = Terms(data.history, work.derivatives, directions)
+    parameters, gradient = router_steps.finish(work.router, rates.router, gradient, here.real)
     of_all = 2 * here.weight * sent.least_squares.unobserved
     squares = Squares(jnp.full(training.epochs, of_all), work.queries)
     gradient = gradient._replace(coefficients=here.weight * gradient.coefficients)

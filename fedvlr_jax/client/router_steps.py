@@ -76,15 +76,22 @@ def begin(router: Any, pooled: Float[Array, " stacked"]) -> RouterSteps:
     return RouterSteps(router, out, pooled, pre, jnp.zeros_like(pre), jnp.zeros(()))
 
 
-def through_history(
+def finish(
+    router: RouterSteps | None,
+    rate: Float[Array, ""],
     terms: Terms,
     real: Bool[Array, " places"] | Float[Array, " places"],
-    d_pooled: Float[Array, " stacked"],
-) -> Terms:
-    """A gradient of rows with what goes through z, the mean over the history's `real` places."""
+) -> tuple[Any, Terms]:
+    """The parameters after the steps, and a gradient of rows with what goes through z.
+
+    z is the mean over the history's `real` places. Without a router None, and the gradient alone.
+    """
+    if router is None:
+        return None, terms
+    parameters, d_pooled = router.finished(rate)
     share = real / jnp.maximum(real.sum(), 1)
     direction = d_pooled.reshape(1, *terms.directions.shape[1:])
-    return Terms(
+    return parameters, Terms(
         terms.items,
         jnp.concatenate([terms.coefficients, share[None]]),
         jnp.concatenate([terms.directions, direction]),
