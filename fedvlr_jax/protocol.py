@@ -17,17 +17,30 @@ class Operators(NamedTuple):
     features: Any
 
 
+class Contributions(NamedTuple):
+    """What a client needs to find its own part in ID embeddings of a spectral start.
+
+    `popularity` is the number of clients that have an item, `inverse` S^-2 (client/left_out.py) for
+    every column of a view that is these embeddings, 0 for every other view.
+    """
+
+    popularity: Float[Array, " items"]
+    inverse: Float[Array, "views dim"]
+
+
 class LeastSquares(NamedTuple):
     """What a client needs to solve its head in closed form (client/least_squares.py).
 
     `gramian` is F^T F, F being the views of all items with those of an item laid flat. `unobserved`
     is the weight of any item's squared score, relative to that of the whole history, `penalty` the
-    weight of the head's squared norm, relative to that of one train item.
+    weight of the head's squared norm, relative to that of one train item. `contributions` is there
+    where views are made of other clients' histories, and of its own.
     """
 
     gramian: Float[Array, "stacked stacked"]
     unobserved: Float[Array, ""]
     penalty: Float[Array, ""]
+    contributions: Contributions | None = None
 
 
 class Broadcast(NamedTuple):

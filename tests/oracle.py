@@ -155,6 +155,28 @@ def solved(method, x, history):
     return {"theta": jnp.asarray(theta, jnp.float32), "bias": jnp.zeros(())}
 
 
+def left_out_error(router, shared, inputs, method, history):
+    """Squared errors of train items at heads that are solved anew without them, and of all items.
+
+    The views are held, but for what the router reads of them.
+    """
+    views = fused(shared["fusion"], inputs, views=method.views)
+    w = view_weights(router, views, np.array(history))
+    views = jax.lax.stop_gradient(views)
+    x = sum(w[j] * view for j, view in enumerate(views))
+    weight = method.unobserved * len(history) / len(x)
+    everything = weight * x.T @ x + method.penalty * jnp.eye(x.shape[1])
+
+    def head(items):
+        here = x[np.array(items)]
+        return jnp.linalg.solve(everything + here.T @ here, here.sum(axis=0))
+
+    total = weight * ((x @ head(history)) ** 2).sum()
+    for i in history:
+        total += (1 - x[i] @ head([j for j in history if j != i])) ** 2
+    return total / len(history) if len(history) > 1 else 0.0 * total
+
+
 def squared_loss(method, head, x, history):
     s = x @ head["theta"]
     weight = method.unobserved * len(history) / len(x)
@@ -163,8 +185,13 @@ def squared_loss(method, head, x, history):
 
 
 def loss(shared, private, inputs, method, history, negatives):
-    if method.exact:
+    if method.exact:  # the router follows another error
+        private = jax.lax.stop_gradient(private)
+        views = fused(shared["fusion"], inputs, views=method.views)
         x = vectors(method, shared, private, inputs, history)
+        if method.variant != "vbpr":
+            w = jax.lax.stop_gradient(view_weights(private["router"], views, history))
+            x = sum(w[j] * view for j, view in enumerate(views))
         return squared_loss(method, private["head"], x, history)
     often = counts(method, history, negatives)
     x = vectors(method, shared, private, inputs, history)
@@ -184,6 +211,9 @@ def tuning_loss(own, network, head, method, history, negatives):
 
 
 _value_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="method")
+_left_out_gradients = jax.jit(
+    jax.grad(left_out_error, argnums=(0, 1)), static_argnames=("method", "history")
+)
 _tuning_gradient = jax.jit(jax.grad(tuning_loss), static_argnames="method")
 _vectors = jax.jit(vectors, static_argnames="method")
 
@@ -222,6 +252,13 @@ def client_round(shared, private, inputs, method, history, pool, key, rates):
         value, (g_shared, g_private) = jax.device_get(
             _value_and_gradients(copies, private, inputs, method, history, negatives_of(epoch))
         )
+        if method.exact and private["router"] is not None:
+            items = tuple(history.tolist())
+            g_router, g_pooled = _left_out_gradients(
+                private["router"], shared, inputs, method, items
+            )
+            g_private = {**g_private, "router": g_router}
+            g_shared = jax.tree.map(np.add, g_shared, g_pooled)
         total = jax.tree.map(np.add, total, g_shared)
         if method.mode == "local":
             copies = jax.tree.map(lambda x, g: x - rates["shared"] * g, copies, g_shared)

@@ -10,9 +10,10 @@ weight of c n/I for all items, as in FCF (Ammad-ud-din et al. 2019, arXiv 1901.0
 Gramian, so that a client solves one system of d equations, by conjugate gradients. There is no
 rate, no negative and no bias.
 
-theta is the minimum, so the gradients of router and views are those at a theta that is held. Of a
-history's rows they are a number each times q = outer(w, theta), of all rows F q q^T times a number:
-what is uploaded is rows of the history and one small matrix.
+theta is the minimum, so the gradient of the views is that at a theta that is held. Of a history's
+rows it is a number each times q = outer(w, theta), of all rows F q q^T times a number: what is
+uploaded is rows of the history and one small matrix. The router follows another error, that of
+items that are left out (left_out.py).
 """
 
 from typing import Any, NamedTuple
@@ -22,8 +23,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.backbones.linear import linear_head
-from fedvlr_jax.client import router_steps
+from fedvlr_jax.client import left_out, router_steps
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
+from fedvlr_jax.client.normal_equations import equations, solution
 from fedvlr_jax.client.router import pool
 from fedvlr_jax.client.router_steps import RouterSteps
 from fedvlr_jax.client.update import (
@@ -34,57 +36,23 @@ from fedvlr_jax.client.update import (
     places,
     rows,
 )
-from fedvlr_jax.protocol import Broadcast, LeastSquares, Squares, Terms, Upload
-
-_TOLERANCE = 1e-6  # of what is left of the equations, relative to their right-hand sides
+from fedvlr_jax.protocol import Broadcast, Squares, Terms, Upload
 
 
 class _Work(NamedTuple):
     """The router and the last head between two epochs, and what gradients are made of so far.
 
-    `derivatives` are the loss's by the history's scores, the part of all items left aside, and
-    `queries` what scores are products with, of each epoch.
+    `rows` are the view rows of the history, `others` the same without what the client itself has
+    added to them, None without a router. `derivatives` are the loss's by the history's scores, the
+    part of all items left aside, and `queries` what scores are products with, of each epoch.
     """
 
     head: Any
     router: RouterSteps | None
-    positives: Float[Array, "history stacked"]
+    rows: Float[Array, "history views dim"]
+    others: Float[Array, "history views dim"] | None
     derivatives: Float[Array, "epochs history"]
     queries: Float[Array, "epochs stacked"]
-
-
-def solved(
-    model: ClientModel,
-    problem: LeastSquares,
-    weights: Float[Array, " views"],
-    positives: Float[Array, "history stacked"],
-    real: Bool[Array, " history"],
-) -> Float[Array, " width"]:
-    """The head theta at view weights w; zero for a client without history.
-
-    Args:
-        model: with a linear head.
-        problem: what the server sends of it.
-        weights: w_u.
-        positives: view rows of the history, laid flat.
-        real: which of them are no padding.
-    """
-    shape = (len(positives), model.n_views, model.dim)
-    vectors = real[:, None] * model.item_vectors(weights, positives.reshape(shape))
-    gramian = problem.gramian
-    if model.fused:
-        by_view = gramian.reshape(2 * (model.n_views, model.dim)).transpose(0, 2, 1, 3)
-        pairs = jnp.outer(weights, weights).ravel()
-        # All clients share the Gramian: under vmap this is one product of matrices.
-        gramian = (pairs @ by_view.reshape(len(pairs), -1)).reshape(model.dim, model.dim)
-    everything = problem.unobserved * real.sum()
-    matrix = vectors.T @ vectors + everything * gramian + problem.penalty * jnp.eye(model.width)
-    # Products of matrices alone: a factorization of many small matrices is slow on a TPU, and on a
-    # CPU it waits for threads that devices may need to wait for one another.
-    theta, _ = jax.scipy.sparse.linalg.cg(
-        lambda x: matrix @ x, vectors.sum(axis=0), tol=_TOLERANCE, maxiter=2 * model.width
-    )
-    return theta
 
 
 def with_head(
@@ -101,7 +69,7 @@ def with_head(
     """
     if sent.least_squares is None:
         return state
-    theta = solved(model, sent.least_squares, weights, flat(history_rows), real)
+    theta = solution(equations(model, sent.least_squares, weights, history_rows, real))
     return state._replace(head=linear_head(theta))
 
 
@@ -113,13 +81,14 @@ def _begin(
     key: Array,  # noqa: ARG001 - other ways draw negatives
 ) -> _Work:
     here, history_rows = places(training, sent, data), rows(sent, data.history)
-    router = None
+    router, others = None, None
     if training.model.routed:
         router = router_steps.begin(state.router, pool(history_rows, here.real))
-    positives = flat(history_rows)
-    derivatives = jnp.zeros((training.epochs, len(positives)))
-    queries = jnp.zeros((training.epochs, positives.shape[1]))
-    return _Work(state.head, router, positives, derivatives, queries)
+        known = sent.least_squares.contributions
+        others = left_out.without_own(known, history_rows, data.history, here.real)
+    derivatives = jnp.zeros((training.epochs, len(history_rows)))
+    queries = jnp.zeros((training.epochs, history_rows[0].size))
+    return _Work(state.head, router, history_rows, others, derivatives, queries)
 
 
 def _epoch(
@@ -134,27 +103,30 @@ def _epoch(
     here = places(training, sent, data)
     share = 1 / jnp.maximum(here.real.sum(), 1)
     weights = work.router.weights if work.router else model.equal_weights
-    theta = solved(model, problem, weights, work.positives, here.real)
-    query, query_gradient = jax.vjp(lambda w: model.query(w, theta), weights)
+    theta = solution(equations(model, problem, weights, work.rows, here.real))
+    query = model.query(weights, theta)
 
-    scores = work.positives @ query
+    scores = flat(work.rows) @ query
     derivatives = 2 * share * here.real * (scores - 1)
-    of_all = problem.gramian @ query  # of all items, the gradient of half the sum of squares
     loss = (
         share * jnp.sum(here.real * jnp.square(scores - 1))
-        + problem.unobserved * (query @ of_all)
+        + problem.unobserved * (query @ problem.gramian @ query)
         + share * problem.penalty * (theta @ theta)
     )
-    (d_weights,) = query_gradient(derivatives @ work.positives + 2 * problem.unobserved * of_all)
+    router = work.router
+    if router is not None:
+        slope = jax.grad(
+            lambda w: left_out.error(model, problem, w, work.rows, work.others, here.real)
+        )
+        router = router.stepped(slope(weights), rates.router)
     # Without a history there is nothing to learn from.
     there = here.real.any()
     head = jax.tree.map(lambda a, b: jnp.where(there, a, b), linear_head(theta), work.head)
-    work = _Work(
-        head,
-        work.router and work.router.stepped(jnp.where(there, d_weights, 0), rates.router),
-        work.positives,
-        work.derivatives.at[number].set(derivatives),
-        work.queries.at[number].set(query),
+    work = work._replace(
+        head=head,
+        router=router,
+        derivatives=work.derivatives.at[number].set(derivatives),
+        queries=work.queries.at[number].set(query),
     )
     loss = here.weight * loss / training.epochs
     return work, Upload(None, None, jnp.zeros(()), loss)

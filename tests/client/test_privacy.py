@@ -15,7 +15,16 @@ from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.client.ways import choose
 from fedvlr_jax.fusion import operators
-from fedvlr_jax.protocol import Broadcast, CohortSum, LeastSquares, Rows, Squares, Terms, Upload
+from fedvlr_jax.protocol import (
+    Broadcast,
+    CohortSum,
+    Contributions,
+    LeastSquares,
+    Rows,
+    Squares,
+    Terms,
+    Upload,
+)
 from fedvlr_jax.server import aggregate
 from tests.client.alone import new_state, rates, sent, whole_round
 
@@ -56,7 +65,8 @@ def test_only_gradients_weight_and_loss_leave_a_device():
     private = {*ClientState._fields, *ClientData._fields, "view_weights", "scores", "key"}
     assert not private & {*Upload._fields, *CohortSum._fields, *Broadcast._fields}
     assert Broadcast._fields == ("views", "network", "round", "operators", "least_squares")
-    assert LeastSquares._fields == ("gramian", "unobserved", "penalty")
+    assert LeastSquares._fields == ("gramian", "unobserved", "penalty", "contributions")
+    assert Contributions._fields == ("popularity", "inverse")
 
 
 def test_the_servers_code_takes_the_cohorts_sum_only():

@@ -1,0 +1,80 @@
+"""The error of train items that a client leaves out, which its router follows.
+
+A head that is solved fits the history that it has seen, and ID embeddings were made of everybody's
+history. The view weights that fit a history best are therefore not those that rank other items
+best: they rely on ID alone. So a client asks how well the rest of its history foretells each of its
+n train items. With A theta = sum_{i in H} x_i (least_squares.py), the head without item i is
+
+    theta_-i = theta - A^-1 x_i (1 - s_i) / (1 - h_i),   s_i = theta . x_i,   h_i = x_i . A^-1 x_i
+
+as in leave-one-out cross-validation of ridge regression (Allen 1974), and the error is
+
+    1/n sum_{i in H} (1 - theta_-i . x'_i)^2 + c/I sum_i (theta . x_i)^2
+
+where x'_i is the item's vector without what the client itself has added to it (`without_own`).
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fedvlr_jax.client.model import ClientModel
+from fedvlr_jax.client.normal_equations import equations, inverse
+from fedvlr_jax.protocol import Contributions, LeastSquares
+
+
+def error(
+    model: ClientModel,
+    problem: LeastSquares,
+    weights: Float[Array, " views"],
+    rows: Float[Array, "history views dim"],
+    others: Float[Array, "history views dim"],
+    real: Bool[Array, " history"],
+) -> Float[Array, ""]:
+    """The error above at view weights w; the same for all w where no item would be left.
+
+    Args:
+        model: with a linear head and fused views.
+        problem: what the server sends of it.
+        weights: w_u.
+        rows: view rows of the history.
+        others: the same without what the client has added (`without_own`).
+        real: which places are no padding.
+    """
+    vectors, matrix, gramian = equations(model, problem, weights, rows, real)
+    reached = vectors @ inverse(matrix)
+    theta = reached.sum(axis=0)
+    leverage = (reached * vectors).sum(axis=1)
+    without = theta - reached * ((1 - vectors @ theta) / (1 - leverage))[:, None]
+    scores = (model.item_vectors(weights, others) * without).sum(axis=1)
+    n_train = real.sum()
+    missed = jnp.sum(real * jnp.square(1 - scores)) / jnp.maximum(n_train, 1)
+    return jnp.where(n_train > 1, missed + problem.unobserved * (theta @ gramian @ theta), 0)
+
+
+def without_own(
+    known: Contributions | None,
+    rows: Float[Array, "history views dim"],
+    items: Int[Array, " history"],
+    real: Bool[Array, " history"],
+) -> Float[Array, "history views dim"]:
+    """The view rows of the history, as they were if the client did not have these items.
+
+    ID embeddings of a spectral start are sums over the clients that have an item: with Y = X P^-1/4
+    = U S V^T, P being the items' popularity, D = V S, and so D_i is P_i^-1/4 times the sum of these
+    clients' U_u. A client finds its own U_u = S^-2 sum_{j in H} P_j^-1/4 D_j and takes it away.
+
+    Args:
+        known: what the server says of these sums; None where there are none.
+        rows: view rows of the history.
+        items: their ids.
+        real: which places are no padding.
+    """
+    if known is None:
+        return rows
+    popularity = known.popularity.at[items].get(mode="clip")[:, None, None]
+    share = jnp.maximum(popularity, 1) ** -0.25
+    own = known.inverse * (real[:, None, None] * share * rows).sum(axis=0)
+    # One client fewer has the item, by whose number the sum is scaled.
+    stretch = jnp.where(popularity > 1, popularity / jnp.maximum(popularity - 1, 1), 0) ** 0.25
+    summed = known.inverse.any(axis=1)[:, None]
+    return jnp.where(summed, stretch * (rows - share * own), rows)
