@@ -102,8 +102,16 @@ def _epoch(
     model, problem = training.model, sent.least_squares
     here = places(training, sent, data)
     share = 1 / jnp.maximum(here.real.sum(), 1)
-    weights = work.router.weights if work.router else model.equal_weights
-    theta = solution(equations(model, problem, weights, work.rows, here.real))
+    router = work.router
+    if router is None:
+        weights = model.equal_weights
+        theta = solution(equations(model, problem, weights, work.rows, here.real))
+    else:
+        weights = router.weights
+        slope, theta = jax.grad(left_out.error, argnums=2, has_aux=True)(
+            model, problem, weights, work.rows, work.others, here.real
+        )
+        router = router.stepped(slope, rates.router)
     query = model.query(weights, theta)
 
     scores = flat(work.rows) @ query
@@ -113,12 +121,6 @@ def _epoch(
         + problem.unobserved * (query @ problem.gramian @ query)
         + share * problem.penalty * (theta @ theta)
     )
-    router = work.router
-    if router is not None:
-        slope = jax.grad(
-            lambda w: left_out.error(model, problem, w, work.rows, work.others, here.real)
-        )
-        router = router.stepped(slope(weights), rates.router)
     # Without a history there is nothing to learn from.
     there = here.real.any()
     head = jax.tree.map(lambda a, b: jnp.where(there, a, b), linear_head(theta), work.head)

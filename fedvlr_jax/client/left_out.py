@@ -29,8 +29,10 @@ def error(
     rows: Float[Array, "history views dim"],
     others: Float[Array, "history views dim"],
     real: Bool[Array, " history"],
-) -> Float[Array, ""]:
-    """The error above at view weights w; the same for all w where no item would be left.
+) -> tuple[Float[Array, ""], Float[Array, " width"]]:
+    """The error above at view weights w, and theta.
+
+    Where no item would be left the error is the same for all w.
 
     Args:
         model: with a linear head and fused views.
@@ -48,7 +50,8 @@ def error(
     scores = (model.item_vectors(weights, others) * without).sum(axis=1)
     n_train = real.sum()
     missed = jnp.sum(real * jnp.square(1 - scores)) / jnp.maximum(n_train, 1)
-    return jnp.where(n_train > 1, missed + problem.unobserved * (theta @ gramian @ theta), 0)
+    of_all = problem.unobserved * (theta @ gramian @ theta)
+    return jnp.where(n_train > 1, missed + of_all, 0), theta
 
 
 def without_own(
