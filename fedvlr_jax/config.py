@@ -236,6 +236,26 @@ class MethodConfig:
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of a client's head and router. It starts anew in every round."
     )
+    warm_start: str = choice(
+        "none",
+        "How a run begins. none: with initial parameters that are drawn; spectral: with warm "
+        "rounds, in which clients train nothing, and the server gives the ID embeddings and the "
+        "maps of features a first value from the items' co-occurrence.",
+        names.WARM_STARTS,
+    )
+    warm_rounds: int = setting(
+        0,
+        "Number of warm rounds (--warm_start=spectral only). 0 means as many as let every client "
+        "be sampled about once, or about four times where it takes subspace iteration.",
+        AT_LEAST_ZERO,
+    )
+    warm_basis: int = setting(
+        0,
+        "Number of columns of a subspace iteration through warm rounds, from --dim to the number "
+        "of items (--warm_start=spectral only). 0 means 16 more than --dim; but with up to 4,096 "
+        "items there is none, and clients upload all pairs of their items.",
+        AT_LEAST_ZERO,
+    )
     precision: str = choice(
         "highest",
         "How exactly products of 32-bit matrices are computed. highest: in 32 bits, as on "
@@ -554,6 +574,11 @@ def _check_method(method: MethodConfig) -> None:
                 "--client_mode=local: clients step their copies together with their heads, "
                 "expected --client_mode=accumulate with --client_solver=exact"
             )
+    if method.warm_basis and method.warm_basis < method.dim:
+        raise UserError(
+            f"--warm_basis={method.warm_basis}: expected 0, or at least the {method.dim} columns "
+            "that --dim wants"
+        )
     views = method.asked_views or ()
     for view in (VIEWS[name] for name in views):
         if view.needs in set(names.MODALITIES) - set(method.modalities):

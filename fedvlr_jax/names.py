@@ -15,6 +15,7 @@ VIEWS = (
     *MODALITIES,
 )
 AGGREGATIONS = ("mean",)
+WARM_STARTS = ("none", "spectral")
 SWITCHES = ("on", "off")
 CLIENT_SOLVERS = ("sgd", "exact")
 CLIENT_MODES = ("accumulate", "local")

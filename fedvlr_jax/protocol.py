@@ -49,7 +49,8 @@ class Broadcast(NamedTuple):
     `views` are the pre-fused F_1..F_G of every item: all rows are sent, because asking for some
     would tell which items the client has. `network` is what the backbone shares beside them (None
     for most), `round` the number of rounds done. `operators` is only there in client mode `local`,
-    `least_squares` only where clients solve their heads.
+    `least_squares` only where clients solve their heads. In a warm round `views` are the columns V
+    that the server sends, as one view; none where clients upload pairs (client/spectral.py).
     """
 
     views: Float[Array, "items views dim"]
@@ -101,7 +102,9 @@ class Upload(NamedTuple):
     respect to items' view rows, summed over its local epochs, and `shared` the same for the
     backbone's network. In client mode `local` they are alpha_u times how far the client moved its
     copies, before minus after: of the rows of D (as one view), and of network and gamma (by these
-    names). A part that adds nothing to one of them has None there.
+    names). A part that adds nothing to one of them has None there. In a warm round `gradient` is
+    what the client's history adds to X^T X, or to X^T X V and in a last column to how many clients
+    have each item; there is no other part, and the weight is 1.
     `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
     training loss of the round.
     `squares` is a part of the same gradient that all items have, where clients solve their heads.

@@ -9,6 +9,42 @@ _FLOAT, _ID = 4, 4
 
 
 @dataclass(frozen=True)
+class WarmProtocol:
+    """What the two sides send each other in a warm round (`--warm_start=spectral`).
+
+    Attributes:
+        n_items: number of items I.
+        columns: that the server sends for every item; 0 where clients upload pairs of their items.
+
+    Example:
+        >>> pairs, products = WarmProtocol(1676, 0), WarmProtocol(1676, 80)
+        >>> pairs.download_bytes(), products.download_bytes()
+        (0, 536320)
+        >>> [found.upload_bytes(np.array([5])).tolist() for found in (pairs, products)]
+        [[88.0], [1648.0]]
+    """
+
+    n_items: int
+    columns: int
+
+    def download_bytes(self) -> int:
+        """To every client of the cohort: the columns of every item, or nothing."""
+        return self.n_items * self.columns * _FLOAT
+
+    def upload_bytes(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
+        """The upload of clients with histories of these lengths.
+
+        An id for every item of the history, and with each the columns and one number more; or
+        beside the ids one number for every pair of them, an item with itself included. Weight and
+        loss come on top, as in every round.
+        """
+        lengths = lengths.astype(float)
+        pairs = lengths * (lengths + 1) / 2
+        numbers = lengths * (self.columns + 1) if self.columns else pairs
+        return lengths * _ID + (numbers + 2) * _FLOAT
+
+
+@dataclass(frozen=True)
 class Protocol:
     """What the two sides send each other.
 

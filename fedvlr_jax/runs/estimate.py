@@ -168,7 +168,8 @@ def _kind(config: Config) -> Config:
     return dataclasses.replace(
         program,
         data=dataclasses.replace(program.data, clients=config.data.clients and 1),
-        method=dataclasses.replace(program.method, cohort=0),
+        # Warm rounds are few, and those that are timed are to be like the others.
+        method=dataclasses.replace(program.method, cohort=0, warm_start="none"),
         participation=dataclasses.replace(program.participation, availability_skew=0.0),
         schedule=dataclasses.replace(program.schedule, eval_clients=0),
     )

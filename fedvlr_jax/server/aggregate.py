@@ -29,11 +29,24 @@ class Shared(NamedTuple):
     network: Any
 
 
+class Warmed(NamedTuple):
+    """What warm rounds tell the server of the items' co-occurrence X^T X (server/spectral.py).
+
+    Either `sums` are X^T X over all of them. Or they are what uploads of a pass over the clients
+    have come to so far, X^T X V and in the last column how many clients have each item, V being
+    the columns that are `sent`.
+    """
+
+    sums: Float[Array, "items columns"]
+    sent: Float[Array, "items columns"] | None = None
+
+
 class ServerState(NamedTuple):
-    """What the server learns, and its optimizer's state."""
+    """What the server learns, and its optimizer's state; `warmed` is None without warm rounds."""
 
     params: Shared
     optimizer: optax.OptState
+    warmed: Warmed | None = None
 
 
 class ServerRates(NamedTuple):
@@ -49,14 +62,22 @@ class ServerRates(NamedTuple):
     penalty: Float[Array, ""]
 
 
+class WarmStart(NamedTuple):
+    """How many warm rounds a run begins with, and the columns of their subspace iteration."""
+
+    rounds: int
+    columns: int
+
+
 class Server(NamedTuple):
     """The server's fixed half.
 
-    `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local"; `width`
-    is that of the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
+    `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local", or
+    what they sum up in warm rounds, "pairs" or "products" (server/spectral.py); `width` is that of
+    the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
     `again` whether what the operators compute on the way to the views is computed again for their
     gradient, and not kept while the clients train; `aggregation` may change the mean gradient;
-    `exact` whether clients solve for their heads.
+    `exact` whether clients solve for their heads; `warm` is of warm rounds alone.
     """
 
     fusion: Fusion
@@ -68,6 +89,7 @@ class Server(NamedTuple):
     again: bool = False
     aggregation: Aggregation = MEAN
     exact: bool = False
+    warm: WarmStart | None = None
 
 
 class Noise(NamedTuple):
@@ -202,4 +224,4 @@ def step(
     fusion = jax.tree.map(lambda u: rates.fusion * u, updates.fusion)
     network = jax.tree.map(lambda u: rates.network * u, updates.network)
     updates = Shared(fusion, network)
-    return ServerState(optax.apply_updates(state.params, updates), optimizer)
+    return ServerState(optax.apply_updates(state.params, updates), optimizer, state.warmed)

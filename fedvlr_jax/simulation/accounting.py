@@ -1,12 +1,14 @@
 """What a run is made of, in numbers: padding, parameters, who took part, what was sent."""
 
 import statistics
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.analysis.communication import Protocol, WarmProtocol
 from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.federated_round import Federation, FederationState
 from fedvlr_jax.simulation.population import padded_places
@@ -51,27 +53,48 @@ def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
     }
 
 
-def traffic(protocol: Protocol, progress: Progress) -> dict[str, float | int | None]:
+def traffic(
+    protocol: Protocol, progress: Progress, warm: WarmProtocol | None = None
+) -> dict[str, Any]:
     """Bytes that clients received and sent, over the client rounds that were trained.
 
     A client that drops out receives nothing and sends nothing; what arrives late was sent. Totals
-    are None where clients were not counted, the mean upload also where none came.
+    are None where clients were not counted, the mean upload also where none came. Totals are over
+    all rounds, what is per client round is apart for warm ones.
+
+    Args:
+        protocol: of all rounds but warm ones.
+        progress: where the run has ended.
+        warm: of the warm rounds, None without them.
     """
-    down = protocol.download_bytes()
-    came = np.array(progress.by_length, np.int64)
-    if not _counted(progress):
-        trained, mean = None, None
-    else:
-        trained = sum(progress.trained)
-        lengths = np.flatnonzero(came)
-        uploads = protocol.upload_bytes(lengths)
-        mean = float((uploads * came[lengths]).sum() / trained) if trained else None
-    return {
-        "download_bytes_per_client_round": down,
-        "upload_bytes_per_client_round": mean,
-        "download_bytes": None if trained is None else trained * down,
-        "upload_bytes": None if trained is None else trained * (mean or 0.0),
-    }
+    came, came_warm = _same_length(progress.by_length, progress.warm_by_length)
+    counted = _counted(progress)
+    found, *totals = _sent(protocol, came - came_warm, counted)
+    if warm is not None:
+        found["warm"], *more = _sent(warm, came_warm, counted)
+        totals = [a + b for a, b in zip(totals, more, strict=True)]
+    down, up = totals if counted else (None, None)
+    return found | {"download_bytes": down, "upload_bytes": up}
+
+
+def _sent(
+    protocol: Protocol | WarmProtocol, came: Int[np.ndarray, " lengths"], counted: bool
+) -> tuple[dict[str, Any], int, float]:
+    """Bytes per client round, and those received and sent by so many clients of each length."""
+    lengths, down = np.flatnonzero(came), protocol.download_bytes()
+    trained = int(came.sum())
+    mean = None
+    if counted and trained:
+        mean = float((protocol.upload_bytes(lengths) * came[lengths]).sum() / trained)
+    per_client = {"download_bytes_per_client_round": down, "upload_bytes_per_client_round": mean}
+    return per_client, trained * down, trained * (mean or 0.0)
+
+
+def _same_length(*counts: list[int]) -> Iterator[Int[np.ndarray, " lengths"]]:
+    """Counts as arrays that all are as long as the longest."""
+    longest = max(map(len, counts))
+    for one in counts:
+        yield np.pad(np.array(one, np.int64), (0, longest - len(one)))
 
 
 def speed(progress: Progress) -> dict[str, float | None]:
@@ -114,3 +137,11 @@ def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
         local=training.mode == "local",
         exact=training.exact,
     )
+
+
+def warm_protocol_of(federation: Federation) -> WarmProtocol | None:
+    """What they send each other in warm rounds, None without them."""
+    if federation.warm is None:
+        return None
+    server = federation.warm.server
+    return WarmProtocol(federation.n_items, server.warm.columns if server.mode == "products" else 0)

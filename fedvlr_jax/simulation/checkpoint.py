@@ -86,6 +86,7 @@ class Done:
         by_length: how many clients with 0, 1, ... train items trained.
         late: how many of them upload a round late.
         together: how many clients trained in all runs of the program.
+        warm: whether it was a warm round.
     """
 
     seconds: float
@@ -93,6 +94,7 @@ class Done:
     by_length: Int[np.ndarray, " lengths"]
     late: int
     together: int
+    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Progress:
         late: how many of them uploaded a round late.
         together: as `trained`, over all runs that the program trained.
         by_length: over all rounds, how many clients that trained had 0, 1, ... train items.
+        warm_by_length: the same over the warm rounds alone.
         eval_seconds: wall seconds of every evaluation so far.
         compile_seconds: spent compiling, over all processes that worked on the run.
         total_seconds: spent on the run, over all processes.
@@ -128,6 +131,7 @@ class Progress:
     late: list[int] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     by_length: list[int] = field(default_factory=list)
+    warm_by_length: list[int] = field(default_factory=list)
     eval_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -135,10 +139,6 @@ class Progress:
 
     def after(self, rounds: Sequence[Done]) -> "Progress":
         """Progress after more rounds, not evaluated yet."""
-        by_length = self.by_length
-        for done in rounds:
-            pairs = itertools.zip_longest(by_length, done.by_length.tolist(), fillvalue=0)
-            by_length = [a + b for a, b in pairs]
         return dataclasses.replace(
             self,
             round=self.round + len(rounds),
@@ -146,7 +146,8 @@ class Progress:
             trained=self.trained + [int(done.by_length.sum()) for done in rounds],
             late=self.late + [done.late for done in rounds],
             together=self.together + [done.together for done in rounds],
-            by_length=by_length,
+            by_length=_added(self.by_length, rounds),
+            warm_by_length=_added(self.warm_by_length, [done for done in rounds if done.warm]),
         )
 
     @property
@@ -157,6 +158,14 @@ class Progress:
         """
         before = self.late[-2] if len(self.late) > 1 else 0
         return self.trained[-1] - self.late[-1] + before
+
+
+def _added(by_length: list[int], rounds: Sequence[Done]) -> list[int]:
+    """Clients by their number of train items, with those of more rounds."""
+    for done in rounds:
+        pairs = itertools.zip_longest(by_length, done.by_length.tolist(), fillvalue=0)
+        by_length = [a + b for a, b in pairs]
+    return by_length
 
 
 class Checkpoints:
@@ -187,7 +196,7 @@ class Checkpoints:
         together.wait("checkpoint begun")
         unfinished = self.folder / f"{UNFINISHED}{progress.round:06d}"
         content = ocp.args.Composite(
-            state=_in_slices(serialization.to_state_dict(state)),
+            state=_in_slices(_as_tree(state)),
             progress=ocp.args.JsonSave(asdict(dataclasses.replace(progress, layout=LAYOUT))),
         )
         with self._unwritable_told(progress.round):
@@ -339,9 +348,9 @@ class Checkpoints:
         if like.private is not None:
             self.check_layout(progress)
         with _damage_told(step), _checkpointer() as checkpointer:
-            wanted = _as(serialization.to_state_dict(like), whole=like.private is not None)
+            wanted = _as(_as_tree(like), whole=like.private is not None)
             found = checkpointer.restore(step, ocp.args.Composite(state=wanted))
-            return serialization.from_state_dict(like, found["state"]), progress
+            return _from_tree(like, found["state"]), progress
 
     def check_layout(self, progress: Progress) -> None:
         """Refuse the private states of a checkpoint in which they lie otherwise than here.
@@ -392,6 +401,23 @@ def _damage_told(step: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _UNREADABLE:
             raise UserError(f"{step}: the checkpoint cannot be read ({reason})") from None
         raise DamagedError(f"{step}: the checkpoint is damaged ({reason})") from error
+
+
+def _as_tree(state: FederationState) -> dict:
+    """A state by the names of its parts; what only warm rounds need is not there without them.
+
+    So it has always been in checkpoints of runs that have none.
+    """
+    tree = serialization.to_state_dict(state)
+    if state.server.warmed is None:
+        del tree["server"]["warmed"]
+    return tree
+
+
+def _from_tree(like: FederationState, tree: dict) -> FederationState:
+    """The state that is such a tree."""
+    tree["server"].setdefault("warmed", None)
+    return serialization.from_state_dict(like, tree)
 
 
 def _in_slices(tree: dict) -> ocp.args.PyTreeSave:

@@ -20,7 +20,7 @@ from fedvlr_jax.client.ways import choose
 from fedvlr_jax.client.whole import changed, joined
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
-from fedvlr_jax.server import aggregate
+from fedvlr_jax.server import aggregate, spectral
 from fedvlr_jax.server.aggregate import Gathered, Server, ServerRates, ServerState
 from fedvlr_jax.server.privacy import noised
 from fedvlr_jax.simulation import keys
@@ -53,7 +53,8 @@ class Rates(NamedTuple):
 class FederationState(NamedTuple):
     """All that changes during a run.
 
-    `private` has a row for every client (client/flat.py); None where it is not on the devices.
+    `private` has a row for every client (client/flat.py); None where it is not on the devices, or
+    not needed.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
     `late` is what clients have uploaded that counts in the next round, None where all are on time.
     """
@@ -114,9 +115,9 @@ class Counts(NamedTuple):
         more = jnp.concatenate([late, of_length.sum(axis=0, dtype=jnp.int32)])
         return self._replace(numbers=self.numbers.at[1].add(more)).carried()
 
-    def with_states(self, after: ClientState) -> "Counts":
-        """After a chunk's private states."""
-        return self._replace(bad=self.bad + ~all_finite(after))
+    def with_states(self, after: ClientState | None) -> "Counts":
+        """After a chunk's private states, None where they stay as they are."""
+        return self if after is None else self._replace(bad=self.bad + ~all_finite(after))
 
     def plus(self, other: "Counts") -> "Counts":
         """Of both together."""
@@ -154,6 +155,7 @@ class Federation:
         mesh: the devices.
         runs: how many runs train together.
         precision: of every matrix product of a run (numerics.py: products).
+        warm: the same of the warm rounds that a run begins with, None without them.
     """
 
     server: Server
@@ -169,6 +171,17 @@ class Federation:
     mesh: Mesh
     runs: int = 1
     precision: str = "highest"
+    warm: "Federation | None" = None
+
+    @property
+    def warm_rounds(self) -> int:
+        """How many warm rounds a run begins with."""
+        return self.warm.server.warm.rounds if self.warm else 0
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the rounds are warm ones."""
+        return self.server.mode in spectral.MODES
 
 
 def train_cohort(
@@ -183,7 +196,7 @@ def train_cohort(
     """Train every client that takes part, on the device that has it, and sum their uploads.
 
     Late or not, a client trains on what was sent in this round. The sum is stacked by arrival: in
-    time, and late where that can happen.
+    time, and late where that can happen. Warm rounds need no private states.
     """
     training = federation.training
     local = choose(training)
@@ -264,21 +277,37 @@ def federated_round(
     rates: Rates,
 ) -> tuple[FederationState, Outcome]:
     """One round (METHOD "One round"): the state after it, and what it came to."""
+    private, totals, counts = clients_half(federation, state, population, features, rates)
+    state, outcome = server_step(federation, state, features, totals, counts, rates)
+    return state._replace(private=private.states), outcome
+
+
+def clients_half(
+    federation: Federation,
+    state: FederationState,
+    population: Population,
+    features: Features,
+    rates: Rates,
+    wanted: Bool[Array, ""] | None = None,
+) -> tuple[Private, CohortSum, Counts]:
+    """A round up to the cohort's sums; where it is not `wanted` nobody takes part."""
     sent = sent_by(federation, state, features, rates)
     taking_part = choose_cohort(
         federation, state.key, state.round, population.client, rates.dropout
     )
-    private, totals, counts = train_cohort(
+    if wanted is not None:
+        taking_part &= wanted
+    return train_cohort(
         federation, sent, Private(state.private), population, taking_part, rates, state.key
     )
-    state, outcome = server_step(federation, state, features, totals, counts, rates)
-    return state._replace(private=private.states), outcome
 
 
 def sent_by(
     federation: Federation, state: FederationState, features: Features, rates: Rates
 ) -> Broadcast:
     """What the server of a state sends to its clients."""
+    if federation.is_warm:
+        return spectral.broadcast(federation.server, state.server, state.round)
     return aggregate.broadcast(federation.server, state.server, features, state.round, rates.server)
 
 
@@ -297,10 +326,11 @@ def is_late(
 def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]:
     """The sum of no uploads, for every time of arrival, and nobody counted."""
     arrivals = 2 if federation.late else 1
-    total = jax.tree.map(
-        lambda x: jnp.zeros((arrivals, *x.shape)),
-        aggregate.nothing(federation.server, sent, federation.training.held),
-    )
+    if federation.is_warm:
+        of_one = spectral.nothing(sent)
+    else:
+        of_one = aggregate.nothing(federation.server, sent, federation.training.held)
+    total = jax.tree.map(lambda x: jnp.zeros((arrivals, *x.shape)), of_one)
     lengths = federation.buckets[-1].width + 1
     return total, Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
 
@@ -316,7 +346,7 @@ def server_step(
     """The server's half of a round: the state with all but `private` after it, and the outcome.
 
     What was uploaded in time is added to what is late from the round before, gradients of what was
-    sent then.
+    sent then. In a warm round there is neither, nor a loss.
     """
     in_time, late = jax.tree.map(lambda x: x[0], totals), None
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
@@ -324,6 +354,9 @@ def server_step(
     if federation.training.clipped:
         asked = federation.cohort or federation.n_clients
         total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
+    if federation.is_warm:
+        server = spectral.step(federation.server, state.server, features, total, state.round)
+        return _after(state, server, state.late, counts, jnp.zeros(()))
     noise = aggregate.Noise(noise_key, rates.gradient_noise)
     gather = functools.partial(aggregate.gathered, federation.server, state.server, features)
     found = gather(total)
@@ -338,7 +371,17 @@ def server_step(
     server = aggregate.step(
         federation.server, state.server, found, state.round, rates.server, noise
     )
-    loss = losses / jnp.maximum(weight, 1)
+    return _after(state, server, late, counts, losses / jnp.maximum(weight, 1))
+
+
+def _after(
+    state: FederationState,
+    server: ServerState,
+    late: Gathered | None,
+    counts: Counts,
+    loss: Float[Array, ""],
+) -> tuple[FederationState, Outcome]:
+    """The state after a round that has come to this, and the outcome."""
     number = state.round + 1
     finite = (counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
@@ -373,7 +416,11 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
 
 def init_server(federation: Federation, features: Features, key: keys.Words) -> FederationState:
     """The state before the first round, without the clients' private states."""
-    server = aggregate.init(federation.server, features, keys.stream(key, keys.SERVER))
+    server_key = keys.stream(key, keys.SERVER)
+    server = aggregate.init(federation.server, features, server_key)
+    if federation.warm is not None:
+        warmed = spectral.init(federation.warm.server, jax.random.fold_in(server_key, 2))
+        server = server._replace(warmed=warmed)
     number = jnp.zeros((), jnp.int32)
     late = None
     if federation.late:

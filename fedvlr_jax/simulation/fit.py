@@ -11,6 +11,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.simulation import memory
 from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.mesh import RUNS
+from fedvlr_jax.simulation.population import Bucket
 from fedvlr_jax.simulation.simulation import Simulation
 
 _USABLE = 0.9  # of the devices' memory
@@ -34,8 +35,14 @@ def client_bytes(simulation: Simulation) -> tuple[float, int]:
 
 def chunk_bytes(federation: Federation) -> int:
     """Bytes of what the largest chunk holds on one device, in all runs that it has."""
-    largest = max(bucket.chunk * bucket.floats for bucket in federation.buckets)
-    return federation.runs // federation.mesh.shape[RUNS] * 4 * largest
+    largest = _largest_chunk(federation)
+    return federation.runs // federation.mesh.shape[RUNS] * 4 * largest.chunk * largest.floats
+
+
+def _largest_chunk(federation: Federation) -> Bucket:
+    """The bucket whose chunks hold most, warm rounds included."""
+    warm = federation.warm.buckets if federation.warm else ()
+    return max(federation.buckets + warm, key=lambda bucket: bucket.chunk * bucket.floats)
 
 
 def program_bytes(programs: Mapping[str, Compiled]) -> int:
@@ -104,9 +111,9 @@ def sentence(federation: Federation, resident: bool) -> str:
     devices = federation.mesh.devices.size
     total = memory.devices_bytes(federation.mesh)
     state = resident * state_bytes(federation)
-    chunk = max(bucket.chunk for bucket in federation.buckets)
-    room = (_USABLE * total - state) / devices
-    fitting = int(room / (4 * federation.buckets[-1].floats))
+    largest = _largest_chunk(federation)
+    chunk, room = largest.chunk, (_USABLE * total - state) / devices
+    fitting = int(room / (4 * largest.floats))
     if fitting >= 2:
         expected = f"--chunk={min(fitting, chunk // 2)} or less"
     elif not resident:

@@ -92,10 +92,19 @@ class Running:
 
     @property
     def until_evaluation(self) -> int:
-        """Rounds until the next evaluation."""
+        """Rounds until the next evaluation.
+
+        The first one is right after the warm rounds: the best round may be the last of them.
+        """
         every, rounds = self.config.schedule.eval_every, self.config.schedule.rounds
         number = self.progress.round
+        if number < self._warm_rounds:
+            return self._warm_rounds - self.rounds_done
         return min(every - number % every, rounds - number) - len(self.since)
+
+    @property
+    def _warm_rounds(self) -> int:
+        return self.simulation.federation.warm_rounds
 
     @property
     def seconds(self) -> float:
@@ -106,6 +115,13 @@ class Running:
         """Let callbacks hear that the run begins."""
         for callback in self.callbacks:
             self._end_if(callback.begin(self))
+
+    def add(self, outcome: Outcome, seconds: float) -> None:
+        """Remember a round of all runs of the program, which took so many seconds."""
+        by_length, late = (of_all[self.number] for of_all in outcome.participation)
+        trained = int(outcome.participation.by_length.sum())
+        loss, warm = float(outcome.loss[self.number]), self.rounds_done < self._warm_rounds
+        self.since.append(Done(seconds, loss, by_length, int(late), trained, warm))
 
     def evaluate(self) -> None:
         """Rank the validation split, and let callbacks hear of it; the run may end by that."""
@@ -191,7 +207,8 @@ class Running:
         better = score > progress.best_score
         line = {
             "round": number,
-            "train_loss": self.since[-1].loss if uploads else None,
+            # In a warm round there is nothing that a loss would be of.
+            "train_loss": self.since[-1].loss if uploads and number > self._warm_rounds else None,
             "clients_trained": progress.trained[-1],
             "uploads_counted": uploads,
             "seconds": round(sum(progress.round_seconds), 6),
@@ -234,7 +251,7 @@ def train(trainer: Trainer, runs: Sequence[Running], reporter: Reporter) -> None
                 outcome = trainer.round()
                 seconds = time.perf_counter() - begun
                 for run in ahead:
-                    run.since.append(_done(outcome, run.number, seconds))
+                    run.add(outcome, seconds)
                 reporter.advance(shown.rounds_done)
                 if together.any_says(reporter.wants_stop):
                     break
@@ -250,10 +267,3 @@ def _stop(runs: Sequence[Running]) -> None:
     for run in runs:
         for callback in run.callbacks if run.goes_on else ():
             callback.stopped(run)
-
-
-def _done(outcome: Outcome, run: int, seconds: float) -> Done:
-    """A round of one of the runs that it is the outcome of."""
-    by_length, late = (of_all[run] for of_all in outcome.participation)
-    trained = int(outcome.participation.by_length.sum())
-    return Done(seconds, float(outcome.loss[run]), by_length, int(late), trained)

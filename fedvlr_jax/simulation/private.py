@@ -18,16 +18,23 @@ from fedvlr_jax.simulation import keys
 
 
 class Private(NamedTuple):
-    """The states of the clients that the devices have: of all, or of one wave of them."""
+    """The states of the clients that the devices have: of all, or of one wave of them.
 
-    states: Float[Array, "rows numbers"]
+    None where a round does not need them: then there is nothing to read and nothing to write.
+    """
 
-    def read(self, model: ClientModel, rows: Int[Array, " chunk"]) -> ClientState:
+    states: Float[Array, "rows numbers"] | None
+
+    def read(self, model: ClientModel, rows: Int[Array, " chunk"]) -> ClientState | None:
         """The stacked states of the clients in `rows`; of some client past the last row."""
+        if self.states is None:
+            return None
         return stacked(model, self.states.at[rows].get(mode="clip"))
 
-    def write(self, rows: Int[Array, " chunk"], states: ClientState) -> "Private":
+    def write(self, rows: Int[Array, " chunk"], states: ClientState | None) -> "Private":
         """With the states of the clients in `rows` replaced; rows past the last are dropped."""
+        if self.states is None:
+            return self
         return Private(self.states.at[rows].set(jax.vmap(flatten)(states), mode="drop"))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.stages import Compiled, Lowered
 from jaxtyping import Array, Float, Int
 
@@ -17,9 +18,12 @@ from fedvlr_jax.simulation import evaluate, kept
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
+    Outcome,
     Rates,
+    clients_half,
     federated_round,
     sent_by,
+    server_step,
 )
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
@@ -106,18 +110,11 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         )
         return tastes, composition(sent.views, removed)
 
-    step = functools.partial(federated_round, federation)
     after = (jax.tree.map(lambda leaf: leaf.sharding, state), everywhere(federation.mesh))
-    if federation.runs > 1:
-
-        def together(function: Callable, *stacked: bool) -> Callable:
-            axes = tuple(0 if x else None for x in stacked)
-            return jax.vmap(function, in_axes=axes, spmd_axis_name=RUNS)
-
-        by_run = population.client.ndim > 1
-        step = together(step, True, by_run, False, True)
-        ranks = together(ranks, True, by_run, False, True, by_run)
-        rankings = together(rankings, True, by_run, False, True)
+    by_run = population.client.ndim > 1
+    step = round_of(federation, by_run)
+    ranks = _over_runs(federation, ranks, True, by_run, False, True, by_run)
+    rankings = _over_runs(federation, rankings, True, by_run, False, True)
     step = jax.jit(step, donate_argnums=0, out_shardings=after)
     with numerics.products(federation.precision):
         return {
@@ -125,6 +122,69 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             "ranks": jax.jit(ranks).lower(state, population, features, rates, population.valid),
             "rankings": jax.jit(rankings).lower(state, population, features, rates),
         }
+
+
+def _over_runs(federation: Federation, function: Callable, *stacked: bool) -> Callable:
+    """The function mapped over the runs that train together, where there are several.
+
+    Args:
+        federation: of all runs.
+        function: of one run.
+        stacked: whether its arguments are stacked by run, in order.
+    """
+    if federation.runs == 1:
+        return function
+    axes = tuple(0 if x else None for x in stacked)
+    return jax.vmap(function, in_axes=axes, spmd_axis_name=RUNS)
+
+
+def round_of(
+    federation: Federation, by_run: bool = False
+) -> Callable[..., tuple[FederationState, Outcome]]:
+    """The round of one or several runs, a warm one as long as a run has warm rounds left.
+
+    In a warm round nobody trains, so that no private state takes part in the choice between the
+    two: what does is there twice. Runs that are at different rounds may share the program.
+
+    Args:
+        federation: of all runs.
+        by_run: whether every run has a population of its own.
+
+    Returns:
+        state, population, features, rates -> state, outcome.
+    """
+    over = functools.partial(_over_runs, federation)
+    stacked = (True, by_run, False, True)  # state, population, features, rates
+    if federation.warm is None:
+        return over(functools.partial(federated_round, federation), *stacked)
+    clients = over(functools.partial(clients_half, federation), *stacked, True)
+    server = over(functools.partial(server_step, federation), True, False, True, True, True)
+    warm_round = over(functools.partial(federated_round, federation.warm), *stacked)
+
+    def step(
+        state: FederationState, population: Population, features: Features, rates: Rates
+    ) -> tuple[FederationState, Outcome]:
+        is_warm = state.round < federation.warm_rounds
+        private, totals, counts = clients(state, population, features, rates, ~is_warm)
+        state = state._replace(private=None)
+
+        def normal() -> tuple[FederationState, Outcome]:
+            return server(state, features, totals, counts, rates)
+
+        def warm() -> tuple[FederationState, Outcome]:
+            found = warm_round(state, population, features, rates)
+            if federation.runs == 1:
+                return found
+
+            def chosen(x: Array, y: Array) -> Array:
+                return jnp.where(is_warm.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+            return jax.tree.map(chosen, found, normal())
+
+        state, outcome = jax.lax.cond(is_warm.any(), warm, normal)
+        return state._replace(private=private.states), outcome
+
+    return step
 
 
 @functools.lru_cache(maxsize=4)

@@ -20,6 +20,7 @@ from fedvlr_jax.simulation.accounting import (
     protocol_of,
     speed,
     traffic,
+    warm_protocol_of,
 )
 from fedvlr_jax.simulation.loop import Running
 from fedvlr_jax.version import __version__
@@ -113,7 +114,7 @@ def _summary(
             ),
         },
         "participation": participation(run.simulation.cohort_size, run.progress),
-        "communication": traffic(protocol, run.progress)
+        "communication": traffic(protocol, run.progress, warm_protocol_of(federation))
         | {"protocol": dataclasses.asdict(protocol)},
         "privacy": _privacy(run),
         "parameters": parameter_counts(run.simulation, state),

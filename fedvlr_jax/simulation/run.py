@@ -151,6 +151,7 @@ def train_together(
     simulation = build(*pairs[0], pairs[1:])
     for config, dataset in pairs:
         _check_sample(config, dataset, simulation)
+        _check_warm_rounds(config, simulation)
     where = {
         "devices": simulation.federation.mesh.devices.size,
         "private_state": trainers.place_of_states(configs[0], simulation),
@@ -210,6 +211,7 @@ def check(config: Config, dataset: Dataset) -> None:
     check_population(config, dataset.interactions.n_clients)
     simulation = build(config, dataset)
     _check_sample(config, dataset, simulation)
+    _check_warm_rounds(config, simulation)
     trainers.place_of_states(config, simulation)
 
 
@@ -230,6 +232,17 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
         raise UserError(
             f"--eval_clients={size}: none of the clients sampled with --seed="
             f"{config.schedule.seed} has a validation item, expected a larger sample"
+        )
+
+
+def _check_warm_rounds(config: Config, simulation: Simulation) -> None:
+    """Refuse a run that ends before its warm rounds do."""
+    rounds, warm = config.schedule.rounds, simulation.federation.warm_rounds
+    if warm > rounds:
+        wanted = config.method.warm_rounds
+        why = "" if wanted else f", which means {warm} rounds for every client to be sampled"
+        raise UserError(
+            f"--warm_rounds={wanted}{why}: expected at most the {rounds} rounds of --rounds"
         )
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, Sharding
 from jaxtyping import Int
 
 from fedvlr_jax import backbones, numerics
+from fedvlr_jax.aggregation import MEAN
 from fedvlr_jax.client import closed_form
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import LocalTraining
@@ -21,7 +22,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
-from fedvlr_jax.server import aggregate
+from fedvlr_jax.server import aggregate, spectral
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.federated_round import Federation, FederationState, Rates, init_state
 from fedvlr_jax.simulation.mesh import (
@@ -59,6 +60,8 @@ _TILE = 128  # clients that a TPU computes with at a time, where arrays lie clie
 # accelerator does in less time than it waits for the others' parts of them and of the gradient.
 _COPIED_NUMBERS = {"cpu": 0}
 _COPIED_NUMBERS_ACCELERATOR = 10_000_000
+# Up to so many items their co-occurrence fits everywhere.
+_MOST_PAIRED_ITEMS = 4096
 # Scores of all items are faster than those of a client's samples up to this many items a sample.
 _DENSE = {"cpu": 4}
 _DENSE_ACCELERATOR = 200
@@ -147,7 +150,8 @@ def build(
             programs can be lowered and compiled.
 
     Raises:
-        UserError: more devices wanted than there are, or a view of a modality that is missing.
+        UserError: more devices wanted than there are, a view of a modality that is missing, or a
+            warm start with more columns than items.
     """
     runs = 1 + len(others)
     method, data = config.method, dataset.interactions
@@ -226,6 +230,9 @@ def build(
         runs=runs,
         precision=method.precision,
     )
+    if method.warm_start == "spectral":
+        warm = _warmed(config, federation, Chunking(_DENSE_CHUNKS * floats, fixed, most))
+        federation = dataclasses.replace(federation, warm=warm)
     if others:
         configs = (config, *(other for other, _ in others))
         rates = jax.tree.map(lambda *x: np.stack(x), *map(rates_of, configs))
@@ -233,6 +240,55 @@ def build(
     else:
         rates = copied(mesh, rates_of(config))
     return Simulation(federation, interactions, features, rates)
+
+
+def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Federation:
+    """The federation of the warm rounds before those of `federation`.
+
+    Raises:
+        UserError: more columns than items.
+    """
+    method, n_items = config.method, federation.n_items
+    if method.warm_basis > n_items:
+        raise UserError(
+            f"--warm_basis={method.warm_basis}: expected at most the {n_items} items there are"
+        )
+    mode = "products" if method.warm_basis or n_items > _MOST_PAIRED_ITEMS else "pairs"
+    columns = method.warm_basis or min(method.dim + spectral.OVERSAMPLING, n_items)
+    passes = spectral.PASSES if mode == "products" else 1
+    everybody = -(-federation.n_clients // (federation.cohort or federation.n_clients))
+    rounds = method.warm_rounds or passes * everybody
+    server = federation.server._replace(
+        mode=mode,
+        noisy=False,
+        # A plugin's changes gradients, and these are sums.
+        aggregation=MEAN,
+        exact=False,
+        warm=aggregate.WarmStart(rounds, columns),
+    )
+    training = dataclasses.replace(
+        federation.training,
+        epochs=1,
+        mode=mode,
+        expected=False,
+        dense=False,
+        aggregation=MEAN,
+        exact=False,
+    )
+    # Rows of the history in and out, or all items a few times.
+    per_place, per_client = (0, 3 * n_items) if mode == "pairs" else (2 * (columns + 1), columns)
+    return dataclasses.replace(
+        federation,
+        server=server,
+        training=training,
+        late=False,
+        buckets=make_buckets(
+            tuple(bucket.width for bucket in federation.buckets),
+            chunking,
+            per_place,
+            per_client + training.model.private_numbers(),
+        ),
+    )
 
 
 def _widths(

@@ -1,5 +1,7 @@
 """The programs of training in waves; together they are one round or one evaluation."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
 from fedvlr_jax.simulation.federated_round import (
     Counts,
+    Federation,
     FederationState,
     Outcome,
     Rates,
@@ -44,6 +47,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     the wave's states.
     `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
     `close`: state, features, sums, rates -> state, outcome.
+    `warm open`, `warm wave`, `warm close`: the same of a warm round, where a run has some.
     `ranks`: views, states, population, key, target -> ranks.
     `remove`: state, features, rates -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, states, population, key -> tastes.
@@ -57,32 +61,8 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             federation, key, number, jnp.arange(federation.n_clients), rates.dropout
         )
 
-    def opened(state: FederationState, features: Features, rates: Rates) -> tuple[Broadcast, Sums]:
-        sent = sent_by(federation, state, features, rates)
-        return sent, nothing(federation, sent)
-
     def brought(into: States, sources: Sources, population: Population, key: keys.Words) -> States:
         return bring(federation, into, sources, population.client, key)
-
-    def wave(
-        states: States,
-        sums: Sums,
-        sent: Broadcast,
-        population: Population,
-        rates: Rates,
-        key: keys.Words,
-    ) -> tuple[States, Sums]:
-        everybody = population.client >= 0
-        totals, counts = sums
-        private, more, others = train_cohort(
-            federation, sent, Private(states), population, everybody, rates, key
-        )
-        return private.states, (jax.tree.map(jnp.add, totals, more), counts.plus(others))
-
-    def close(
-        state: FederationState, features: Features, sums: Sums, rates: Rates
-    ) -> tuple[FederationState, Outcome]:
-        return server_step(federation, state, features, *sums, rates)
 
     def ranks(
         sent: Broadcast,
@@ -97,7 +77,7 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     def remove(
         state: FederationState, features: Features, rates: Rates
     ) -> tuple[Float[Array, "modalities items views dim"], Float[Array, "views modalities"]]:
-        views = opened(state, features, rates)[0].views
+        views = sent_by(federation, state, features, rates).views
         removed = aggregate.removals(federation.server, state.server, features, views)
         return removed, composition(views, removed)
 
@@ -115,20 +95,74 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         with numerics.products(federation.precision):
             return jax.jit(function, **options).lower(*arguments)
 
-    (sent, sums), (removed, _) = abstract(
+    states, key = sources.recent, state.key
+    sent, (removed, _) = abstract(
         (
-            jax.eval_shape(opened, state, features, rates),
+            jax.eval_shape(functools.partial(sent_by, federation), state, features, rates),
             jax.eval_shape(remove, state, features, rates),
         ),
         alike,
     )
-    states, key = sources.recent, state.key
-    return {
+    shapes = (states, state, population, features, rates)
+    of_a_round = _of_a_round(federation, lower, shapes)
+    if federation.warm is not None:
+        warm = _of_a_round(federation.warm, lower, shapes)
+        of_a_round |= {f"warm {name}": program for name, program in warm.items()}
+    return of_a_round | {
         "cohort": lower(cohort, key, state.round, rates, out_shardings=alike),
-        "open": lower(opened, state, features, rates, out_shardings=alike),
         "bring": lower(
             brought, states, sources, population, key, donate_argnums=0, out_shardings=clients
         ),
+        "ranks": lower(ranks, sent, states, population, key, population.valid),
+        "remove": lower(remove, state, features, rates, out_shardings=alike),
+        "rankings": lower(rankings, sent, removed, states, population, key),
+    }
+
+
+def _of_a_round(
+    federation: Federation,
+    lower: Callable[..., Lowered],
+    shapes: tuple,
+) -> dict[str, Lowered]:
+    """Programs `open`, `wave` and `close` of a round.
+
+    Args:
+        federation: of the round.
+        lower: (function, its arguments, options of `jax.jit`) -> a program.
+        shapes: of a wave's states, the state, population, features and rates.
+    """
+    states, state, population, features, rates = shapes
+    clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
+
+    def opened(state: FederationState, features: Features, rates: Rates) -> tuple[Broadcast, Sums]:
+        sent = sent_by(federation, state, features, rates)
+        return sent, nothing(federation, sent)
+
+    def wave(
+        states: States,
+        sums: Sums,
+        sent: Broadcast,
+        population: Population,
+        rates: Rates,
+        key: keys.Words,
+    ) -> tuple[States, Sums]:
+        everybody = population.client >= 0
+        totals, counts = sums
+        before = Private(None if federation.is_warm else states)
+        private, more, others = train_cohort(
+            federation, sent, before, population, everybody, rates, key
+        )
+        states = states if federation.is_warm else private.states
+        return states, (jax.tree.map(jnp.add, totals, more), counts.plus(others))
+
+    def close(
+        state: FederationState, features: Features, sums: Sums, rates: Rates
+    ) -> tuple[FederationState, Outcome]:
+        return server_step(federation, state, features, *sums, rates)
+
+    sent, sums = abstract(jax.eval_shape(opened, state, features, rates), alike)
+    return {
+        "open": lower(opened, state, features, rates, out_shardings=alike),
         "wave": lower(
             wave,
             states,
@@ -136,12 +170,9 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
             sent,
             population,
             rates,
-            key,
+            state.key,
             donate_argnums=(0, 1),
             out_shardings=(clients, alike),
         ),
         "close": lower(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
-        "ranks": lower(ranks, sent, states, population, key, population.valid),
-        "remove": lower(remove, state, features, rates, out_shardings=alike),
-        "rankings": lower(rankings, sent, removed, states, population, key),
     }

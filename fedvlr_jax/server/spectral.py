@@ -1,0 +1,198 @@
+"""The server's half of a warm round: what it sends, and a spectral first value of what it learns.
+
+Let X be the clients' train matrix of zeros and ones and P its column sums. The first value of D are
+the leading eigenvectors of C = P^-1/4 X^T X P^-1/4, each times the square root of its eigenvalue,
+and all times one number. X^T X is a sum over clients, so that ordinary sums of uploads tell it:
+in mode "pairs" itself, in mode "products" X^T X V for some columns V that the server sends. The
+latter is subspace iteration, a multiplication with C a pass over the clients (Halko, Martinsson and
+Tropp 2011, arXiv 0909.4061). METHOD "A spectral first value".
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fedvlr_jax import numerics
+from fedvlr_jax.fusion.operators import EMBEDDING, Features
+from fedvlr_jax.protocol import Broadcast, CohortSum
+from fedvlr_jax.server.aggregate import Server, ServerState, Shared, Warmed
+from fedvlr_jax.server.eigen import left_singular
+
+MODES = ("pairs", "products")
+PASSES = 4  # over the clients, of subspace iteration through rounds
+OVERSAMPLING = 16  # columns beside those of D
+_ITERATIONS = 20  # of subspace iteration on X^T X itself
+_PENALTY = 10.0  # of the maps of features, relative to a feature row's mean square
+_MOST_STEPS, _LEFT = 1000, 1e-6  # of conjugate gradients, and what may be left, relative
+
+
+def init(server: Server, key: Array) -> Warmed:
+    """The sums of nothing, and what is sent first: random columns."""
+    n_items, columns = server.fusion.n_items, server.warm.columns
+    if server.mode == "pairs":
+        return Warmed(jnp.zeros((n_items, n_items)))
+    drawn = jax.random.normal(key, (n_items, columns))
+    return Warmed(jnp.zeros((n_items, columns + 1)), drawn)
+
+
+def broadcast(server: Server, state: ServerState, number: Int[Array, ""]) -> Broadcast:
+    """What clients get after `number` rounds; in mode "pairs" nothing but that number."""
+    columns = state.warmed.sent
+    if columns is None:
+        columns = jnp.zeros((server.fusion.n_items, 0))
+    return Broadcast(columns[:, None], None, number)
+
+
+def nothing(sent: Broadcast) -> CohortSum:
+    """The sum of no uploads: X^T X, or X^T X V and P in the last column."""
+    n_items, _, columns = sent.views.shape
+    width = columns + 1 if columns else n_items
+    return CohortSum(jnp.zeros((n_items, width)), None, jnp.zeros(()), jnp.zeros(()))
+
+
+def step(
+    server: Server,
+    state: ServerState,
+    features: Features,
+    total: CohortSum,
+    number: Int[Array, ""],
+) -> ServerState:
+    """What the server has after a warm round: D and the maps at their spectral first value.
+
+    All other parameters, and the optimizer's state, are as they were.
+
+    Args:
+        server: with a mode of `MODES`.
+        state: before.
+        features: of the items.
+        total: of the cohort.
+        number: of rounds done before.
+    """
+    sums, sent = state.warmed.sums + total.gradient, state.warmed.sent
+    with numerics.products("highest"):  # eigenvectors of less are none
+        if sent is None:
+            popularity, vectors, values = _of_pairs(server, sums)
+            warm = Warmed(sums)
+        else:
+            popularity, vectors, values = _of_products(sums)
+            over = _ends_a_pass(server.warm.rounds, number) & (popularity > 0).any()
+            follows = _shrunk(popularity, _with_rows_of_norm_one(vectors))
+            warm = Warmed(jnp.where(over, 0, sums), jnp.where(over, follows, sent))
+        embedding = _embedding(vectors, values, server.fusion.dim)
+        fusion = _started(server, state.params.fusion, features, embedding, popularity > 0)
+    # Nobody may have come so far.
+    came = (popularity > 0).any()
+    fusion = jax.tree.map(lambda x, y: jnp.where(came, x, y), fusion, state.params.fusion)
+    return ServerState(Shared(fusion, state.params.network), state.optimizer, warm)
+
+
+Spectrum = tuple[Float[Array, " items"], Float[Array, "items columns"], Float[Array, " columns"]]
+
+
+def _of_pairs(server: Server, sums: Float[Array, "items items"]) -> Spectrum:
+    """P, and leading eigenvectors and eigenvalues of C, from X^T X."""
+    pairs = (sums + sums.T) / 2  # noise is not symmetric
+    popularity = jnp.diagonal(pairs)
+    matrix = _shrunk(popularity, _shrunk(popularity, pairs).T)
+    drawn = jax.random.normal(jax.random.key(0), (len(pairs), server.warm.columns))
+    vectors = jax.lax.fori_loop(
+        0, _ITERATIONS, lambda _, vectors: left_singular(matrix @ vectors)[0], drawn
+    )
+    return popularity, *left_singular(matrix @ vectors)
+
+
+def _of_products(sums: Float[Array, "items columns_and_one"]) -> Spectrum:
+    """P, and the same of the space that the columns V span after a multiplication with C."""
+    popularity = sums[:, -1]
+    vectors, values = left_singular(_shrunk(popularity, sums[:, :-1]))
+    return popularity, vectors, values
+
+
+def _ends_a_pass(rounds: int, number: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether the round after `number` others ends one of `PASSES`, about equally long."""
+    return PASSES * (number + 1) // rounds > PASSES * number // rounds
+
+
+def _shrunk(
+    popularity: Float[Array, " items"], rows: Float[Array, "items n"]
+) -> Float[Array, "items n"]:
+    """P^-1/4 times rows; 0 times those of items that nobody has."""
+    scale = jnp.maximum(popularity, 1) ** -0.25
+    return jnp.where(popularity > 0, scale, 0)[:, None] * rows
+
+
+def _with_rows_of_norm_one(
+    vectors: Float[Array, "items columns"],
+) -> Float[Array, "items columns"]:
+    """Vectors of norm 1 times one number, so that the mean square of their rows' norms is 1."""
+    n_items, n_columns = vectors.shape
+    return math.sqrt(n_items / n_columns) * vectors
+
+
+def _embedding(
+    vectors: Float[Array, "items columns"], values: Float[Array, " columns"], dim: int
+) -> Float[Array, "items dim"]:
+    """D: of width `dim`, with columns of zeros if there are fewer; rows of mean norm 1."""
+    rows = (vectors * jnp.sqrt(values))[:, :dim]
+    rows = jnp.pad(rows, ((0, 0), (0, dim - rows.shape[1])))
+    return rows / _mean_norm(rows, len(rows))
+
+
+def _mean_norm(rows: Float[Array, "rows width"], n_items: int) -> Float[Array, ""]:
+    """The mean norm of the items' rows; those that fill up devices are 0."""
+    mean = jnp.linalg.norm(rows, axis=1).sum() / n_items
+    return jnp.where(mean > 0, mean, 1)
+
+
+def _started(
+    server: Server,
+    params: dict,
+    features: Features,
+    embedding: Float[Array, "items dim"],
+    known: Bool[Array, " items"],
+) -> dict:
+    """The operators' parameters with D, and with maps that make the same of features.
+
+    That of ID embeddings is the identity, those of image and text are least-squares fits of D.
+    """
+    started = dict(params["params"])
+    for modality in server.fusion.modalities(features):
+        if modality == "id":
+            found = jnp.eye(server.fusion.dim)
+        else:
+            found = _fitted(getattr(features, modality), embedding, known)
+        started[modality] = _with_map(started[modality], found)
+    return {**params, "params": started | {EMBEDDING: embedding}}
+
+
+def _with_map(maps: dict, kernel: Float[Array, "width dim"]) -> dict:
+    """The parameters of one modality's maps with the same one for every operator that reads it."""
+    copies = maps["map"]["kernel"].shape[1] // kernel.shape[1]
+    return {**maps, "map": {**maps["map"], "kernel": jnp.tile(kernel, (1, copies))}}
+
+
+def _fitted(
+    rows: Float[Array, "rows width"],
+    embedding: Float[Array, "items dim"],
+    known: Bool[Array, " items"],
+) -> Float[Array, "width dim"]:
+    """The map of feature rows that comes closest to D at the items that somebody has.
+
+    Ridge regression, then one number, so that the rows that it makes have mean norm 1. The rows
+    may be split over devices, and may be more than there are items.
+    """
+    n_items = len(embedding)
+    unused = len(rows) - n_items
+    embedding = jnp.pad(embedding, ((0, unused), (0, 0)))
+    fitted = jnp.pad(known, (0, unused))[:, None] * rows
+    gramian = fitted.T @ fitted
+    penalty = _PENALTY * jnp.trace(gramian) / jnp.maximum(known.sum(), 1)
+    found, _ = jax.scipy.sparse.linalg.cg(
+        lambda x: gramian @ x + penalty * x,
+        fitted.T @ embedding,
+        tol=_LEFT,
+        maxiter=_MOST_STEPS,
+    )
+    return found / _mean_norm(rows @ found, n_items)
