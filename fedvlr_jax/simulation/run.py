@@ -240,7 +240,7 @@ def _check_warm_rounds(config: Config, simulation: Simulation) -> None:
     rounds, warm = config.schedule.rounds, simulation.federation.warm_rounds
     if warm > rounds:
         wanted = config.method.warm_rounds
-        why = "" if wanted else f", which means {warm} rounds for every client to be sampled"
+        why = "" if wanted else f", which means {warm} with cohorts of {simulation.cohort_size}"
         raise UserError(
             f"--warm_rounds={wanted}{why}: expected at most the {rounds} rounds of --rounds"
         )

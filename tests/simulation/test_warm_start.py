@@ -14,6 +14,7 @@ from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.fusion.operators import EMBEDDING
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server.aggregate import Gathered
+from fedvlr_jax.simulation.checkpoint import _as_tree
 from fedvlr_jax.simulation.federated_round import choose_cohort, federated_round
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
@@ -286,14 +287,19 @@ def test_runs_together_are_runs_alone(devices, tmp_path):
         check_equal(one, alone, of)
 
 
+def test_checkpoints_without_warm_rounds_are_like_those_of_before_there_were_any():
+    for settings, there in ({}, False), (warm(), True):
+        tree = _as_tree(worlds.simulation(**settings).initial_state(0))
+        assert ("warmed" in tree["server"]) == there
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"warm_rounds": 7}, "--warm_rounds=7: expected at most the 6 rounds of --rounds"),
         (
             {"warm_rounds": 0, "cohort": 1},
-            "--warm_rounds=0, which means 13 rounds for every client to be sampled: expected at "
-            "most the 6",
+            "--warm_rounds=0, which means 13 with cohorts of 1: expected at most the 6 rounds",
         ),
         ({"warm_basis": 7}, "--warm_basis=7: expected 0, or at least the 8 columns that --dim"),
         ({"warm_basis": 41}, "--warm_basis=41: expected at most the 40 items there are"),
