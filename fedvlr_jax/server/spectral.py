@@ -20,8 +20,7 @@ from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server.aggregate import Server, ServerState, Shared, Warmed
 from fedvlr_jax.server.eigen import left_singular
 
-MODES = ("pairs", "products")
-PASSES = 4  # over the clients, of subspace iteration through rounds
+PASSES = {"pairs": 1, "products": 4}  # over the clients, by mode
 OVERSAMPLING = 16  # columns beside those of D
 _ITERATIONS = 20  # of subspace iteration on X^T X itself
 _PENALTY = 10.0  # of the maps of features, relative to a feature row's mean square
@@ -59,60 +58,59 @@ def step(
     total: CohortSum,
     number: Int[Array, ""],
 ) -> ServerState:
-    """What the server has after a warm round: D and the maps at their spectral first value.
+    """What the server has after a warm round.
 
-    All other parameters, and the optimizer's state, are as they were.
+    At the end of a pass over the clients D and the maps get their spectral first value. All other
+    parameters, and the optimizer's state, are as they were.
 
     Args:
-        server: with a mode of `MODES`.
+        server: with a mode of `PASSES`.
         state: before.
         features: of the items.
         total: of the cohort.
         number: of rounds done before.
     """
     sums, sent = state.warmed.sums + total.gradient, state.warmed.sent
-    with numerics.products("highest"):  # eigenvectors of less are none
+    popularity = jnp.diagonal(sums) if sent is None else sums[:, -1]
+
+    def learned() -> tuple[dict, Warmed]:
         if sent is None:
-            popularity, vectors, values = _of_pairs(server, sums)
-            warm = Warmed(sums)
+            vectors, values = _of_pairs(server, popularity, sums)
+            warmed = Warmed(sums)
         else:
-            popularity, vectors, values = _of_products(sums)
-            over = _ends_a_pass(server.warm.rounds, number) & (popularity > 0).any()
+            vectors, values = left_singular(_shrunk(popularity, sums[:, :-1]))
             follows = _shrunk(popularity, _with_rows_of_norm_one(vectors))
-            warm = Warmed(jnp.where(over, 0, sums), jnp.where(over, follows, sent))
+            warmed = Warmed(jnp.zeros_like(sums), follows)
         embedding = _embedding(vectors, values, server.fusion.dim)
-        fusion = _started(server, state.params.fusion, features, embedding, popularity > 0)
+        params = state.params.fusion
+        return _started(server, params, features, embedding, popularity > 0), warmed
+
     # Nobody may have come so far.
-    came = (popularity > 0).any()
-    fusion = jax.tree.map(lambda x, y: jnp.where(came, x, y), fusion, state.params.fusion)
-    return ServerState(Shared(fusion, state.params.network), state.optimizer, warm)
+    over = _ends_a_pass(server, number) & (popularity > 0).any()
+    with numerics.products("highest"):  # eigenvectors of less are none
+        fusion, warmed = jax.lax.cond(
+            over, learned, lambda: (state.params.fusion, Warmed(sums, sent))
+        )
+    return ServerState(Shared(fusion, state.params.network), state.optimizer, warmed)
 
 
-Spectrum = tuple[Float[Array, " items"], Float[Array, "items columns"], Float[Array, " columns"]]
+def _ends_a_pass(server: Server, number: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether the round after `number` others ends a pass; passes are about equally long."""
+    passes, rounds = PASSES[server.mode], server.warm.rounds
+    return passes * (number + 1) // rounds > passes * number // rounds
 
 
-def _of_pairs(server: Server, sums: Float[Array, "items items"]) -> Spectrum:
-    """P, and leading eigenvectors and eigenvalues of C, from X^T X."""
+def _of_pairs(
+    server: Server, popularity: Float[Array, " items"], sums: Float[Array, "items items"]
+) -> tuple[Float[Array, "items columns"], Float[Array, " columns"]]:
+    """Leading eigenvectors and eigenvalues of C, from X^T X."""
     pairs = (sums + sums.T) / 2  # noise is not symmetric
-    popularity = jnp.diagonal(pairs)
     matrix = _shrunk(popularity, _shrunk(popularity, pairs).T)
     drawn = jax.random.normal(jax.random.key(0), (len(pairs), server.warm.columns))
     vectors = jax.lax.fori_loop(
         0, _ITERATIONS, lambda _, vectors: left_singular(matrix @ vectors)[0], drawn
     )
-    return popularity, *left_singular(matrix @ vectors)
-
-
-def _of_products(sums: Float[Array, "items columns_and_one"]) -> Spectrum:
-    """P, and the same of the space that the columns V span after a multiplication with C."""
-    popularity = sums[:, -1]
-    vectors, values = left_singular(_shrunk(popularity, sums[:, :-1]))
-    return popularity, vectors, values
-
-
-def _ends_a_pass(rounds: int, number: Int[Array, ""]) -> Bool[Array, ""]:
-    """Whether the round after `number` others ends one of `PASSES`, about equally long."""
-    return PASSES * (number + 1) // rounds > PASSES * number // rounds
+    return left_singular(matrix @ vectors)
 
 
 def _shrunk(

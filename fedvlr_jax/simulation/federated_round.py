@@ -181,7 +181,7 @@ class Federation:
     @property
     def is_warm(self) -> bool:
         """Whether the rounds are warm ones."""
-        return self.server.mode in spectral.MODES
+        return self.server.mode in spectral.PASSES
 
 
 def train_cohort(

@@ -255,9 +255,8 @@ def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Feder
         )
     mode = "products" if method.warm_basis or n_items > _MOST_PAIRED_ITEMS else "pairs"
     columns = method.warm_basis or min(method.dim + spectral.OVERSAMPLING, n_items)
-    passes = spectral.PASSES if mode == "products" else 1
     everybody = -(-federation.n_clients // (federation.cohort or federation.n_clients))
-    rounds = method.warm_rounds or passes * everybody
+    rounds = method.warm_rounds or spectral.PASSES[mode] * everybody
     server = federation.server._replace(
         mode=mode,
         noisy=False,
