@@ -256,6 +256,37 @@ class MethodConfig:
         "items there is none, and clients upload all pairs of their items.",
         AT_LEAST_ZERO,
     )
+    content_scale: float = _traced(
+        1.0,
+        "Mean norm of what the maps of image and text make of an item at the spectral start, "
+        "relative to the mean norm of an ID embedding (--warm_start=spectral only).",
+        NOT_NEGATIVE,
+    )
+    experts: str = choice(
+        "none",
+        "What ranks items beside views and head. neighbours: items that often go with those of "
+        "the client's history, by weights that the server finds from the items' co-occurrence "
+        "and sends (EASE); it needs --warm_start=spectral.",
+        names.EXPERTS,
+    )
+    expert_weight: float = _traced(
+        0.7,
+        "How much the standardized scores by neighbours count beside those by views and head "
+        "(--experts=neighbours only).",
+        NOT_NEGATIVE,
+    )
+    neighbours: int = setting(
+        200,
+        "Number of other items for which an item of a history counts, those with the largest "
+        "weights (--experts=neighbours only).",
+        AT_LEAST_ONE,
+    )
+    neighbour_penalty: float = _traced(
+        300.0,
+        "Weight of the squared item weights when the server solves for them "
+        "(--experts=neighbours only).",
+        POSITIVE,
+    )
     precision: str = choice(
         "highest",
         "How exactly products of 32-bit matrices are computed. highest: in 32 bits, as on "
@@ -578,6 +609,11 @@ def _check_method(method: MethodConfig) -> None:
         raise UserError(
             f"--warm_basis={method.warm_basis}: expected 0, or at least the {method.dim} columns "
             "that --dim wants"
+        )
+    if method.experts == "neighbours" and (method.warm_start != "spectral" or method.warm_basis):
+        raise UserError(
+            "--experts=neighbours: needs the items' co-occurrence from warm rounds, expected "
+            "--warm_start=spectral without --warm_basis"
         )
     views = method.asked_views or ()
     for view in (VIEWS[name] for name in views):

@@ -43,13 +43,25 @@ class LeastSquares(NamedTuple):
     contributions: Contributions | None = None
 
 
+class Neighbours(NamedTuple):
+    """What a client needs to score items by their neighbours in its history (client/experts.py).
+
+    `weights` has in row j what item j of a history adds to the score of every item, 0 for most;
+    `share` is how much these scores count beside those of views and head.
+    """
+
+    weights: Float[Array, "items items"]
+    share: Float[Array, ""]
+
+
 class Broadcast(NamedTuple):
     """Server to every client of the cohort.
 
     `views` are the pre-fused F_1..F_G of every item: all rows are sent, because asking for some
     would tell which items the client has. `network` is what the backbone shares beside them (None
     for most), `round` the number of rounds done. `operators` is only there in client mode `local`,
-    `least_squares` only where clients solve their heads. In a warm round `views` are the columns V
+    `least_squares` only where clients solve their heads, `neighbours` only where they rank items by
+    these, too. In a warm round `views` are the columns V
     that the server sends, as one view; none where clients upload pairs (client/spectral.py).
     """
 
@@ -58,6 +70,7 @@ class Broadcast(NamedTuple):
     round: Int[Array, ""]
     operators: Operators | None = None
     least_squares: LeastSquares | None = None
+    neighbours: Neighbours | None = None
 
 
 class Rows(NamedTuple):

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientModel
-from fedvlr_jax.client.normal_equations import equations, inverse
+from fedvlr_jax.client.normal_equations import equations
+from fedvlr_jax.linear_algebra import inverse
 from fedvlr_jax.protocol import Contributions, LeastSquares
 
 

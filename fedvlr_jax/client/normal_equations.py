@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.protocol import LeastSquares
 
 _TOLERANCE = 1e-6  # of what is left of the equations, relative to their right-hand sides
-_BLOCK = 8  # rows; smaller blocks take longer to compile, larger ones longer to invert
 
 
 class Equations(NamedTuple):
@@ -61,51 +60,3 @@ def solution(equations: Equations) -> Float[Array, " width"]:
         lambda x: matrix @ x, vectors.sum(axis=0), tol=_TOLERANCE, maxiter=2 * len(matrix)
     )
     return theta
-
-
-@jax.custom_vjp
-def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of a symmetric positive definite matrix, block by block.
-
-    These are products of matrices alone, like `solution`, and faster than LAPACK on a CPU.
-    """
-    size = len(matrix)
-    if size <= _BLOCK:
-        return _swept(matrix)
-    half = size // 2
-    corner, side, rest = matrix[:half, :half], matrix[:half, half:], matrix[half:, half:]
-    first = inverse(corner)
-    reached = first @ side
-    second = inverse(rest - side.T @ reached)  # of the Schur complement
-    across = reached @ second
-    return jnp.block([[first + across @ reached.T, -across], [-across.T, second]])
-
-
-def _swept(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The same, row by row (the sweep operator of Goodnight 1979)."""
-    rows = jnp.arange(len(matrix))
-
-    def sweep(k: Int[Array, ""], matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        row = matrix[k]
-        here, pivot = rows == k, row[k]
-        rest = jnp.where(here, 0, row)
-        swept = jnp.where(here, -1, row) / pivot
-        matrix = matrix - jnp.outer(rest, rest) / pivot
-        matrix = jnp.where(here[:, None], swept, matrix)
-        return jnp.where(here, swept[:, None], matrix)
-
-    return -jax.lax.fori_loop(0, len(matrix), sweep, matrix)
-
-
-def _forward(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-    inverted = inverse(matrix)
-    return inverted, inverted
-
-
-def _backward(
-    inverted: Float[Array, "n n"], slope: Float[Array, "n n"]
-) -> tuple[Float[Array, "n n"]]:
-    return (-inverted @ slope @ inverted,)
-
-
-inverse.defvjp(_forward, _backward)

@@ -18,7 +18,14 @@ from fedvlr_jax.aggregation import MEAN, Aggregation
 from fedvlr_jax.backbones.base import Backbone
 from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion
 from fedvlr_jax.names import MODALITIES
-from fedvlr_jax.protocol import Broadcast, CohortSum, LeastSquares, Operators
+from fedvlr_jax.protocol import (
+    Broadcast,
+    CohortSum,
+    Contributions,
+    LeastSquares,
+    Neighbours,
+    Operators,
+)
 from fedvlr_jax.server.privacy import with_noise
 
 
@@ -35,10 +42,17 @@ class Warmed(NamedTuple):
     Either `sums` are X^T X over all of them. Or they are what uploads of a pass over the clients
     have come to so far, X^T X V and in the last column how many clients have each item, V being
     the columns that are `sent`.
+
+    `popularity` is how many clients have each item, `eigenvalues` the squares of S by the columns
+    of D (client/left_out.py), 0 before the first round; `neighbours` are the items' weights of
+    `protocol.Neighbours`, None where nobody wants them.
     """
 
     sums: Float[Array, "items columns"]
+    popularity: Float[Array, " items"]
+    eigenvalues: Float[Array, " dim"]
     sent: Float[Array, "items columns"] | None = None
+    neighbours: Float[Array, "items items"] | None = None
 
 
 class ServerState(NamedTuple):
@@ -53,20 +67,29 @@ class ServerRates(NamedTuple):
     """Numbers of a run that the server needs, traced, so that they can change freely.
 
     Learning rates of D and gamma, and of the backbone's network; of the problem that clients solve
-    for their heads the weight of all items and the penalty (`protocol.LeastSquares`).
+    for their heads the weight of all items and the penalty (`protocol.LeastSquares`). `content` is
+    the mean norm of what a spectral start makes of features, relative to that of D's rows,
+    `neighbours` the penalty of the neighbours' weights, and `share` what these count.
     """
 
     fusion: Float[Array, ""]
     network: Float[Array, ""]
     unobserved: Float[Array, ""]
     penalty: Float[Array, ""]
+    content: Float[Array, ""]
+    neighbours: Float[Array, ""]
+    share: Float[Array, ""]
 
 
 class WarmStart(NamedTuple):
-    """How many warm rounds a run begins with, and the columns of their subspace iteration."""
+    """How many warm rounds a run begins with, and the columns of their subspace iteration.
+
+    `neighbours` is how many each item has that count, 0 where nobody wants them.
+    """
 
     rounds: int
     columns: int
+    neighbours: int = 0
 
 
 class Server(NamedTuple):
@@ -130,8 +153,26 @@ def broadcast(
     problem = None
     if server.exact:
         flat = views.reshape(len(views), -1)
-        problem = LeastSquares(flat.T @ flat, rates.unobserved / len(views), rates.penalty)
-    return Broadcast(views, state.params.network, number, operators, problem)
+        problem = LeastSquares(
+            flat.T @ flat,
+            rates.unobserved / len(views),
+            rates.penalty,
+            _contributions(server.fusion, state.warmed),
+        )
+    neighbours = None
+    if state.warmed is not None and state.warmed.neighbours is not None:
+        neighbours = Neighbours(state.warmed.neighbours, rates.share)
+    return Broadcast(views, state.params.network, number, operators, problem, neighbours)
+
+
+def _contributions(fusion: Fusion, warmed: Warmed | None) -> Contributions | None:
+    """What clients need to find their own part in views that are ID embeddings as they are."""
+    if warmed is None or fusion.layer_norm:
+        return None
+    values = warmed.eigenvalues
+    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
+    is_id = jnp.array([view.reads == ("id",) for view in fusion.views])
+    return Contributions(warmed.popularity, is_id[:, None] * inverse)
 
 
 def removals(

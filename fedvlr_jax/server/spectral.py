@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax import numerics
 from fedvlr_jax.fusion.operators import EMBEDDING, Features
+from fedvlr_jax.linear_algebra import inverse
 from fedvlr_jax.protocol import Broadcast, CohortSum
-from fedvlr_jax.server.aggregate import Server, ServerState, Shared, Warmed
+from fedvlr_jax.server.aggregate import Server, ServerRates, ServerState, Shared, Warmed
 from fedvlr_jax.server.eigen import left_singular
 
 PASSES = {"pairs": 1, "products": 4}  # over the clients, by mode
@@ -30,10 +31,12 @@ _MOST_STEPS, _LEFT = 1000, 1e-6  # of conjugate gradients, and what may be left,
 def init(server: Server, key: Array) -> Warmed:
     """The sums of nothing, and what is sent first: random columns."""
     n_items, columns = server.fusion.n_items, server.warm.columns
+    of_items = jnp.zeros(n_items), jnp.zeros(server.fusion.dim)
     if server.mode == "pairs":
-        return Warmed(jnp.zeros((n_items, n_items)))
+        nothing = jnp.zeros((n_items, n_items))
+        return Warmed(nothing, *of_items, neighbours=nothing if server.warm.neighbours else None)
     drawn = jax.random.normal(key, (n_items, columns))
-    return Warmed(jnp.zeros((n_items, columns + 1)), drawn)
+    return Warmed(jnp.zeros((n_items, columns + 1)), *of_items, sent=drawn)
 
 
 def broadcast(server: Server, state: ServerState, number: Int[Array, ""]) -> Broadcast:
@@ -57,6 +60,7 @@ def step(
     features: Features,
     total: CohortSum,
     number: Int[Array, ""],
+    rates: ServerRates,
 ) -> ServerState:
     """What the server has after a warm round.
 
@@ -69,27 +73,36 @@ def step(
         features: of the items.
         total: of the cohort.
         number: of rounds done before.
+        rates: of the run.
     """
-    sums, sent = state.warmed.sums + total.gradient, state.warmed.sent
+    before = state.warmed
+    sums, sent = before.sums + total.gradient, before.sent
     popularity = jnp.diagonal(sums) if sent is None else sums[:, -1]
 
     def learned() -> tuple[dict, Warmed]:
         if sent is None:
             vectors, values = _of_pairs(server, popularity, sums)
-            warmed = Warmed(sums)
+            after = before._replace(sums=sums)
+            if server.warm.neighbours:
+                found = item_weights(sums, rates.neighbours, server.warm.neighbours)
+                after = after._replace(neighbours=found)
         else:
             vectors, values = left_singular(_shrunk(popularity, sums[:, :-1]))
-            follows = _shrunk(popularity, _with_rows_of_norm_one(vectors))
-            warmed = Warmed(jnp.zeros_like(sums), follows)
+            values = values / _scale(*vectors.shape)  # as if the columns had norm 1
+            follows = _shrunk(popularity, _scale(*vectors.shape) * vectors)
+            after = before._replace(sums=jnp.zeros_like(sums), sent=follows)
         embedding = _embedding(vectors, values, server.fusion.dim)
-        params = state.params.fusion
-        return _started(server, params, features, embedding, popularity > 0), warmed
+        params, known = state.params.fusion, popularity > 0
+        after = after._replace(
+            popularity=popularity, eigenvalues=_of_width(values[None], server.fusion.dim)[0]
+        )
+        return _started(server, params, features, embedding, known, rates.content), after
 
     # Nobody may have come so far.
     over = _ends_a_pass(server, number) & (popularity > 0).any()
     with numerics.products("highest"):  # eigenvectors of less are none
         fusion, warmed = jax.lax.cond(
-            over, learned, lambda: (state.params.fusion, Warmed(sums, sent))
+            over, learned, lambda: (state.params.fusion, before._replace(sums=sums))
         )
     return ServerState(Shared(fusion, state.params.network), state.optimizer, warmed)
 
@@ -113,6 +126,23 @@ def _of_pairs(
     return left_singular(matrix @ vectors)
 
 
+def item_weights(
+    pairs: Float[Array, "items items"], penalty: Float[Array, ""], kept: int
+) -> Float[Array, "items items"]:
+    """How much an item of a history (a row) says for every other item (a column), from X^T X.
+
+    EASE (Steck 2019, equation 8): B = identity - P diag(P)^-1 with P = (X^T X + penalty
+    identity)^-1. Of each row only the `kept` weights that are largest in absolute value stay.
+    """
+    n_items = len(pairs)
+    found = inverse((pairs + pairs.T) / 2 + penalty * jnp.eye(n_items))
+    weights = jnp.where(jnp.eye(n_items, dtype=bool), 0, -found / jnp.diagonal(found))
+    if kept >= n_items - 1:
+        return weights
+    least = jax.lax.top_k(jnp.abs(weights), kept)[0][:, -1:]
+    return jnp.where(jnp.abs(weights) >= least, weights, 0)
+
+
 def _shrunk(
     popularity: Float[Array, " items"], rows: Float[Array, "items n"]
 ) -> Float[Array, "items n"]:
@@ -121,21 +151,23 @@ def _shrunk(
     return jnp.where(popularity > 0, scale, 0)[:, None] * rows
 
 
-def _with_rows_of_norm_one(
-    vectors: Float[Array, "items columns"],
-) -> Float[Array, "items columns"]:
-    """Vectors of norm 1 times one number, so that the mean square of their rows' norms is 1."""
-    n_items, n_columns = vectors.shape
-    return math.sqrt(n_items / n_columns) * vectors
+def _scale(n_items: int, columns: int) -> float:
+    """What vectors of norm 1 are sent times: the mean square of their rows' norms is 1 then."""
+    return math.sqrt(n_items / columns)
 
 
 def _embedding(
     vectors: Float[Array, "items columns"], values: Float[Array, " columns"], dim: int
 ) -> Float[Array, "items dim"]:
     """D: of width `dim`, with columns of zeros if there are fewer; rows of mean norm 1."""
-    rows = (vectors * jnp.sqrt(values))[:, :dim]
-    rows = jnp.pad(rows, ((0, 0), (0, dim - rows.shape[1])))
+    rows = _of_width(vectors * jnp.sqrt(values), dim)
     return rows / _mean_norm(rows, len(rows))
+
+
+def _of_width(rows: Float[Array, "rows columns"], dim: int) -> Float[Array, "rows dim"]:
+    """The first `dim` columns, with zeros if there are fewer."""
+    rows = rows[:, :dim]
+    return jnp.pad(rows, ((0, 0), (0, dim - rows.shape[1])))
 
 
 def _mean_norm(rows: Float[Array, "rows width"], n_items: int) -> Float[Array, ""]:
@@ -150,6 +182,7 @@ def _started(
     features: Features,
     embedding: Float[Array, "items dim"],
     known: Bool[Array, " items"],
+    content: Float[Array, ""],
 ) -> dict:
     """The operators' parameters with D, and with maps that make the same of features.
 
@@ -160,7 +193,7 @@ def _started(
         if modality == "id":
             found = jnp.eye(server.fusion.dim)
         else:
-            found = _fitted(getattr(features, modality), embedding, known)
+            found = content * _fitted(getattr(features, modality), embedding, known)
         started[modality] = _with_map(started[modality], found)
     return {**params, "params": started | {EMBEDDING: embedding}}
 

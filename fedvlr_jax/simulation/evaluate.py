@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from fedvlr_jax.client.experts import with_neighbours
 from fedvlr_jax.client.least_squares import with_head
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.reliance import reliance
@@ -75,6 +76,7 @@ def candidate_scores(
         rows = sent.views.at[data.pool].get(mode="clip")
         mine = model.own_scores(sent.network, state, weights, rows, state.own.vectors[: model.pool])
         scores = scores.at[data.pool].set(mine, mode="drop")
+    scores = with_neighbours(sent.neighbours, scores, data.history, real)
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     return Scored(scores.at[data.history].set(-jnp.inf, mode="drop"), weights, state)
 

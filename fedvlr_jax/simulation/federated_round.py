@@ -355,7 +355,9 @@ def server_step(
         asked = federation.cohort or federation.n_clients
         total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
     if federation.is_warm:
-        server = spectral.step(federation.server, state.server, features, total, state.round)
+        server = spectral.step(
+            federation.server, state.server, features, total, state.round, rates.server
+        )
         return _after(state, server, state.late, counts, jnp.zeros(()))
     noise = aggregate.Noise(noise_key, rates.gradient_noise)
     gather = functools.partial(aggregate.gathered, federation.server, state.server, features)

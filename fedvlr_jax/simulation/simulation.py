@@ -253,7 +253,9 @@ def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Feder
         raise UserError(
             f"--warm_basis={method.warm_basis}: expected at most the {n_items} items there are"
         )
-    mode = "products" if method.warm_basis or n_items > _MOST_PAIRED_ITEMS else "pairs"
+    wanted = method.neighbours if method.experts == "neighbours" else 0
+    alone = method.warm_basis or (n_items > _MOST_PAIRED_ITEMS and not wanted)
+    mode = "products" if alone else "pairs"
     columns = method.warm_basis or min(method.dim + spectral.OVERSAMPLING, n_items)
     everybody = -(-federation.n_clients // (federation.cohort or federation.n_clients))
     rounds = method.warm_rounds or spectral.PASSES[mode] * everybody
@@ -263,7 +265,7 @@ def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Feder
         # A plugin's changes gradients, and these are sums.
         aggregation=MEAN,
         exact=False,
-        warm=aggregate.WarmStart(rounds, columns),
+        warm=aggregate.WarmStart(rounds, columns, wanted),
     )
     training = dataclasses.replace(
         federation.training,

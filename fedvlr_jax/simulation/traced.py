@@ -25,6 +25,9 @@ def rates_of(config: Config) -> Rates:
             network=np.float32(method.network_lr),
             unobserved=np.float32(method.unobserved_weight),
             penalty=np.float32(method.head_penalty),
+            content=np.float32(method.content_scale),
+            neighbours=np.float32(method.neighbour_penalty),
+            share=np.float32(method.expert_weight),
         ),
         client=ClientRates(
             head=np.float32(method.client_lr),

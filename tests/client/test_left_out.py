@@ -7,30 +7,13 @@ tests/simulation/test_federated_round.py.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.left_out import error, without_own
 from fedvlr_jax.client.model import ClientModel
-from fedvlr_jax.client.normal_equations import inverse
 from fedvlr_jax.protocol import Contributions, LeastSquares
 
 N_CLIENTS, N_ITEMS, DIM = 40, 15, 4
-
-
-@pytest.mark.parametrize("size", [1, 2, 8, 13, 16, 40])
-def test_the_inverse_and_its_gradient(size):
-    rng = np.random.default_rng(size)
-    rows = rng.standard_normal((size, size)).astype("f4")
-    matrix = jnp.asarray(rows @ rows.T + np.eye(size, dtype="f4"))
-    np.testing.assert_allclose(inverse(matrix) @ matrix, np.eye(size), atol=2e-5)
-    weights = jnp.asarray(rng.standard_normal((size, size)), jnp.float32)
-    weights = weights + weights.T
-    found, expected = (
-        jax.grad(lambda x, way=way: (weights * way(x)).sum())(matrix)
-        for way in (inverse, jnp.linalg.inv)
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def _histories(rng):

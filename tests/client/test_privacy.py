@@ -64,7 +64,14 @@ def test_only_gradients_weight_and_loss_leave_a_device():
     assert Terms._fields == ("items", "coefficients", "directions")
     private = {*ClientState._fields, *ClientData._fields, "view_weights", "scores", "key"}
     assert not private & {*Upload._fields, *CohortSum._fields, *Broadcast._fields}
-    assert Broadcast._fields == ("views", "network", "round", "operators", "least_squares")
+    assert Broadcast._fields == (
+        "views",
+        "network",
+        "round",
+        "operators",
+        "least_squares",
+        "neighbours",
+    )
     assert LeastSquares._fields == ("gramian", "unobserved", "penalty", "contributions")
     assert Contributions._fields == ("popularity", "inverse")
 
