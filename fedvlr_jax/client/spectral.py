@@ -36,16 +36,18 @@ def _epoch(
 
 
 def _pairs(
-    training: LocalTraining,  # noqa: ARG001
+    training: LocalTraining,
     sent: Broadcast,
     state: None,
     data: ClientData,
     rates: ClientRates,  # noqa: ARG001
     key: Array,  # noqa: ARG001
 ) -> tuple[None, Upload]:
-    # Over all items: of a chunk of clients the sum is one product of matrices.
     has = jnp.zeros(len(sent.views)).at[data.history].set(1, mode="drop")
-    return state, _upload(sent, data, Terms(None, has[None], has[None, None]))
+    if training.dense:  # the sum over a chunk of clients is then one product of matrices
+        return state, _upload(sent, data, Terms(None, has[None], has[None, None]))
+    real = (data.history < len(sent.views)).astype(jnp.float32)
+    return state, _upload(sent, data, Terms(data.history, real[None], has[None, None]))
 
 
 def _products(

@@ -54,7 +54,8 @@ class LocalTraining:
         mode: "accumulate" or "local", or what is summed in warm rounds, "pairs" or "products".
         clipped: whether uploads are clipped.
         expected: whether negatives are taken in expectation instead of drawn.
-        dense: whether a linear head scores all items at once, instead of its samples' rows alone.
+        dense: whether a linear head scores all items at once, instead of its samples' rows alone;
+            in warm rounds whether pairs are uploaded so.
         aggregation: what may change a client's upload.
         exact: whether a head is the solution of a least-squares problem, instead of being stepped.
     """

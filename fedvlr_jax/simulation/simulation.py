@@ -272,12 +272,15 @@ def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Feder
         epochs=1,
         mode=mode,
         expected=False,
-        dense=False,
+        # Rows of the history's items alone are less work, and products suit accelerators.
+        dense=federation.mesh.devices.flat[0].platform != "cpu",
         aggregation=MEAN,
         exact=False,
     )
-    # Rows of the history in and out, or all items a few times.
-    per_place, per_client = (0, 3 * n_items) if mode == "pairs" else (2 * (columns + 1), columns)
+    # Rows of the history in and out, or of all items.
+    per_place, per_client = 2 * (columns + 1), columns
+    if mode == "pairs":
+        per_place, per_client = (0 if training.dense else n_items), 3 * n_items
     return dataclasses.replace(
         federation,
         server=server,

@@ -18,10 +18,10 @@ MODEL = ClientModel(backbones.get("fedavg"), 3, 8, routed=True)
 COLUMNS = np.random.default_rng(0).standard_normal((N_ITEMS, 1, 5)).astype("f4")
 
 
-def upload_of(mode, history, width=6):
+def upload_of(mode, history, width=6, dense=False):
     places = jnp.asarray(history + [N_ITEMS] * (width - len(history)), jnp.int32)
     broadcast = sent(COLUMNS if mode == "products" else np.zeros((N_ITEMS, 1, 0)))
-    training = LocalTraining(MODEL, 1, 2, "sgd", mode=mode)
+    training = LocalTraining(MODEL, 1, 2, "sgd", mode=mode, dense=dense)
     data, key = ClientData(jnp.int32(0), places), jax.random.key(0)
     way = choose(training)
     return whole_round(way, training, broadcast, None, data, rates(1.0, 1.0), key)[1]
@@ -35,19 +35,24 @@ def has(history):
 def test_it_is_the_history_times_itself_and_nothing_else(history):
     own = has(history)
     pairs, products = (upload_of(mode, history) for mode in ("pairs", "products"))
-    np.testing.assert_array_equal(table(pairs, N_ITEMS), np.outer(own, own))
+    dense = upload_of("pairs", history, dense=True)
+    for upload in pairs, dense:
+        np.testing.assert_array_equal(table(upload, N_ITEMS), np.outer(own, own))
     expected = np.outer(own, np.r_[own @ COLUMNS[:, 0], 1])
     np.testing.assert_allclose(table(products, N_ITEMS), expected, atol=1e-6)
-    for upload in pairs, products:
+    for upload in pairs, dense, products:
         assert upload.shared is None
         assert upload.squares is None
         assert float(upload.loss) == 0
         assert float(upload.weight) == bool(history)
 
 
-@pytest.mark.parametrize("mode", ["pairs", "products"])
-def test_it_is_clipped_like_any_other(mode):
-    whole = table(upload_of(mode, HISTORY), N_ITEMS)
-    found = table(clipped(upload_of(mode, HISTORY), jnp.float32(0.5)), N_ITEMS)
+@pytest.mark.parametrize(
+    ("mode", "dense"), [("pairs", False), ("pairs", True), ("products", False)]
+)
+def test_it_is_clipped_like_any_other(mode, dense):
+    upload = upload_of(mode, HISTORY, dense=dense)
+    whole = table(upload, N_ITEMS)
+    found = table(clipped(upload, jnp.float32(0.5)), N_ITEMS)
     assert np.linalg.norm(found) == pytest.approx(0.5, rel=1e-5)
     np.testing.assert_allclose(found, whole * 0.5 / np.linalg.norm(whole), atol=1e-6)

@@ -1,5 +1,6 @@
 """Warm rounds: the spectral first value against NumPy's, and runs that begin with it."""
 
+import dataclasses
 import functools
 import json
 
@@ -15,7 +16,7 @@ from fedvlr_jax.fusion.operators import EMBEDDING
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server.aggregate import Gathered
 from fedvlr_jax.simulation.checkpoint import _as_tree
-from fedvlr_jax.simulation.federated_round import choose_cohort, federated_round
+from fedvlr_jax.simulation.federated_round import choose_cohort, clients_half, federated_round
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.programs import round_of
@@ -115,6 +116,16 @@ def test_pairs_give_the_leading_eigenvectors(devices, layer_norm):
     if layer_norm == "on":
         for name in ("image", "text", "id"):
             close(params[name]["norm_0"], drawn[name]["norm_0"], 0)
+
+
+def test_pairs_are_the_same_as_a_product_of_matrices():
+    simulation, x = worlds.simulation(**warm(devices=2, buckets=2)), histories(DATA)
+    federation, state = simulation.federation.warm, simulation.initial_state(3)
+    training = dataclasses.replace(federation.training, dense=True)
+    half = functools.partial(clients_half, dataclasses.replace(federation, training=training))
+    arguments = simulation.population, simulation.features, simulation.rates
+    _, totals, _ = jax.jit(half)(state._replace(private=None), *arguments)
+    np.testing.assert_array_equal(totals.gradient[0], x.T @ x)
 
 
 def test_pairs_of_several_cohorts_add_up():
