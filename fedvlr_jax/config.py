@@ -268,6 +268,7 @@ class MethodConfig:
         "the client's history, by weights that the server finds from the items' co-occurrence "
         "and sends (EASE); it needs --warm_start=spectral.",
         names.EXPERTS,
+        Role.SERVER,
     )
     expert_weight: float = _traced(
         0.7,
@@ -276,7 +277,7 @@ class MethodConfig:
         NOT_NEGATIVE,
     )
     neighbours: int = setting(
-        200,
+        1000,
         "Number of other items for which an item of a history counts, those with the largest "
         "weights (--experts=neighbours only).",
         AT_LEAST_ONE,

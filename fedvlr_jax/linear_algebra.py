@@ -1,4 +1,4 @@
-"""Inverses by products of matrices and sums alone.
+"""Inverses and singular vectors by products of matrices and sums alone.
 
 LAPACK's factorizations wait on a CPU for threads that several devices of one process may need to
 wait for one another, and those of many small matrices are slow on a TPU. What is here waits for
@@ -7,10 +7,14 @@ nothing, so that it may stand anywhere in a round.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 _BLOCK = 8  # rows; smaller blocks take longer to compile, larger ones longer to invert
 _MOST_BLOCKS = 32  # of a large matrix, along its diagonal: every one is compiled
+_MOST_SWEEPS = 15  # of rotations
+_TOLERANCE = 1e-6  # of entries beside the diagonal, relative to those on it
+_NOTHING = 1e-5  # of the largest singular value; what is smaller is rounding errors
 
 
 @jax.custom_vjp
@@ -64,3 +68,66 @@ def _backward(
 
 
 inverse.defvjp(_forward, _backward)
+
+
+def left_singular(
+    z: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "rows columns"], Float[Array, " columns"]]:
+    """Left singular vectors and singular values of a tall matrix, the largest first.
+
+    They are those of z W, W being the eigenvectors of z^T z, whose columns are orthogonal. A vector
+    whose value is nothing beside the largest one is 0, and so is the value.
+    """
+    n_columns = z.shape[1]
+    z = jnp.pad(z, ((0, 0), (0, n_columns % 2)))
+    z = z @ _eigenvectors(z.T @ z)
+    values = jnp.linalg.norm(z, axis=0)
+    order = jnp.argsort(-values)[:n_columns]
+    z, values = z[:, order], values[order]
+    values = jnp.where(values > _NOTHING * values[0], values, 0)
+    vectors = z / jnp.where(values > 0, values, jnp.inf)
+    # One step of Newton's on what rounding has left of products between vectors.
+    return 1.5 * vectors - 0.5 * vectors @ (vectors.T @ vectors), values
+
+
+def _eigenvectors(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Eigenvectors of a symmetric matrix with an even n, as columns in no order.
+
+    Jacobi's method with n/2 rotations at a time: row k of the first half is paired with row k of
+    the second, and after every rotation all rows but the first take the next seat, as in a
+    tournament of everybody against everybody (Brent and Luk 1985).
+    """
+    n, half = len(matrix), len(matrix) // 2
+    seats = np.r_[0, half, 1 : half - 1, half + 1 : n, half - 1][:n]
+
+    def rotated(_: Int[Array, ""], both: tuple[Array, Array]) -> tuple[Array, Array]:
+        matrix, vectors = both
+        p, q = jnp.split(jnp.diagonal(matrix), 2)
+        beside = jnp.diagonal(matrix[:half, half:])
+        # The smaller angle of the two that make `beside` 0 (Golub and Van Loan, 8.5.2).
+        ratio = (q - p) / jnp.where(beside == 0, 1, 2 * beside)
+        tangent = jnp.where(ratio >= 0, 1, -1) / (jnp.abs(ratio) + jnp.sqrt(1 + ratio * ratio))
+        tangent = jnp.where(beside == 0, 0, tangent)
+        cosine = jax.lax.rsqrt(1 + tangent * tangent)[:, None]
+        sine = tangent[:, None] * cosine
+
+        def turned(rows: Array) -> Array:
+            top, bottom = jnp.split(rows, 2)
+            return jnp.concatenate([cosine * top - sine * bottom, sine * top + cosine * bottom])[
+                seats
+            ]
+
+        return turned(turned(matrix).T), turned(vectors)
+
+    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
+        sweeps, matrix, _ = carry
+        scale = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), 0))
+        beside = jnp.abs(matrix) * (1 - jnp.eye(n)) > _TOLERANCE * jnp.outer(scale, scale)
+        return (sweeps < _MOST_SWEEPS) & beside.any()
+
+    def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        sweeps, *both = carry
+        return sweeps + 1, *jax.lax.fori_loop(0, n - 1, rotated, tuple(both))
+
+    start = (jnp.zeros((), jnp.int32), matrix, jnp.eye(n))
+    return jax.lax.while_loop(unfinished, sweep, start)[2].T

@@ -61,8 +61,9 @@ class Broadcast(NamedTuple):
     would tell which items the client has. `network` is what the backbone shares beside them (None
     for most), `round` the number of rounds done. `operators` is only there in client mode `local`,
     `least_squares` only where clients solve their heads, `neighbours` only where they rank items by
-    these, too. In a warm round `views` are the columns V
-    that the server sends, as one view; none where clients upload pairs (client/spectral.py).
+    these, too; a real server would send these once, as they stay the same. In a warm round `views`
+    are the columns V that the server sends, as one view; none where clients upload pairs
+    (client/spectral.py).
     """
 
     views: Float[Array, "items views dim"]

@@ -8,6 +8,18 @@ from jaxtyping import Float, Int
 _FLOAT, _ID = 4, 4
 
 
+def neighbours_bytes(n_items: int, kept: int) -> int:
+    """What a client downloads once to rank by neighbours (`--experts=neighbours`).
+
+    An id and a weight for each of the `kept` others that an item of a history counts for.
+
+    Example:
+        >>> neighbours_bytes(1676, 1000), neighbours_bytes(40, 1000)
+        (13408000, 12480)
+    """
+    return n_items * min(kept, n_items - 1) * (_ID + _FLOAT)
+
+
 @dataclass(frozen=True)
 class WarmProtocol:
     """What the two sides send each other in a warm round (`--warm_start=spectral`).

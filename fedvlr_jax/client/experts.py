@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.protocol import Neighbours
 
+_NOTHING = 1e-6  # of the largest score; a deviation below is rounding errors
+
 
 def with_neighbours(
     known: Neighbours | None,
@@ -42,4 +44,5 @@ def _standardized(scores: Float[Array, " items"]) -> Float[Array, " items"]:
     """With mean 0 and standard deviation 1; 0 where all are the same."""
     centred = scores - scores.mean()
     deviation = jnp.sqrt(jnp.square(centred).mean())
-    return centred / jnp.where(deviation > 0, deviation, 1)
+    same = deviation <= _NOTHING * jnp.abs(scores).max()
+    return jnp.where(same, 0, centred / jnp.where(same, 1, deviation))

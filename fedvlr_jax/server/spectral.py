@@ -16,15 +16,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax import numerics
 from fedvlr_jax.fusion.operators import EMBEDDING, Features
-from fedvlr_jax.linear_algebra import inverse
+from fedvlr_jax.linear_algebra import inverse, left_singular
 from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server.aggregate import Server, ServerRates, ServerState, Shared, Warmed
-from fedvlr_jax.server.eigen import left_singular
 
 PASSES = {"pairs": 1, "products": 4}  # over the clients, by mode
 OVERSAMPLING = 16  # columns beside those of D
 _ITERATIONS = 20  # of subspace iteration on X^T X itself
 _PENALTY = 10.0  # of the maps of features, relative to a feature row's mean square
+_ROWS = 256  # that are sorted at a time; all of them would take as much memory again, twice
 _MOST_STEPS, _LEFT = 1000, 1e-6  # of conjugate gradients, and what may be left, relative
 
 
@@ -132,15 +132,20 @@ def item_weights(
     """How much an item of a history (a row) says for every other item (a column), from X^T X.
 
     EASE (Steck 2019, equation 8): B = identity - P diag(P)^-1 with P = (X^T X + penalty
-    identity)^-1. Of each row only the `kept` weights that are largest in absolute value stay.
+    identity)^-1. Of each row only the `kept` weights that are largest in absolute value stay, and
+    of equal ones those of the lowest ids.
     """
     n_items = len(pairs)
     found = inverse((pairs + pairs.T) / 2 + penalty * jnp.eye(n_items))
     weights = jnp.where(jnp.eye(n_items, dtype=bool), 0, -found / jnp.diagonal(found))
     if kept >= n_items - 1:
         return weights
-    least = jax.lax.top_k(jnp.abs(weights), kept)[0][:, -1:]
-    return jnp.where(jnp.abs(weights) >= least, weights, 0)
+
+    def cut(row: Float[Array, " items"]) -> Float[Array, " items"]:
+        largest = jax.lax.top_k(jnp.abs(row), kept)[1]
+        return jnp.zeros_like(row).at[largest].set(row[largest])
+
+    return jax.lax.map(cut, weights, batch_size=_ROWS)
 
 
 def _shrunk(

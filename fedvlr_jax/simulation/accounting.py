@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax.analysis.communication import Protocol, WarmProtocol
+from fedvlr_jax.analysis.communication import Protocol, WarmProtocol, neighbours_bytes
 from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.federated_round import Federation, FederationState
 from fedvlr_jax.simulation.population import padded_places
@@ -145,3 +145,11 @@ def warm_protocol_of(federation: Federation) -> WarmProtocol | None:
         return None
     server = federation.warm.server
     return WarmProtocol(federation.n_items, server.warm.columns if server.mode == "products" else 0)
+
+
+def sent_once(federation: Federation) -> dict[str, int]:
+    """Bytes that a client downloads once, whatever the number of rounds; nothing for most runs."""
+    kept = federation.warm.server.warm.neighbours if federation.warm else 0
+    if not kept:
+        return {}
+    return {"neighbours_bytes_per_client": neighbours_bytes(federation.n_items, kept)}

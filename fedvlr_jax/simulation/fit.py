@@ -1,5 +1,6 @@
 """Whether a run fits into the devices' memory, and what would."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ from fedvlr_jax.simulation.population import Bucket
 from fedvlr_jax.simulation.simulation import Simulation
 
 _USABLE = 0.9  # of the devices' memory
+# Tables of items x items that a warm round with pairs has at a time: the sums, those of the cohort
+# and what eigenvectors take; with neighbours their weights and the inverse as well.
+_TABLES, _TABLES_OF_NEIGHBOURS = 4, 6
 _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
 
@@ -37,6 +41,14 @@ def chunk_bytes(federation: Federation) -> int:
     """Bytes of what the largest chunk holds on one device, in all runs that it has."""
     largest = _largest_chunk(federation)
     return federation.runs // federation.mesh.shape[RUNS] * 4 * largest.chunk * largest.floats
+
+
+def pair_bytes(federation: Federation) -> int:
+    """Bytes of tables of items x items on one device, in all runs that it has; 0 without pairs."""
+    if federation.warm is None or federation.warm.server.mode != "pairs":
+        return 0
+    tables = _TABLES_OF_NEIGHBOURS if federation.warm.server.warm.neighbours else _TABLES
+    return federation.runs // federation.mesh.shape[RUNS] * 4 * tables * federation.n_items**2
 
 
 def _largest_chunk(federation: Federation) -> Bucket:
@@ -71,7 +83,7 @@ def runs_together(build: Callable[[], Federation]) -> int:
         return 1
     federation = build()
     room = _SHARE_OF_RUNS * memory.devices_bytes(federation.mesh)
-    needed = state_bytes(federation) + chunk_bytes(federation)
+    needed = state_bytes(federation) + chunk_bytes(federation) + pair_bytes(federation)
     return max(1, int(room / needed))
 
 
@@ -83,10 +95,11 @@ def check(federation: Federation, resident: bool) -> None:
         resident: whether the devices hold all private states.
 
     Raises:
-        UserError: chunks, and the private states, need more than the devices have.
+        UserError: chunks, pairs of items and the private states need more than the devices have.
     """
     devices = federation.mesh.devices.size
-    needed = resident * state_bytes(federation) + devices * chunk_bytes(federation)
+    on_each = chunk_bytes(federation) + pair_bytes(federation)
+    needed = resident * state_bytes(federation) + devices * on_each
     if needed > _USABLE * memory.devices_bytes(federation.mesh):
         raise UserError(sentence(federation, resident))
 
@@ -110,9 +123,11 @@ def sentence(federation: Federation, resident: bool) -> str:
     """What the run needs, and the numbers that would fit."""
     devices = federation.mesh.devices.size
     total = memory.devices_bytes(federation.mesh)
-    state = resident * state_bytes(federation)
+    state, pairs = resident * state_bytes(federation), devices * pair_bytes(federation)
+    if pairs > state + devices * chunk_bytes(federation):
+        return _sentence_of_pairs(federation)
     largest = _largest_chunk(federation)
-    chunk, room = largest.chunk, (_USABLE * total - state) / devices
+    chunk, room = largest.chunk, (_USABLE * total - state - pairs) / devices
     fitting = int(room / (4 * largest.floats))
     if fitting >= 2:
         expected = f"--chunk={min(fitting, chunk // 2)} or less"
@@ -126,4 +141,21 @@ def sentence(federation: Federation, resident: bool) -> str:
         f"out of device memory: {states if resident else ''}a chunk of {chunk} clients takes "
         f"about {chunk_bytes(federation) / 1e9:.2g} GB on each of the {devices} devices, which "
         f"have {total / 1e9:.1f} GB together; expected {expected}"
+    )
+
+
+def _sentence_of_pairs(federation: Federation) -> str:
+    """The same where tables of items x items take most."""
+    mesh, n_items = federation.mesh, federation.n_items
+    total, devices, pairs = memory.devices_bytes(mesh), mesh.devices.size, pair_bytes(federation)
+    other = "--warm_basis, which needs no pairs"
+    if federation.warm.server.warm.neighbours:
+        other = "--experts=none"
+    fewer = int(n_items * math.sqrt(_USABLE * total / (devices * pairs)))
+    fitting = int(_USABLE * total / pairs) if mesh.local_devices[0].platform == "cpu" else 0
+    also = f", or --devices={fitting}" if 1 <= fitting < devices else ""
+    return (
+        f"out of device memory: what a warm round has for every pair of {n_items} items takes "
+        f"{pairs / 1e9:.2g} GB on each of the {devices} devices, which have {total / 1e9:.1f} GB "
+        f"together; expected {other}, or fewer items, fewer than {fewer}{also}"
     )

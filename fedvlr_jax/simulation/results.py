@@ -18,6 +18,7 @@ from fedvlr_jax.simulation.accounting import (
     parameter_counts,
     participation,
     protocol_of,
+    sent_once,
     speed,
     traffic,
     warm_protocol_of,
@@ -115,6 +116,7 @@ def _summary(
         },
         "participation": participation(run.simulation.cohort_size, run.progress),
         "communication": traffic(protocol, run.progress, warm_protocol_of(federation))
+        | sent_once(federation)
         | {"protocol": dataclasses.asdict(protocol)},
         "privacy": _privacy(run),
         "parameters": parameter_counts(run.simulation, state),

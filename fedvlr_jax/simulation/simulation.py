@@ -219,12 +219,13 @@ def build(
             *_training_floats(config, server, training, features),
         ),
         sample=config.schedule.eval_clients,
-        # An evaluated client needs its scores a few times over, and its history's rows.
+        # An evaluated client needs its scores a few times over, with neighbours a few times more,
+        # and its history's rows.
         evaluation_buckets=make_buckets(
             _widths(config, lengths, shares[1], EVALUATION_PLACES),
             Chunking(4 * floats, fixed, most),
             len(views) * method.dim,
-            4 * data.n_items + model.private_numbers(),
+            (4 if method.experts == "none" else 7) * data.n_items + model.private_numbers(),
         ),
         mesh=mesh,
         runs=runs,

@@ -11,12 +11,18 @@ import pytest
 
 import fedvlr_jax
 from fedvlr_jax.analysis.communication import WarmProtocol
+from fedvlr_jax.client.left_out import without_own
 from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.fusion.operators import EMBEDDING
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server.aggregate import Gathered
 from fedvlr_jax.simulation.checkpoint import _as_tree
-from fedvlr_jax.simulation.federated_round import choose_cohort, clients_half, federated_round
+from fedvlr_jax.simulation.federated_round import (
+    choose_cohort,
+    clients_half,
+    federated_round,
+    sent_by,
+)
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.programs import round_of
@@ -59,6 +65,13 @@ def first_embedding(x):
     return rows @ rows.T
 
 
+def singular(x):
+    """U, S and V^T of Y."""
+    popularity = x.sum(axis=0)
+    scale = np.where(popularity > 0, np.maximum(popularity, 1) ** -0.25, 0)
+    return np.linalg.svd(x * scale, full_matrices=False)
+
+
 def first_map(rows, embedding, known):
     """Ridge regression of D on feature rows, scaled."""
     fitted = rows[known].astype("f8")
@@ -86,7 +99,7 @@ def check_maps(state, simulation, data, known):
         expected = np.eye(DIM)
         if name != "id":
             rows = getattr(data.catalogue, name)
-            expected = first_map(rows, embedding, known)
+            expected = float(simulation.rates.server.content) * first_map(rows, embedding, known)
         copies = kernel.shape[1] // DIM
         assert copies == sum(
             name in view.reads for view in simulation.federation.server.fusion.views
@@ -96,7 +109,7 @@ def check_maps(state, simulation, data, known):
 
 @pytest.mark.parametrize(("devices", "layer_norm"), [(1, "off"), (8, "on")])
 def test_pairs_give_the_leading_eigenvectors(devices, layer_norm):
-    views = {"views": "sum,mlp,text", "layer_norm": layer_norm}
+    views = {"views": "sum,mlp,text", "layer_norm": layer_norm, "content_scale": 0.3 * devices}
     simulation = worlds.simulation(**warm(devices=devices, **views))
     before, after = after_rounds(simulation)
     x = histories(DATA)
@@ -106,7 +119,10 @@ def test_pairs_give_the_leading_eigenvectors(devices, layer_norm):
     assert np.linalg.norm(embedding, axis=1).mean() == pytest.approx(1, abs=1e-5)
     check_maps(after, simulation, DATA, x.sum(axis=0) > 0)
     # For what comes after: X^T X, every client once.
-    np.testing.assert_array_equal(after.server.warmed.sums, x.T @ x)
+    warmed = after.server.warmed
+    np.testing.assert_array_equal(warmed.sums, x.T @ x)
+    np.testing.assert_array_equal(warmed.popularity, x.sum(axis=0))
+    np.testing.assert_allclose(warmed.eigenvalues, singular(x)[1][:DIM] ** 2, rtol=1e-4)
     # All else is as it was drawn.
     np.testing.assert_array_equal(after.private, before.private)
     close(after.server.optimizer, before.server.optimizer, 0)
@@ -175,6 +191,10 @@ def test_products_come_to_the_same_space(cohort, devices, rounds):
     if not cohort:
         assert angle(embedding[:, : DIM // 2], vectors[:, -DIM // 2 :]) < 1
         check_maps(after, simulation, data, x.sum(axis=0) > 0)
+        warmed, expected = after.server.warmed, singular(x)[1] ** 2
+        np.testing.assert_array_equal(warmed.popularity, x.sum(axis=0))
+        half = slice(DIM // 2)
+        np.testing.assert_allclose(warmed.eigenvalues[half], expected[half], rtol=0.01)
     else:  # passes that do not meet every client once
         assert angle(embedding[:, :1], vectors[:, -1:]) < 20
     assert np.linalg.norm(embedding, axis=1).mean() == pytest.approx(1, abs=1e-5)
@@ -183,6 +203,31 @@ def test_products_come_to_the_same_space(cohort, devices, rounds):
     sent = after.server.warmed.sent
     assert sent.shape == (60, 40)
     assert 0.1 < np.linalg.norm(sent, axis=1).mean() < 1
+
+
+@pytest.mark.parametrize(("form", "devices"), [({}, 8), (PRODUCTS, 1)], ids=["pairs", "products"])
+def test_what_is_sent_finds_what_a_client_has_added_to_embeddings(form, devices):
+    settings = {"client_solver": "exact", "layer_norm": "off", "views": "text,id"}
+    simulation = worlds.simulation(**warm(devices=devices, **settings, **form))
+    _, state = after_rounds(simulation, simulation.federation.warm_rounds)
+    sent = jax.jit(sent_by, static_argnums=0)(
+        simulation.federation, state, simulation.features, simulation.rates
+    )
+    views, known = np.asarray(sent.views), sent.least_squares.contributions
+    x = histories(DATA)
+    left, values, right = singular(x)
+    # Singular vectors have no sign, and D has a scale.
+    turned = np.linalg.lstsq(right[:DIM].T * values[:DIM], views[:, 1], rcond=None)[0]
+    find = jax.jit(without_own)
+    for client, history in enumerate(worlds.histories(DATA)):
+        items = jnp.asarray(np.r_[history, np.full(20 - len(history), 40)])
+        found = find(known, sent.views.at[items].get(mode="clip"), items, items < 40)
+        others = np.delete(np.arange(len(x)), client)
+        having = x[others][:, history]
+        scale = np.maximum(having.sum(axis=0), 1) ** -0.25
+        expected = (having * scale).T @ left[others, :DIM] @ turned
+        np.testing.assert_allclose(found[: len(history), 1], expected, atol=1e-4)
+        np.testing.assert_array_equal(found[: len(history), 0], views[history, 0])
 
 
 @FORMS
