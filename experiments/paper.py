@@ -26,11 +26,12 @@ USAGE = """
     usage: python -m experiments.paper --data=DIR [--backbones=fedavg,...] [--variants=id,...]
                                        [--seeds=N] [--rounds=N] [--out=DIR] ...
 
-    Trains every backbone with every variant, all with the same search for learning rates on
-    validation, and writes report.html, tables/*.csv and *.md, and figures/*.png: the data, accuracy
-    beside centralized references, cold start, parameters and communication, whether fedvlr differs
-    from mlp, what its users rely on, each modality removed, and noise on gradients. Run the same
-    command again to go on after an interruption.
+    Trains every backbone with every variant, all with the same search on validation, of learning
+    rates or of what --search says, and writes report.html, tables/*.csv and *.md, and
+    figures/*.png: the data, accuracy beside centralized references, cold start, parameters and
+    communication, whether fedvlr differs from mlp, what its users rely on, each modality and each
+    part of the learner removed, and noise on gradients. Run the same command again to go on after
+    an interruption.
 """
 
 _SET_HERE = ("backbone", "variant", *scheduling.SET_BY_STUDIES)
@@ -59,7 +60,9 @@ class _Own:
         "Share of users who join only after training, in additional runs. 0 means none.",
         (lambda v: 0 <= v <= 0.9, "a number from 0 to 0.9"),
     )
-    ablations: bool = setting(True, "Remove each modality, in additional runs.")
+    ablations: bool = setting(
+        True, "Remove each modality and each part of the learner, in additional runs."
+    )
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -90,7 +93,7 @@ def main(values: flags.FlagValues) -> None:
                 cli.tell(f"{scheduling.why_nothing(study, combination, rows)}; it is left out")
         if not results:
             raise DivergedError(
-                "every combination diverges at all learning rates, expected smaller rates"
+                "every combination diverges at all that was searched, expected smaller rates"
             )
         _compare(tables, study, dataset, results, rows)
         if newcomers is not None:
@@ -126,7 +129,8 @@ def _planned(values: flags.FlagValues) -> tuple[Config, Dataset, Dataset | None,
     dataset = data.load(config)
     of_personal = ablation.noises(deviations)
     if values.ablations:
-        of_personal = ablation.removals(config.method, dataset.catalogue) + of_personal
+        removed = ablation.removals(config.method, dataset.catalogue)
+        of_personal = removed + ablation.parts(config.method) + of_personal
     of_telling, newcomers = [], None
     if values.newcomers:
         members, newcomers = cold_start.members_of(dataset, values.newcomers)
@@ -135,7 +139,7 @@ def _planned(values: flags.FlagValues) -> tuple[Config, Dataset, Dataset | None,
     telling = [c for c in combinations if c.variant in (_PERSONAL, _GENERIC)] or combinations
     study = Study(
         settings=settings,
-        grid=scheduling.rate_grid(values),
+        grid=scheduling.grid(values, settings),
         seeds=range(values.seeds),
         combinations=combinations,
         out=values.out,
@@ -184,14 +188,19 @@ def _compare(
 ) -> None:
     """Make all tables but those of data, accuracy and newcomers."""
     tables.add("significance", paper_tables.significance_table(results, _PERSONAL, _GENERIC))
+    personal = [result for result in results if result.combination.variant == _PERSONAL]
+    tables.add("references", paper_tables.references_table(personal, tables.central))
     tables.add("history_length", cold_start.by_history_length(results))
     tables.add("item_popularity", cold_start.by_item_popularity(results, dataset.interactions))
     tables.add("parameters", paper_tables.parameter_table(results, dataset.name))
     tables.add("communication", paper_tables.communication_table(results))
     tables.add("curves", paper_tables.curves_table(results))
-    personal = [result for result in results if result.combination.variant == _PERSONAL]
     tables.add("reliance", paper_tables.reliance_table(personal))
-    for name, column, unchanged in (("removal", "removed", "nothing"), ("noise", "noise", "0")):
+    for name, column, unchanged in (
+        ("removal", "removed", "nothing"),
+        ("parts", "part removed", "nothing"),
+        ("noise", "noise", "0"),
+    ):
         tables.add(name, ablation.table(study, results, column, unchanged, rows))
 
 

@@ -22,7 +22,7 @@ USAGE = """
                                                      [--clients=N] [--items=N] [--out=DIR] ...
 
     Generates a population for each concentration: its clients prefer image, text or ID by a
-    Dirichlet distribution. Trains fedvlr and mlp with the same search for learning rates. Writes
+    Dirichlet distribution. Trains fedvlr and mlp with the same search on validation. Writes
     tables/recovery (do clients rely on the modality that they prefer, and what does fedvlr gain by
     it?) and figures/recovery.png. Run the same command again to go on after an interruption.
 """
@@ -60,7 +60,7 @@ def main(values: flags.FlagValues) -> None:
     studies = {
         concentration: Study(
             settings=settings | {"preference_concentration": concentration},
-            grid=scheduling.rate_grid(values),
+            grid=scheduling.grid(values, settings),
             seeds=range(values.seeds),
             combinations=combinations,
             out=out,
@@ -71,7 +71,7 @@ def main(values: flags.FlagValues) -> None:
     # Concentrations differ in preferences alone: what one is refused, all would be.
     cores.begin()
     first = studies[concentrations[0]]
-    configured = first.config(combinations[0], next(iter(first.grid)), 0)
+    configured = first.config(combinations[0], first.grid[0], 0)
     first.check(data.load(configured))
     planner, tables = Studies(list(studies.values())), _Tables(studies, out)
     rows = scheduling.execute(
@@ -85,7 +85,9 @@ def main(values: flags.FlagValues) -> None:
                 reason = scheduling.why_nothing(study, combination, rows)
                 cli.tell(f"concentration {concentration:g}: {reason}; it is left out")
     if not (out / "tables" / "recovery.md").exists():
-        raise DivergedError("every run diverges at all learning rates, expected smaller rates")
+        raise DivergedError(
+            "every run diverges at all that was searched, expected smaller learning rates"
+        )
     print((out / "tables" / "recovery.md").read_text() + f"written to {out}")
 
 
@@ -103,7 +105,7 @@ class _Tables:
             results = [study.result(combination, rows) for combination in study.combinations]
             if concentration in self._parts or None in results:
                 continue
-            planted = data.load(study.config(results[0].combination, results[0].rates, 0)).planted
+            planted = data.load(study.config(results[0].combination, results[0].point, 0)).planted
             recovered = paper_tables.recovery_table(planted, *results)
             recovered.insert(0, "concentration", concentration)
             accuracy = paper_tables.accuracy_table(results, []).assign(concentration=concentration)

@@ -5,20 +5,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from experiments import cli, interrupts, lists
 from experiments.reporting import Nothing, Sentences
 from fedvlr_jax.analysis import metrics
+from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import accelerators, share
 from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.runs import scheduler
+from fedvlr_jax.runs import declare, scheduler
 from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
-from fedvlr_jax.runs.study import Combination, RateGrid, Study
-from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
+from fedvlr_jax.runs.study import Combination, Point, Study, points
+from fedvlr_jax.settings import AT_LEAST_ZERO, MOST_RUNS, SEEDS, setting
 
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
 _SECONDS_BETWEEN_REPORTS = 60.0
@@ -35,15 +37,27 @@ class _Runs:
     retry_failed: bool = setting(False, "Train the runs that have failed once more.")
 
 
-def _rates(default: tuple[float, ...], whose: str) -> str:
-    listed = ",".join(f"{rate:g}" for rate in default)
-    return setting(listed, f"Learning rates of {whose} to try, separated by commas.")
+def _rates(default: str, whose: str) -> str:
+    return setting(
+        default, f"Learning rates of {whose} to try, separated by commas; not with --search."
+    )
 
 
 @dataclass(frozen=True)
 class _Studies:
-    server_rates: str = _rates(RateGrid.server, "the server")
-    client_rates: str = _rates(RateGrid.client, "clients' heads")
+    server_rates: str = _rates("0.0001,0.001,0.01,0.03,0.1", "the server")
+    client_rates: str = _rates("0.01,0.03,0.1", "clients' heads")
+    search: list[str] = setting(
+        (),
+        "A setting and the values to try in place of learning rates, like dim=32,64 or "
+        "server_lr=log:1e-4:1e-1:4. Give the flag once for every setting.",
+    )
+    trials: int = setting(
+        0,
+        "Largest number of combinations of searched values to try. If there are more, so many are "
+        "drawn at random, the same for every backbone and variant. 0 means all.",
+        AT_LEAST_ZERO,
+    )
     seeds: int = setting(3, "Number of seeds for every combination, counted from 0.", SEEDS)
 
 
@@ -52,16 +66,38 @@ RUNS = (_Runs, cli.Quiet, cli.Compiling)
 STUDIES = (_Studies, *RUNS)
 
 
-def rate_grid(values: flags.FlagValues) -> RateGrid:
-    """The rates to try.
+def grid(values: flags.FlagValues, settings: Mapping[str, Any]) -> tuple[Point, ...]:
+    """What a study searches.
+
+    Args:
+        values: of the flags.
+        settings: that all runs share.
 
     Raises:
-        UserError: a list that is no list of different positive numbers.
+        UserError: a list that is no list of different positive numbers, a bad line, a setting that
+            is searched and set, rates beside lines, or too many combinations.
     """
-    return RateGrid(
-        lists.positive_numbers("server_rates", values.server_rates),
-        lists.positive_numbers("client_rates", values.client_rates),
-    )
+    rates = ("server_rates", "client_rates")
+    if values.search:
+        for name in rates:
+            if values[name].present:
+                raise UserError(
+                    f"--{name}={values[name].value}: --search is given as well, expected a line "
+                    f"like --search={name.replace('_rates', '_lr')}={values[name].value}"
+                )
+        searched = declare.axes(values.search, declare.STUDY)
+        declare.STUDY.refuse_set(settings, list(searched))
+    else:
+        searched = {
+            name.replace("_rates", "_lr"): lists.positive_numbers(name, values[name].value)
+            for name in rates
+        }
+    found = points(searched, values.trials or MOST_RUNS + 1)
+    if len(found) > MOST_RUNS:
+        raise UserError(
+            f"--search: more than {MOST_RUNS:,} combinations, expected fewer values, or --trials"
+        )
+    return found
 
 
 def execute(
@@ -161,4 +197,4 @@ def why_nothing(study: Study, combination: Combination, rows: Mapping[str, Row])
     """What to say of a combination that was searched, and came to nothing."""
     reasons = (rows[run].content.get("reason") for run in study.searched(combination))
     reason = next(filter(None, reasons), "no run finished")
-    return f"{combination.name}: fails at all learning rates, at the first because of: {reason}"
+    return f"{combination.name}: fails at all that was searched, at the first because of: {reason}"

@@ -42,7 +42,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Accuracy (the paper's table 2)",
         "Test metrics in percent, mean and 95 % interval over seeds, of the round with the best "
         "validation warm NDCG@50; tables/accuracy.csv has standard deviations. Every combination "
-        "of backbone and variant had the same search: all pairs of learning rates, one seed, "
+        "of backbone and variant had the same search, one seed, "
         "chosen on validation. Centralized references see everybody's data (docs/method.md).",
     ),
     "significance": (
@@ -50,6 +50,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Difference in NDCG@50 (points of percent) between fedvlr and mlp over warm test users, "
         "averaged over seeds and paired by user: 95 % bootstrap interval over users, and the "
         "p-value of a sign-flip permutation test.",
+    ),
+    "references": (
+        "Beside models that see everyone's data",
+        "Difference in NDCG@50 (points of percent) between fedvlr and each centralized reference, "
+        "over warm test users, averaged over seeds and paired by user, with intervals and p-values "
+        "as above.",
     ),
     "history_length": (
         "By history length",
@@ -88,6 +94,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "removal": (
         "Each modality removed (the paper's figure 3)",
         "fedvlr trained again without a modality, at the rates chosen with all of them.",
+    ),
+    "parts": (
+        "Each part of the learner removed",
+        "fedvlr trained again without it, with everything else as it was chosen with all parts. "
+        "Without the spectral start there are no neighbours either, and the server learns at its "
+        "default rate. Without the router all views count the same.",
     ),
     "noise": (
         "Noise on gradients (the paper's table 4)",

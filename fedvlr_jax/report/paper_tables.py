@@ -11,7 +11,7 @@ from fedvlr_jax import record
 from fedvlr_jax.analysis import groups, metrics
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.analysis.recovery import correlation
-from fedvlr_jax.analysis.statistics import gains, spread
+from fedvlr_jax.analysis.statistics import gains, paired, spread
 from fedvlr_jax.data.types import Dataset, Planted
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.references.choose import Reference
@@ -52,8 +52,7 @@ def accuracy_table(trained: Sequence[Found], references: Sequence[Reference]) ->
     rows = []
     for f in trained:
         valid = spread("mean", [r.summary["valid"]["warm/ndcg@50"] for r in f.runs])["mean"]
-        rates = {"server_lr": f.rates[0], "client_lr": f.rates[1], "valid warm/ndcg@50": valid}
-        rows.append(names_of(f) | rates | _tested(f))
+        rows.append(names_of(f) | dict(f.point) | {"valid warm/ndcg@50": valid} | _tested(f))
     for r in references:
         name = {"recommender": r.name, "variant": "centralized"}
         rows.append(name | {"valid warm/ndcg@50": r.valid["warm/ndcg@50"]} | _spread([r.test]))
@@ -179,6 +178,22 @@ def significance_table(trained: Sequence[Found], first: str, second: str) -> pd.
         for backbone, variants in folders.items()
         if first in variants and second in variants
     ]
+    return pd.DataFrame(rows)
+
+
+def references_table(trained: Sequence[Found], references: Sequence[Reference]) -> pd.DataFrame:
+    """Test NDCG@50 of combinations minus that of every reference, over warm users.
+
+    Averaged over seeds and paired by user, as in `significance_table`.
+    """
+    rows = []
+    for f in trained:
+        users = [users_of(run) for run in f.runs]
+        warm, who = users[0]["warm"], users[0]["user"]
+        mine = gains(np.stack([u["rank"][warm] for u in users]))
+        for reference in references:
+            difference = paired(mine, gains(reference.test_ranks[who][warm][None]))
+            rows.append(names_of(f) | {"minus": reference.name} | vars(difference))
     return pd.DataFrame(rows)
 
 

@@ -36,6 +36,7 @@ from fedvlr_jax.settings import (
 Axes = dict[str, tuple[Any, ...]]
 Kind = tuple[type, Check]  # whether a value is a str, a Path, an int or a float, and its range
 SWEEP = Notation("sweep", "swept", has_points=True)
+STUDY = Notation("search", "searched", has_points=True)
 _LONGEST_NAME = 200  # bytes of a run's name; a file system takes 255
 _FILE = "lines like 'rounds: 30' and 'sweep: {clients: [100, 1000]}'"
 _LARGEST_FILE = 1 << 18  # bytes
@@ -66,8 +67,12 @@ class Declared:
         return UserError(f"{line}: {reason}") if line else reason
 
 
-def axes(lines: Sequence[str]) -> Axes:
+def axes(lines: Sequence[str], of: Notation = SWEEP) -> Axes:
     """The axes that lines of the form `name=values` declare, in order.
+
+    Args:
+        lines: as they are given after a flag.
+        of: that flag.
 
     Raises:
         UserError: a line that is no axis of a known setting, or two of one setting.
@@ -79,8 +84,8 @@ def axes(lines: Sequence[str]) -> Axes:
         {'views': ('sum,mlp,gate', 'image,text')}
     """
     return {
-        name: _values(SWEEP.where(f"{name}={text}"), name, text)
-        for name, text in SWEEP.split(lines).items()
+        name: _values(of, of.where(f"{name}={text}"), name, text)
+        for name, text in of.split(lines).items()
     }
 
 
@@ -292,24 +297,24 @@ def _axis(where: str, name: str, node: yaml.Node) -> tuple[Any, ...]:
         # One number alone is no list; as in a line, one name is.
         is_text = setting_type(leaves()[name]) is str
         if "," in text or notation.is_range(name, text) or (text and is_text):
-            return _values(where, name, text)
+            return _values(SWEEP, where, name, text)
     if not isinstance(node, yaml.SequenceNode) or not node.value:
         raise UserError(f"{where} has no list of values, expected {_FILE}")
     return SWEEP.distinct(where, name, [_value(where, name, part) for part in node.value])
 
 
-def _values(where: str, name: str, text: str) -> tuple[Any, ...]:
+def _values(of: Notation, where: str, name: str, text: str) -> tuple[Any, ...]:
     """The values of an axis as they are written in a line: a list, or the points of a range."""
     if not notation.is_range(name, text):
-        return SWEEP.listed(where, name, text)
-    first, last, number = SWEEP.range(where, name, text)
+        return of.listed(where, name, text)
+    first, last, number = of.range(where, name, text)
     space = np.geomspace if text.startswith("log") else np.linspace
     with np.errstate(over="ignore", invalid="ignore"):
         points = [float(f"{x:.6g}") for x in space(first, last, number)]
     if not all(map(math.isfinite, points)):
         raise UserError(
-            f"{where}: expected ends that are less far apart, like {SWEEP.right_range(name, text)}"
+            f"{where}: expected ends that are less far apart, like {of.right_range(name, text)}"
         )
     if setting_type(leaves()[name]) is int:
         points = [round(x) for x in points]
-    return SWEEP.distinct(where, name, points)
+    return of.distinct(where, name, points)

@@ -1,4 +1,4 @@
-"""A comparison: rates chosen on validation for every combination, then several seeds.
+"""A comparison: settings chosen on validation for every combination, then several seeds.
 
 What it comes to can be trained once more with something changed: without a modality, with noise,
 for some of the users.
@@ -6,11 +6,14 @@ for some of the users.
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
@@ -18,23 +21,37 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short
 from fedvlr_jax.record import RUNS_FOLDER
+from fedvlr_jax.runs.declare import run_name
 from fedvlr_jax.runs.ledger import FAILED, FINISHED, Ledger, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.simulation.run import Result, check
 
-Rates = tuple[float, float]  # of the server and of the client's head
+Point = tuple[tuple[str, Any], ...]  # settings with their values, in order
 
 
-@dataclass(frozen=True)
-class RateGrid:
-    """The learning rates that every combination is tried with."""
+def points(values: Mapping[str, Sequence[Any]], most: int = 0) -> tuple[Point, ...]:
+    """What every combination is tried with: all combinations of settings' values.
 
-    server: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
-    client: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
+    Args:
+        values: of each setting.
+        most: how many are tried, drawn at random if there are more; always the same ones for the
+            same values. 0 means all.
 
-    def __iter__(self) -> Any:
-        """Every pair of rates."""
-        return itertools.product(self.server, self.client)
+    Example:
+        >>> points({"server_lr": (0.1, 0.3), "dim": (64,)})
+        ((('server_lr', 0.1), ('dim', 64)), (('server_lr', 0.3), ('dim', 64)))
+        >>> len(points({"server_lr": (0.1, 0.3), "dim": (32, 64)}, most=3))
+        3
+    """
+    sizes = tuple(map(len, values.values()))
+    number = math.prod(sizes)
+    chosen = np.arange(number)
+    if 0 < most < number:
+        chosen = np.sort(np.random.default_rng(0).choice(number, most, replace=False))
+    return tuple(
+        tuple((name, values[name][k]) for name, k in zip(values, places, strict=True))
+        for places in zip(*np.unravel_index(chosen, sizes), strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -72,33 +89,33 @@ _UNCHANGED = Change("")
 
 @dataclass(frozen=True)
 class Found:
-    """What a combination came to: the rates that validation chose, and a finished run per seed."""
+    """What a combination came to: what validation chose, and a finished run per seed."""
 
     combination: Combination
-    rates: Rates
+    point: Point
     runs: tuple[Result, ...]
 
 
 @dataclass(frozen=True)
 class Study(Planner):
-    """Runs that differ in backbone, variant, rates and seed, and share everything else.
+    """Runs that differ in backbone, variant, what is searched and seed, and share everything else.
 
-    The first seed searches the rates; rates at which a run fails are left out. The other seeds
-    train at the best ones; where one of them fails, at the next best.
+    The first seed is searched with; a point at which its run fails is left out. The other seeds
+    train at the best one; where one of them fails, at the next best.
 
     Attributes:
         settings: of `Config.of`, but for what differs.
-        grid: rates to try.
+        grid: the points to try, at least one, all with the same settings.
         seeds: of the runs, at least one.
         combinations: to compare.
         out: folder of the study.
-        changes: to train combinations with once more, at their best rates.
+        changes: to train combinations with once more, at their best point.
         folder: below `out`, that the runs are in.
         fingerprint: of the data, None where the settings say all of them.
     """
 
     settings: dict[str, Any]
-    grid: RateGrid
+    grid: Sequence[Point]
     seeds: Sequence[int]
     combinations: Sequence[Combination]
     out: Path
@@ -106,7 +123,7 @@ class Study(Planner):
     folder: str = ""
     fingerprint: str | None = None
     # A planner is asked often, and a configuration takes a while to check.
-    _planned: dict[str, Plan] = field(default_factory=dict, init=False, repr=False)
+    _planned: dict[tuple, tuple[str, Plan]] = field(default_factory=dict, init=False, repr=False)
 
     kind: ClassVar[str] = "study"
 
@@ -119,10 +136,10 @@ class Study(Planner):
         Raises:
             UserError: settings that contradict each other or do not fit data or devices.
         """
-        rates = next(iter(self.grid))
+        point = self.grid[0]
         for combination in self.combinations:
             for change in (_UNCHANGED, *self.changes.get(combination, ())):
-                configs = [self.config(combination, rates, s, change) for s in self.seeds]
+                configs = [self.config(combination, point, s, change) for s in self.seeds]
                 # Seeds differ in the sample of clients that is evaluated, and in nothing else.
                 for config in configs if configs[0].schedule.eval_clients else configs[:1]:
                     check(config, change.members or dataset)
@@ -143,7 +160,7 @@ class Study(Planner):
             )
 
     def wanted(self, rows: Mapping[str, Row]) -> dict[str, Plan]:
-        """The search of all combinations, other seeds where rates are known, then what changes."""
+        """The search of all combinations, other seeds where that is over, then what changes."""
         first: dict[str, Plan] = {}
         later: dict[str, Plan] = {}
         for combination in self.combinations:
@@ -152,81 +169,81 @@ class Study(Planner):
                 first |= runs
             if result := self.result(combination, rows):
                 for change in self.changes.get(combination, ()):
-                    later |= self._runs(combination, [result.rates], self.seeds, change)
+                    later |= self._runs(combination, [result.point], self.seeds, change)
         return first | later
 
     def searched(self, combination: Combination) -> list[str]:
-        """The names of the runs that search the rates of a combination."""
+        """The names of the runs of a combination's search."""
         return list(self._search(combination))
 
     def result(self, combination: Combination, rows: Mapping[str, Row]) -> Found | None:
-        """What a combination came to, None while that is not known, or where all rates fail."""
-        for rates, runs in self._chosen(combination, rows)[-1:]:
-            return self._finished(combination, rates, runs, rows)
+        """What a combination came to, None while that is not known, or where all fail."""
+        for point, runs in self._chosen(combination, rows)[-1:]:
+            return self._finished(combination, point, runs, rows)
         return None
 
     def changed(self, result: Found, change: Change, rows: Mapping[str, Row]) -> Found | None:
         """A result, trained with a change; None where a run failed or is left to do."""
-        runs = self._runs(result.combination, [result.rates], self.seeds, change)
-        return self._finished(result.combination, result.rates, runs, rows)
+        runs = self._runs(result.combination, [result.point], self.seeds, change)
+        return self._finished(result.combination, result.point, runs, rows)
 
     def config(
-        self, combination: Combination, rates: Rates, seed: int, change: Change = _UNCHANGED
+        self, combination: Combination, point: Point, seed: int, change: Change = _UNCHANGED
     ) -> Config:
         """The configuration of one run."""
         chosen = {
             "backbone": combination.backbone,
             "variant": combination.variant,
-            "server_lr": rates[0],
-            "client_lr": rates[1],
             "seed": seed,
         }
-        return Config.of(**self.settings | chosen | dict(change.settings))
+        return Config.of(**self.settings | dict(point) | chosen | dict(change.settings))
 
     def _runs(
         self,
         combination: Combination,
-        grid: Iterable[Rates],
+        grid: Iterable[Point],
         seeds: Iterable[int],
         change: Change = _UNCHANGED,
     ) -> dict[str, Plan]:
-        """A run for each pair of rates and each seed, by name."""
+        """A run for each point and each seed, by name."""
         here = "-".join(filter(None, (combination.name, change.name)))
         members = () if change.members is None else ("members",)
         plans = {}
-        for rates, seed in itertools.product(grid, seeds):
-            run = f"{here}/server{rates[0]:g}-client{rates[1]:g}-seed{seed}"
-            name = "/".join(filter(None, (self.folder, run)))
-            if name not in self._planned:
-                config = self.config(combination, rates, seed, change)
+        for point, seed in itertools.product(grid, seeds):
+            planned = here, point, seed
+            if planned not in self._planned:
+                config = self.config(combination, point, seed, change)
+                run = f"{here}/{run_name(config, [*dict(point), 'seed'])}"
                 folder = Path(self.folder, *members, RUNS_FOLDER, run)
-                self._planned[name] = Plan(config, folder, change.members)
-            plans[name] = self._planned[name]
+                name = "/".join(filter(None, (self.folder, run)))
+                self._planned[planned] = name, Plan(config, folder, change.members)
+            name, plan = self._planned[planned]
+            plans[name] = plan
         return plans
 
     def _search(self, combination: Combination) -> dict[str, Plan]:
-        """The first seed at all rates."""
+        """The first seed at all points."""
         return self._runs(combination, self.grid, self.seeds[:1])
 
     def _chosen(
         self, combination: Combination, rows: Mapping[str, Row]
-    ) -> list[tuple[Rates, dict[str, Plan]]]:
-        """The best rates with the runs of all seeds; where one fails, the next best ones, too.
+    ) -> list[tuple[Point, dict[str, Plan]]]:
+        """The best point with the runs of all seeds; where one fails, the next best one, too.
 
-        None before the search has ended. What it could not finish at is no rate to choose.
+        None before the search has ended. What it could not finish at is no point to choose.
         """
         plans = self._search(combination)
         if not all(_has_ended(*plan, rows) for plan in plans.items()):
             return []
         scores = {
-            rates: metrics.selection_score(rows[name].content["valid"])
-            for rates, name in zip(self.grid, plans, strict=True)
+            point: metrics.selection_score(rows[name].content["valid"])
+            for point, name in zip(self.grid, plans, strict=True)
             if rows[name].status == FINISHED
         }
         chosen = []
-        # The first of equal scores: the smallest rates.
-        for rates in sorted(scores, key=lambda rates: -scores[rates]):
-            chosen.append((rates, self._runs(combination, [rates], self.seeds)))
+        # The first of equal scores.
+        for point in sorted(scores, key=lambda point: -scores[point]):
+            chosen.append((point, self._runs(combination, [point], self.seeds)))
             if not _has_failed(chosen[-1][1], rows):
                 break
         return chosen
@@ -234,7 +251,7 @@ class Study(Planner):
     def _finished(
         self,
         combination: Combination,
-        rates: Rates,
+        point: Point,
         runs: Mapping[str, Plan],
         rows: Mapping[str, Row],
     ) -> Found | None:
@@ -242,7 +259,7 @@ class Study(Planner):
         if _has_failed(runs, rows) or not all(_has_ended(*plan, rows) for plan in runs.items()):
             return None
         results = (Result(rows[n].content, self.out / plan.folder) for n, plan in runs.items())
-        return Found(combination, rates, tuple(results))
+        return Found(combination, point, tuple(results))
 
 
 class Studies(Planner):

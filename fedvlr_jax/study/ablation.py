@@ -32,6 +32,29 @@ def removals(method: MethodConfig, catalogue: Catalogue) -> list[Change]:
     return changes
 
 
+def parts(method: MethodConfig) -> list[Change]:
+    """The same training without each part of the learner that the method has.
+
+    Everything else stays as it was chosen with all of them. But without a spectral start the server
+    learns at its default rate, because ID embeddings would otherwise stay what was drawn.
+    """
+    default = MethodConfig()
+    without = {}
+    if method.client_solver == "exact":
+        without["exact head"] = {"client_solver": "sgd"}
+    if method.warm_start == "spectral":
+        rate = {"server_lr": default.server_lr}
+        without["spectral start"] = {"warm_start": "none", "experts": "none"} | rate
+    if method.experts == "neighbours":
+        without["neighbours"] = {"experts": "none"}
+    if without:
+        without["router"] = {"router_lr": 0.0}  # it keeps its equal weights
+    return [
+        Change(f"without-{part.replace(' ', '-')}", settings, label=("part removed", part))
+        for part, settings in without.items()
+    ]
+
+
 def noises(deviations: Sequence[float]) -> list[Change]:
     """The same training with Gaussian noise on the mean gradient (the paper's table 4).
 

@@ -101,7 +101,7 @@ def newcomers_table(
         try:
             seeds = [
                 join(
-                    study.config(result.combination, result.rates, seed),
+                    study.config(result.combination, result.point, seed),
                     *(run.out, change.members, newcomers, max(rounds)),
                 )
                 for seed, run in zip(study.seeds, trained.runs, strict=True)

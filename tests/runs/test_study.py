@@ -7,7 +7,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.runs import scheduler
 from fedvlr_jax.runs.ledger import FAILED
-from fedvlr_jax.runs.study import Change, Combination, RateGrid, Studies, Study
+from fedvlr_jax.runs.study import Change, Combination, Studies, Study, points
 from tests import worlds
 
 SETTINGS = {
@@ -45,7 +45,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler.DatasetCache, "load_all", lambda _, cs: loaded * len(cs))
 
     def make(server=(0.1,), client=(0.1,), seeds=2, **others):
-        grid = RateGrid(server, client)
+        grid = points({"server_lr": server, "client_lr": client})
         return Study(SETTINGS, grid, range(seeds), [ID], tmp_path, **others)
 
     return make
@@ -56,15 +56,17 @@ def test_rates_are_chosen_on_validation_and_seeds_run_at_them(tmp_path, study):
     rows = scheduler.execute(mine, tmp_path, told)
     found = mine.result(ID, rows)
     scores = {}
-    for summary in (tmp_path / "runs" / "fcf-id").glob("*seed0/summary.json"):
+    for summary in (tmp_path / "runs" / "fcf-id").glob("*seed=0/summary.json"):
         config = json.loads((summary.parent / "config.json").read_text())
-        rates = config["server_lr"], config["client_lr"]
-        scores[rates] = json.loads(summary.read_text())["valid"]["warm/ndcg@50"]
-    assert set(scores) == {(1e-4, 0.5), (0.3, 0.5)}, "rates of 3e38 diverge"
+        point = tuple((name, config[name]) for name in ("server_lr", "client_lr"))
+        scores[point] = json.loads(summary.read_text())["valid"]["warm/ndcg@50"]
+    assert {tuple(dict(point).values()) for point in scores} == {(1e-4, 0.5), (0.3, 0.5)}, (
+        "rates of 3e38 diverge"
+    )
     failed = [row for _, row in told.ends if row.status == FAILED]
     assert ["not finite" in row.content["reason"] for row in failed] == [True, True]
-    assert scores[found.rates] == max(scores.values())
-    assert [r.out.name.split("-")[-1] for r in found.runs] == ["seed0", "seed1"]
+    assert scores[found.point] == max(scores.values())
+    assert [r.out.name.split(",")[-1] for r in found.runs] == ["seed=0", "seed=1"]
     assert len(told.ends) == 4 + 1
     # Again: nothing is trained, and the result is the same.
     again = Listener()
@@ -88,7 +90,7 @@ def test_what_was_found_is_trained_again_with_something_changed(tmp_path, study)
     rows = scheduler.execute(mine, tmp_path, Listener())
     found = mine.result(ID, rows)
     changed = mine.changed(found, noisy, rows)
-    assert (changed.combination, changed.rates) == (ID, found.rates)
+    assert (changed.combination, changed.point) == (ID, found.point)
     for run, other in zip(found.runs, changed.runs, strict=True):
         assert other.out == tmp_path / "runs" / "fcf-id-noisy" / run.out.name
         config = json.loads((other.out / "config.json").read_text())
@@ -113,10 +115,15 @@ def test_members_train_on_their_own_data_in_a_folder_of_their_own(tmp_path, stud
 def test_studies_share_a_folder_each_in_its_place(tmp_path, study):
     parts = [study(folder=f"part{k}", seeds=1) for k in range(2)]
     rows = scheduler.execute(Studies(parts), tmp_path, Listener())
-    assert list(rows) == [f"part{k}/fcf-id/server0.1-client0.1-seed0" for k in range(2)]
+    assert list(rows) == [f"part{k}/fcf-id/server_lr=0.1,client_lr=0.1,seed=0" for k in range(2)]
     for part in parts:
         (run,) = part.result(ID, rows).runs
-        assert run.out.parts[-4:] == (part.folder, "runs", "fcf-id", "server0.1-client0.1-seed0")
+        assert run.out.parts[-4:] == (
+            part.folder,
+            "runs",
+            "fcf-id",
+            "server_lr=0.1,client_lr=0.1,seed=0",
+        )
         assert (run.out / "summary.json").exists()
 
 
