@@ -1,8 +1,9 @@
 """Inverses and singular vectors by products of matrices and sums alone.
 
-LAPACK's factorizations wait on a CPU for threads that several devices of one process may need to
-wait for one another, and those of many small matrices are slow on a TPU. What is here waits for
-nothing, so that it may stand anywhere in a round.
+LAPACK's factorizations of many matrices wait on a CPU for threads that may all wait: for one
+another, or for another device of the process. On two cores they sometimes never return. On a TPU
+those of many small matrices are slow. What is here waits for nothing, so that it may stand
+anywhere.
 """
 
 import jax

@@ -13,9 +13,8 @@ items is the same for every client, a H^T H. Then items do the same with the cli
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from fedvlr_jax import numerics
 from fedvlr_jax.data.types import Interactions
@@ -24,9 +23,8 @@ _SPREAD = 0.1  # of an initial item's whole vector
 _NARROWEST = 8  # pairs of a row, padding included
 _ROWS_AT_ONCE, _PAIRS_AT_ONCE = 512, 1 << 14  # of the systems solved together: bounds memory
 
-# Some rows (batches, rows), and the columns that each has (batches, rows, width), empty places at
-# the end; every width has sizes of its own.
-Batches = tuple[Int[Array, "_ _"], Int[Array, "_ _ _"]]
+# Some rows (rows), and the columns that each has (rows, width), empty places at the end.
+Batch = tuple[Int[np.ndarray, " _"], Int[np.ndarray, "_ _"]]
 
 
 def iterations(
@@ -45,20 +43,17 @@ def iterations(
     """
     clients = np.repeat(np.arange(data.n_clients), data.lengths)
     by_item = np.argsort(data.items, kind="stable")
+    sides = (
+        _batches(clients, data.items, data.n_clients, data.n_items),
+        _batches(data.items[by_item], clients[by_item], data.n_items, data.n_clients),
+    )
     with numerics.as_written():
-        sides = (
-            _batches(clients, data.items, data.n_clients, data.n_items),
-            _batches(data.items[by_item], clients[by_item], data.n_items, data.n_clients),
-        )
-        drawn = jax.random.normal(jax.random.key(seed), (data.n_items, dim))
-        items = _SPREAD / np.sqrt(dim) * drawn
-        weights = jnp.float32(unobserved), jnp.float32(penalty)
-        factors = jnp.zeros((data.n_clients, dim)), items
+        drawn = np.asarray(jax.random.normal(jax.random.key(seed), (data.n_items, dim)))
+    items = np.float32(_SPREAD / np.sqrt(dim)) * drawn
     while True:
-        with numerics.as_written():
-            factors, scores = _iteration(factors, sides, weights)
-            scores = np.asarray(scores)
-        yield scores
+        found = _solved(data.n_clients, items, sides[0], unobserved, penalty)
+        items = _solved(data.n_items, found, sides[1], unobserved, penalty)
+        yield found @ items.T
 
 
 def _batches(
@@ -66,7 +61,7 @@ def _batches(
     columns: Int[np.ndarray, " pairs"],
     n_rows: int,
     n_columns: int,
-) -> list[Batches]:
+) -> list[Batch]:
     """The rows that have columns, those with similarly many together: then little is padding.
 
     Args:
@@ -83,52 +78,34 @@ def _batches(
     for width in np.unique(widths[lengths > 0]):
         mine = np.flatnonzero(widths == width)
         at_once = min(len(mine), _ROWS_AT_ONCE, max(1, _PAIRS_AT_ONCE // width))
-        n_batches = -(-len(mine) // at_once)
-        ids = np.full(n_batches * at_once, n_rows)
-        ids[: len(mine)] = mine
-        held = np.full((len(ids), width), n_columns)
-        there = np.arange(width) < np.append(lengths, 0)[ids][:, None]
-        held[there] = columns[widths[rows] == width]
-        shape = n_batches, at_once
-        batches.append((jnp.asarray(ids.reshape(shape)), jnp.asarray(held.reshape(*shape, width))))
+        for ids in np.split(mine, range(at_once, len(mine), at_once)):
+            held = np.full((len(ids), width), n_columns)
+            there = np.arange(width) < lengths[ids][:, None]
+            held[there] = columns[np.isin(rows, ids)]
+            batches.append((ids, held))
     return batches
-
-
-@jax.jit
-def _iteration(
-    factors: tuple[Float[Array, "clients dim"], Float[Array, "items dim"]],
-    sides: tuple[list[Batches], list[Batches]],
-    weights: tuple[Float[Array, ""], Float[Array, ""]],
-) -> tuple[tuple[Array, Array], Float[Array, "clients items"]]:
-    clients, items = factors
-    by_client, by_item = sides
-    clients = _solved(len(clients), items, by_client, *weights)
-    items = _solved(len(items), clients, by_item, *weights)
-    return (clients, items), clients @ items.T
 
 
 def _solved(
     n_rows: int,
-    others: Float[Array, "columns dim"],
-    batches: list[Batches],
-    unobserved: Float[Array, ""],
-    penalty: Float[Array, ""],
-) -> Float[Array, "rows dim"]:
+    others: Float[np.ndarray, "columns dim"],
+    batches: list[Batch],
+    unobserved: float,
+    penalty: float,
+) -> Float[np.ndarray, "rows dim"]:
     """The factors of all rows that are best for those of the other side; 0 for rows without any."""
     n_others, dim = others.shape
-    everything = unobserved * others.T @ others
-    padded = jnp.concatenate([others, jnp.zeros((1, dim))])
-
-    def solve(columns: Int[Array, "rows width"]) -> Float[Array, "rows dim"]:
+    everything = np.float32(unobserved) * others.T @ others
+    padded = np.concatenate([others, np.zeros((1, dim), np.float32)])
+    found = np.zeros((n_rows, dim), np.float32)
+    for rows, columns in batches:
         held = padded[columns]
         count = (columns < n_others).sum(axis=1)
-        strength = penalty * (count + unobserved * n_others)
-        systems = jnp.einsum("rwd,rwe->rde", held, held) + everything
-        systems += strength[:, None, None] * jnp.eye(dim)
-        lower = jax.scipy.linalg.cho_factor(systems, lower=True)
-        return jax.scipy.linalg.cho_solve(lower, held.sum(axis=1)[..., None])[..., 0]
-
-    found = jnp.zeros((n_rows, dim))
-    for rows, columns in batches:
-        found = found.at[rows].set(jax.lax.map(solve, columns), mode="drop")
+        strength = np.float32(penalty * (count + unobserved * n_others))
+        systems = held.transpose(0, 2, 1) @ held + everything
+        systems += strength[:, None, None] * np.eye(dim, dtype=np.float32)
+        try:
+            found[rows] = np.linalg.solve(systems, held.sum(axis=1)[..., None])[..., 0]
+        except np.linalg.LinAlgError:
+            found[rows] = np.nan
     return found

@@ -36,8 +36,10 @@ def test_a_study_writes_its_tables_and_is_not_done_twice(tmp_path, capsys):
     read = tables_of(out)
     assert set(read) == {
         *("data", "accuracy", "parameters", "significance", "communication", "curves"),
-        *("reliance", "history_length", "item_popularity"),
+        *("reliance", "history_length", "item_popularity", "references"),
     }
+    assert set(read["references"]["minus"]) == set(read["accuracy"]["recommender"][2:])
+    assert read["references"]["variant"].unique().tolist() == ["fedvlr"]
     assert read["accuracy"]["recommender"].tolist() == [
         *("fcf", "fcf", "popularity", "ItemKNN", "content-kNN", "EASE", "iALS", "VBPR")
     ]
@@ -113,6 +115,10 @@ def tables_of(out):
         ("--modalities=image", "--modalities=image: the view id needs id"),
         ("--views=x", "--views=x: expected names"),
         ("--client_rates=0", "--client_rates=0: expected different numbers above 0"),
+        (
+            "--search=dim=8,16",
+            "--server_rates=0.1: --search is given as well, expected a line like",
+        ),
         ("--seeds=0", "--seeds=0: expected a whole number from 1 to 10000"),
         ("--backbone=fcf", "--backbone: unknown flag"),
     ],
@@ -125,6 +131,24 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, flag, sen
     assert sentence in complaint
     assert complaint.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("_short_references")
+def test_other_settings_are_searched_for(tmp_path, capsys):
+    out = tmp_path / "paper"
+    small = [setting for setting in SMALL if "rates" not in setting]
+    arguments = [*small, "--backbones=fcf", "--variants=id", "--seeds=1", f"--out={out}"]
+    arguments += ["--newcomers=0", "--noises=", "--search=router_lr=0,1", "--trials=3"]
+    arguments += ["--search=client_lr=0.1,0.3"]
+    code, _, complaint = programs.in_process(paper, capsys, *arguments, "--search=dim=4,8")
+    assert code == 2
+    assert "--dim=8: dim is searched as well, expected one of the two" in complaint
+    code, said, complaint = programs.in_process(paper, capsys, *arguments)
+    assert (code, complaint) == (0, "")
+    assert said.count("fcf-id/router_lr=") == 3
+    chosen = tables_of(out)["accuracy"].iloc[0]
+    assert chosen["router_lr"] in (0, 1)
+    assert chosen["client_lr"] in (0.1, 0.3)
 
 
 STUDY = (
