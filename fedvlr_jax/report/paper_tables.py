@@ -153,7 +153,7 @@ def reliance_table(trained: Sequence[Found]) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def names_of(trained: Found) -> dict[str, str]:

@@ -47,7 +47,8 @@ def found(tmp_path):
         "fedvlr": [a_run(tmp_path / f"f{s}", 10.0 + s, [0, 1, 5, 2]) for s in range(3)],
         "mlp": [a_run(tmp_path / f"m{s}", 8.0, [60, 4, 5, 3]) for s in range(3)],
     }
-    return [Found(Combination("fcf", v), (1e-3, 0.1), tuple(r)) for v, r in runs.items()]
+    point = ("server_lr", 1e-3), ("client_lr", 0.1)
+    return [Found(Combination("fcf", v), point, tuple(r)) for v, r in runs.items()]
 
 
 def test_accuracy_is_mean_and_deviation_over_seeds_beside_the_references(found):
@@ -150,7 +151,7 @@ def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
     found = [
         Found(
             Combination("fcf", variant),
-            (0.1, 0.1),
+            (("server_lr", 0.1), ("client_lr", 0.1)),
             tuple(empty(tmp_path / f"{variant}" / f"s{seed}", users) for seed in range(seeds)),
         )
         for variant in ("fedvlr", "mlp")
@@ -197,3 +198,15 @@ def test_groups_of_nobody_are_empty_cells_everywhere(tmp_path, users, seeds):
     assert ">none<" not in page.lower()
     assert len(list(tmp_path.glob("*.png"))) == len(charts) == 5
     assert page.count('class="plot"') == sum(len(chart.panels) for chart in charts.values())
+
+
+def test_references_are_compared_user_by_user(found):
+    ranks = np.array([3, 0, 9, 1])
+    reference = Reference("EASE", "penalty 1", {}, ranks, {})
+    table = paper_tables.references_table(found[:1], [reference])
+    assert table[["variant", "minus"]].to_numpy().tolist() == [["fedvlr", "EASE"]]
+    warm = [0, 1, 3]
+    mine = [1 / np.log2(rank + 2) for rank in np.array([0, 1, 5, 2])[warm]]
+    theirs = [1 / np.log2(rank + 2) for rank in ranks[warm]]
+    assert table["mean"][0] == pytest.approx(100 * (np.mean(mine) - np.mean(theirs)))
+    assert table["users"][0] == len(warm)

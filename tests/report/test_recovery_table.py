@@ -34,7 +34,7 @@ def test_correlations_and_gains_are_told_per_group_and_seed(tmp_path):
     mine = [run(tmp_path / f"f{s}", ranks, weights[:, [0, 1, 2]]) for s in range(2)]
     theirs = [run(tmp_path / f"m{s}", ranks + 1 + 5 * s, weights) for s in range(2)]
     found = [
-        Found(Combination("fedavg", variant), (0.1, 0.1), tuple(runs))
+        Found(Combination("fedavg", variant), (("server_lr", 0.1),), tuple(runs))
         for variant, runs in (("fedvlr", mine), ("mlp", theirs))
     ]
     table = recovery_table(PLANTED, *found).set_index("history")

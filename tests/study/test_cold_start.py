@@ -25,7 +25,7 @@ def found(tmp_path):
             history_length=data.lengths,
         )
         runs.append(Result({}, folder))
-    return [Found(Combination("fcf", "id"), (0.1, 0.1), tuple(runs))]
+    return [Found(Combination("fcf", "id"), (("server_lr", 0.1),), tuple(runs))]
 
 
 def test_warm_users_by_history_length(found):
