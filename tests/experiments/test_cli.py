@@ -180,7 +180,7 @@ def test_several_names_are_told_how_to_give(capsys, tmp_path):
 def test_help_tells_a_program_s_own_default_alone(capsys):
     _, told, _ = programs.in_process(preference_recovery, capsys, "--help")
     assert "--data=synthetic generates. (default 2000)" in told
-    assert "default 1000" not in told
+    assert "--data=synthetic generates; default 1000" not in told
 
 
 LISTS = {
