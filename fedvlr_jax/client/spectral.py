@@ -35,7 +35,7 @@ def _epoch(
     return state, Upload(None, None, jnp.zeros(()), jnp.zeros(()))
 
 
-def _pairs(
+def _finish(
     training: LocalTraining,
     sent: Broadcast,
     state: None,
@@ -43,33 +43,20 @@ def _pairs(
     rates: ClientRates,  # noqa: ARG001
     key: Array,  # noqa: ARG001
 ) -> tuple[None, Upload]:
-    has = jnp.zeros(len(sent.views)).at[data.history].set(1, mode="drop")
-    if training.dense:  # the sum over a chunk of clients is then one product of matrices
-        return state, _upload(sent, data, Terms(None, has[None], has[None, None]))
-    real = (data.history < len(sent.views)).astype(jnp.float32)
-    return state, _upload(sent, data, Terms(data.history, real[None], has[None, None]))
+    n_items = len(sent.views)
+    real = (data.history < n_items).astype(jnp.float32)
+    if training.mode == "products":
+        product = jnp.einsum("n,nvk->vk", real, rows(sent, data.history))
+        # The last column sums up to how many clients have each item.
+        row = jnp.pad(product, ((0, 0), (0, 1)), constant_values=1)
+        sums = Terms(data.history, real[None], row[None])
+    else:
+        has = jnp.zeros(n_items).at[data.history].set(1, mode="drop")
+        sums = Terms(data.history, real[None], has[None, None])
+        if training.dense:  # the sum over a chunk of clients is then one product of matrices
+            sums = Terms(None, has[None], has[None, None])
+    # A client without history counts nothing.
+    return state, Upload(sums, None, real.max(initial=0), jnp.zeros(()))
 
 
-def _products(
-    training: LocalTraining,  # noqa: ARG001
-    sent: Broadcast,
-    state: None,
-    data: ClientData,
-    rates: ClientRates,  # noqa: ARG001
-    key: Array,  # noqa: ARG001
-) -> tuple[None, Upload]:
-    real = (data.history < len(sent.views)).astype(jnp.float32)
-    product = jnp.einsum("n,nvk->vk", real, rows(sent, data.history))
-    # The last column sums up to how many clients have each item.
-    row = jnp.pad(product, ((0, 0), (0, 1)), constant_values=1)
-    return state, _upload(sent, data, Terms(data.history, real[None], row[None]))
-
-
-def _upload(sent: Broadcast, data: ClientData, sums: Terms) -> Upload:
-    """What is uploaded; a client without history, and none at all, counts nothing."""
-    there = (data.history < len(sent.views)).any()
-    return Upload(sums, None, there.astype(jnp.float32), jnp.zeros(()))
-
-
-PAIRS = LocalUpdate(_begin, _epoch, _pairs)
-PRODUCTS = LocalUpdate(_begin, _epoch, _products)
+SPECTRAL = LocalUpdate(_begin, _epoch, _finish)

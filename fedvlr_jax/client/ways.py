@@ -5,10 +5,10 @@ from fedvlr_jax.client.autodiff import AUTODIFF
 from fedvlr_jax.client.closed_form import CLOSED_FORM
 from fedvlr_jax.client.least_squares import EXACT
 from fedvlr_jax.client.local import LOCAL
-from fedvlr_jax.client.spectral import PAIRS, PRODUCTS
+from fedvlr_jax.client.spectral import SPECTRAL
 from fedvlr_jax.client.update import LocalTraining, LocalUpdate
 
-_BY_MODE = {"local": LOCAL, "pairs": PAIRS, "products": PRODUCTS}
+_BY_MODE = {"local": LOCAL, "pairs": SPECTRAL, "products": SPECTRAL}
 
 
 def choose(training: LocalTraining) -> LocalUpdate:
