@@ -67,8 +67,8 @@ def _batches(
     Args:
         rows: of every train pair, ascending.
         columns: of every train pair.
-        n_rows: number of rows; a place with this number in a batch is empty.
-        n_columns: number of columns; likewise.
+        n_rows: number of rows.
+        n_columns: number of columns; a place with this number in a batch is empty.
     """
     lengths = np.bincount(rows, minlength=n_rows)
     widths = np.where(lengths > 0, _NARROWEST, 0)
@@ -78,11 +78,10 @@ def _batches(
     for width in np.unique(widths[lengths > 0]):
         mine = np.flatnonzero(widths == width)
         at_once = min(len(mine), _ROWS_AT_ONCE, max(1, _PAIRS_AT_ONCE // width))
-        for ids in np.split(mine, range(at_once, len(mine), at_once)):
-            held = np.full((len(ids), width), n_columns)
-            there = np.arange(width) < lengths[ids][:, None]
-            held[there] = columns[np.isin(rows, ids)]
-            batches.append((ids, held))
+        held = np.full((len(mine), width), n_columns)
+        held[np.arange(width) < lengths[mine][:, None]] = columns[widths[rows] == width]
+        cuts = range(at_once, len(mine), at_once)
+        batches += zip(np.split(mine, cuts), np.split(held, cuts), strict=True)
     return batches
 
 
