@@ -20,7 +20,7 @@ from fedvlr_jax.runs import declare, scheduler
 from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.study import Combination, Point, Study, points
-from fedvlr_jax.settings import AT_LEAST_ZERO, MOST_RUNS, SEEDS, setting
+from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
 
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
 _SECONDS_BETWEEN_REPORTS = 60.0
@@ -92,12 +92,8 @@ def grid(values: flags.FlagValues, settings: Mapping[str, Any]) -> tuple[Point, 
             name.replace("_rates", "_lr"): lists.positive_numbers(name, values[name].value)
             for name in rates
         }
-    found = points(searched, values.trials or MOST_RUNS + 1)
-    if len(found) > MOST_RUNS:
-        raise UserError(
-            f"--search: more than {MOST_RUNS:,} combinations, expected fewer values, or --trials"
-        )
-    return found
+    declare.check_number(declare.STUDY, searched, values.trials)
+    return points(searched, values.trials)
 
 
 def execute(

@@ -139,14 +139,28 @@ def configs(settings: Mapping[str, Any], axes: Axes) -> list[Config]:
         if isinstance(values, str) or not hasattr(values, "__len__"):
             shown = SWEEP.where(f"{name}: {reprlib.repr(values)}")
             raise UserError(f"{shown}: expected a list of values, found {kind_of(values)}")
-    runs = math.prod(map(len, axes.values()))
-    if runs > MOST_RUNS:
-        sizes = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
-        raise UserError(f"--sweep: {runs:,} runs ({sizes}), expected at most {MOST_RUNS:,}")
+    check_number(SWEEP, axes)
     return [
         Config.of(**settings | dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
     ]
+
+
+def check_number(of: Notation, axes: Axes, most: int = 0) -> None:
+    """Refuse too many combinations of values.
+
+    Args:
+        of: the flag that declares the axes.
+        axes: of the runs.
+        most: how many of all combinations are runs; 0 means all.
+
+    Raises:
+        UserError: there are more than a folder takes.
+    """
+    number = math.prod(map(len, axes.values()))
+    if min(number, most or number) > MOST_RUNS:
+        sizes = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
+        raise UserError(f"--{of.flag}: {number:,} runs ({sizes}), expected at most {MOST_RUNS:,}")
 
 
 def runs(settings: Mapping[str, Any], axes: Axes) -> dict[str, Config]:

@@ -45,9 +45,10 @@ def points(values: Mapping[str, Sequence[Any]], most: int = 0) -> tuple[Point, .
     """
     sizes = tuple(map(len, values.values()))
     number = math.prod(sizes)
-    chosen = np.arange(number)
     if 0 < most < number:
         chosen = np.sort(np.random.default_rng(0).choice(number, most, replace=False))
+    else:
+        chosen = np.arange(number)
     return tuple(
         tuple((name, values[name][k]) for name, k in zip(values, places, strict=True))
         for places in zip(*np.unravel_index(chosen, sizes), strict=True)
