@@ -256,10 +256,25 @@ class MethodConfig:
         "items there is none, and clients upload all pairs of their items.",
         AT_LEAST_ZERO,
     )
+    als_passes: int = setting(
+        0,
+        "Number of passes over the clients, after those of --warm_start=spectral, in which clients "
+        "solve for heads that score ID embeddings alone, and the server solves for the ID "
+        "embedding of every item (alternating least squares). A pass takes as many warm rounds as "
+        "let every client be sampled about once.",
+        AT_LEAST_ZERO,
+    )
+    item_penalty: float = _traced(
+        0.03,
+        "Weight of the squared norm of an ID embedding when the server solves for it, relative to "
+        "the weight of the item's squared scores (--als_passes only).",
+        NOT_NEGATIVE,
+    )
     content_scale: float = _traced(
         1.0,
-        "Mean norm of what the maps of image and text make of an item at the spectral start, "
-        "relative to the mean norm of an ID embedding (--warm_start=spectral only).",
+        "Mean norm of what the maps of image and text make of an item at the spectral start and "
+        "after every pass of --als_passes, relative to the mean norm of an ID embedding "
+        "(--warm_start=spectral only).",
         NOT_NEGATIVE,
     )
     experts: str = choice(
@@ -610,6 +625,11 @@ def _check_method(method: MethodConfig) -> None:
         raise UserError(
             f"--warm_basis={method.warm_basis}: expected 0, or at least the {method.dim} columns "
             "that --dim wants"
+        )
+    if method.als_passes and method.warm_start != "spectral":
+        raise UserError(
+            f"--als_passes={method.als_passes}: goes on from a spectral start, expected "
+            "--warm_start=spectral"
         )
     if method.experts == "neighbours" and (method.warm_start != "spectral" or method.warm_basis):
         raise UserError(

@@ -28,6 +28,18 @@ class Contributions(NamedTuple):
     inverse: Float[Array, "views dim"]
 
 
+class OwnEquations(NamedTuple):
+    """What a client needs to find its own part in ID embeddings that the server has solved for.
+
+    `strength` is an item's weight s_i, `inverse` that of S + l identity (server/alternating.py),
+    `share` is the same for every view that is these embeddings, sums up to 1 and is 0 for others.
+    """
+
+    strength: Float[Array, " items"]
+    inverse: Float[Array, "dim dim"]
+    share: Float[Array, " views"]
+
+
 class LeastSquares(NamedTuple):
     """What a client needs to solve its head in closed form (client/least_squares.py).
 
@@ -40,7 +52,7 @@ class LeastSquares(NamedTuple):
     gramian: Float[Array, "stacked stacked"]
     unobserved: Float[Array, ""]
     penalty: Float[Array, ""]
-    contributions: Contributions | None = None
+    contributions: Contributions | OwnEquations | None = None
 
 
 class Neighbours(NamedTuple):
@@ -63,7 +75,7 @@ class Broadcast(NamedTuple):
     `least_squares` only where clients solve their heads, `neighbours` only where they rank items by
     these, too; a real server would send these once, as they stay the same. In a warm round `views`
     are the columns V that the server sends, as one view; none where clients upload pairs
-    (client/spectral.py).
+    (client/spectral.py); D where they add to items' equations (client/alternating.py).
     """
 
     views: Float[Array, "items views dim"]
@@ -118,7 +130,7 @@ class Upload(NamedTuple):
     copies, before minus after: of the rows of D (as one view), and of network and gamma (by these
     names). A part that adds nothing to one of them has None there. In a warm round `gradient` is
     what the client's history adds to X^T X, or to X^T X V and in a last column to how many clients
-    have each item; there is no other part, and the weight is 1.
+    have each item, or to its items' equations; there is no other part, and the weight is 1.
     `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
     training loss of the round.
     `squares` is a part of the same gradient that all items have, where clients solve their heads.

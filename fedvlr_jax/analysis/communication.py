@@ -20,6 +20,11 @@ def neighbours_bytes(n_items: int, kept: int) -> int:
     return n_items * min(kept, n_items - 1) * (_ID + _FLOAT)
 
 
+def _symmetric(rows: int) -> int:
+    """Numbers of a symmetric matrix."""
+    return rows * (rows + 1) // 2
+
+
 @dataclass(frozen=True)
 class WarmProtocol:
     """What the two sides send each other in a warm round (`--warm_start=spectral`).
@@ -54,6 +59,37 @@ class WarmProtocol:
         pairs = lengths * (lengths + 1) / 2
         numbers = lengths * (self.columns + 1) if self.columns else pairs
         return lengths * _ID + (numbers + 2) * _FLOAT
+
+
+@dataclass(frozen=True)
+class AlternatingProtocol:
+    """What the two sides send each other in a round of alternating least squares (`--als_passes`).
+
+    Attributes:
+        n_items: number of items I.
+        dim: width d.
+
+    Example:
+        >>> protocol = AlternatingProtocol(1676, 64)
+        >>> protocol.download_bytes(), protocol.upload_bytes(np.array([5])).tolist()
+        (437384, [42928.0])
+    """
+
+    n_items: int
+    dim: int
+
+    def download_bytes(self) -> int:
+        """To every client of the cohort: ID embeddings, their Gramian and two numbers more."""
+        return (self.n_items * self.dim + _symmetric(self.dim) + 2) * _FLOAT
+
+    def upload_bytes(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
+        """The upload of clients with histories of these lengths.
+
+        An id for every item of the history, and with each a head, the symmetric matrix of its
+        products, and one number more, all summed by item. Weight and loss come on top.
+        """
+        numbers = self.dim + _symmetric(self.dim) + 1
+        return lengths.astype(float) * (_ID + numbers * _FLOAT) + 2 * _FLOAT
 
 
 @dataclass(frozen=True)
@@ -101,7 +137,7 @@ class Protocol:
         if self.local:
             floats += self.n_items * self.dim + self.gamma
         if self.exact:
-            floats += self._symmetric() + 2
+            floats += _symmetric(self.n_views * self.dim) + 2
         return floats * _FLOAT
 
     def upload_bytes(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
@@ -115,18 +151,13 @@ class Protocol:
         row = self.dim if self.local else self.n_views * self.dim
         dense = self.network + self.local * self.gamma + 2
         if self.exact:
-            dense += self._symmetric()
+            dense += _symmetric(self.n_views * self.dim)
         touched = lengths.astype(float) if self.exact else self.touched(lengths)
         return touched * (_ID + row * _FLOAT) + dense * _FLOAT
 
     def paper_upload_bytes(self) -> int:
         """The paper's: gradients of D, gamma and the network, whatever the client has touched."""
         return (self.n_items * self.dim + self.gamma + self.network + 2) * _FLOAT
-
-    def _symmetric(self) -> int:
-        """Numbers of a symmetric matrix with as many rows as all views have columns."""
-        stacked = self.n_views * self.dim
-        return stacked * (stacked + 1) // 2
 
     def touched(self, lengths: Int[np.ndarray, " clients"]) -> Float[np.ndarray, " clients"]:
         """Expected number of distinct items that a client touches in a round.

@@ -84,8 +84,9 @@ def _begin(
     router, others = None, None
     if training.model.routed:
         router = router_steps.begin(state.router, pool(history_rows, here.real))
-        known = sent.least_squares.contributions
-        others = left_out.without_own(known, history_rows, data.history, here.real)
+        others = left_out.without_own(
+            training.model, sent.least_squares, history_rows, data.history, here.real
+        )
     derivatives = jnp.zeros((training.epochs, len(history_rows)))
     queries = jnp.zeros((training.epochs, history_rows[0].size))
     return _Work(state.head, router, history_rows, others, derivatives, queries)

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.model import ClientModel
-from fedvlr_jax.client.normal_equations import equations
+from fedvlr_jax.client.normal_equations import equations, solution
 from fedvlr_jax.linear_algebra import inverse
-from fedvlr_jax.protocol import Contributions, LeastSquares
+from fedvlr_jax.protocol import Contributions, LeastSquares, OwnEquations
 
 
 def error(
@@ -56,25 +56,68 @@ def error(
 
 
 def without_own(
-    known: Contributions | None,
+    model: ClientModel,
+    problem: LeastSquares,
     rows: Float[Array, "history views dim"],
     items: Int[Array, " history"],
     real: Bool[Array, " history"],
 ) -> Float[Array, "history views dim"]:
     """The view rows of the history, as they were if the client did not have these items.
 
-    ID embeddings of a spectral start are sums over the clients that have an item: with Y = X P^-1/4
-    = U S V^T, P being the items' popularity, D = V S, and so D_i is P_i^-1/4 times the sum of these
-    clients' U_u. A client finds its own U_u = S^-2 sum_{j in H} P_j^-1/4 D_j and takes it away.
-
     Args:
-        known: what the server says of these sums; None where there are none.
+        model: with a linear head and fused views.
+        problem: with what the server says of the clients' part in views; where it says nothing,
+            rows stay as they are.
         rows: view rows of the history.
         items: their ids.
         real: which places are no padding.
     """
+    known = problem.contributions
     if known is None:
         return rows
+    if isinstance(known, Contributions):
+        return _of_sums(known, rows, items, real)
+    return _of_solutions(model, problem, known, rows, items, real)
+
+
+def _of_solutions(
+    model: ClientModel,
+    problem: LeastSquares,
+    known: OwnEquations,
+    rows: Float[Array, "history views dim"],
+    items: Int[Array, " history"],
+    real: Bool[Array, " history"],
+) -> Float[Array, "history views dim"]:
+    """The same where ID embeddings are solutions of their items' equations.
+
+    Without a client's part q q^T and q, A_i D_i = b_i is (A_i - q q^T) D = b_i - q, and so
+
+        D = D_i - (A_i - q q^T)^-1 q (1 - q . D_i)
+
+    The server keeps no A_i for that. What is left of it is taken as s_i - 1 times the mean of all
+    items' (server/alternating.py). It is closest for items of few clients, where the own part is
+    large. q is the head for D alone.
+    """
+    query = solution(equations(model, problem, known.share, rows, real))
+    own = jnp.einsum("ngd,g->nd", rows, known.share)
+    strength = known.strength.at[items].get(mode="clip") - 1
+    missed = jnp.where(strength > 0, (1 - own @ query) / jnp.where(strength > 0, strength, 1), 0)
+    part = missed[:, None] * (known.inverse @ query)
+    return rows - (known.share > 0)[:, None] * part[:, None]
+
+
+def _of_sums(
+    known: Contributions,
+    rows: Float[Array, "history views dim"],
+    items: Int[Array, " history"],
+    real: Bool[Array, " history"],
+) -> Float[Array, "history views dim"]:
+    """The same where they are sums.
+
+    ID embeddings of a spectral start are sums over the clients that have an item: with Y = X P^-1/4
+    = U S V^T, P being the items' popularity, D = V S, and so D_i is P_i^-1/4 times the sum of these
+    clients' U_u. A client finds its own U_u = S^-2 sum_{j in H} P_j^-1/4 D_j and takes it away.
+    """
     popularity = known.popularity.at[items].get(mode="clip")[:, None, None]
     share = jnp.maximum(popularity, 1) ** -0.25
     own = known.inverse * (real[:, None, None] * share * rows).sum(axis=0)

@@ -7,7 +7,7 @@ of the upload, so no one ever holds the gradients of all epochs at once.
 There are several ways to do it (`ways.py`): `autodiff.py` for any backbone and optimizer,
 `closed_form.py` for plain SGD on a linear head, with equal results and several times as fast,
 `least_squares.py` for a linear head that is solved, and `local.py` for client mode `local`. In warm
-rounds clients train nothing, and `spectral.py` says what they upload.
+rounds clients train nothing, and `spectral.py` and `alternating.py` say what they upload.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,8 @@ class LocalTraining:
         negatives: per positive and epoch.
         optimizer: optax's name of the optimizer of everything private.
         fusion: the server's model, which clients in mode "local" apply by themselves.
-        mode: "accumulate" or "local", or what is summed in warm rounds, "pairs" or "products".
+        mode: "accumulate" or "local", or what is summed in warm rounds, "pairs", "products" or
+            "items".
         clipped: whether uploads are clipped.
         expected: whether negatives are taken in expectation instead of drawn.
         dense: whether a linear head scores all items at once, instead of its samples' rows alone;

@@ -169,7 +169,7 @@ def _kind(config: Config) -> Config:
         program,
         data=dataclasses.replace(program.data, clients=config.data.clients and 1),
         # Warm rounds are few, and those that are timed are to be like the others.
-        method=dataclasses.replace(program.method, cohort=0, warm_start="none"),
+        method=dataclasses.replace(program.method, cohort=0, warm_start="none", als_passes=0),
         participation=dataclasses.replace(program.participation, availability_skew=0.0),
         schedule=dataclasses.replace(program.schedule, eval_clients=0),
     )

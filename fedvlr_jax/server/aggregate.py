@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -25,6 +26,7 @@ from fedvlr_jax.protocol import (
     LeastSquares,
     Neighbours,
     Operators,
+    OwnEquations,
 )
 from fedvlr_jax.server.privacy import with_noise
 
@@ -36,6 +38,17 @@ class Shared(NamedTuple):
     network: Any
 
 
+class Solved(NamedTuple):
+    """What the server tells of ID embeddings that it has solved for (server/alternating.py).
+
+    An item's matrix is about s_i (S + l identity), S being the mean of q q^T over all train pairs:
+    `strength` is s_i, `inverse` that of S + l identity.
+    """
+
+    strength: Float[Array, " items"]
+    inverse: Float[Array, "dim dim"]
+
+
 class Warmed(NamedTuple):
     """What warm rounds tell the server of the items' co-occurrence X^T X (server/spectral.py).
 
@@ -45,7 +58,9 @@ class Warmed(NamedTuple):
 
     `popularity` is how many clients have each item, `eigenvalues` the squares of S by the columns
     of D (client/left_out.py), 0 before the first round; `neighbours` are the items' weights of
-    `protocol.Neighbours`, None where nobody wants them.
+    `protocol.Neighbours`, None where nobody wants them. `equations` are the sums of a pass of
+    alternating least squares so far, None where a pass is a single round, and `solved` is what the
+    last pass has come to, None where there is none.
     """
 
     sums: Float[Array, "items columns"]
@@ -53,6 +68,8 @@ class Warmed(NamedTuple):
     eigenvalues: Float[Array, " dim"]
     sent: Float[Array, "items columns"] | None = None
     neighbours: Float[Array, "items items"] | None = None
+    equations: Float[Array, "items numbers"] | None = None
+    solved: Solved | None = None
 
 
 class ServerState(NamedTuple):
@@ -69,7 +86,8 @@ class ServerRates(NamedTuple):
     Learning rates of D and gamma, and of the backbone's network; of the problem that clients solve
     for their heads the weight of all items and the penalty (`protocol.LeastSquares`). `content` is
     the mean norm of what a spectral start makes of features, relative to that of D's rows,
-    `neighbours` the penalty of the neighbours' weights, and `share` what these count.
+    `neighbours` the penalty of the neighbours' weights, and `share` what these count;
+    `item_penalty` is that of ID embeddings that are solved for.
     """
 
     fusion: Float[Array, ""]
@@ -79,16 +97,20 @@ class ServerRates(NamedTuple):
     content: Float[Array, ""]
     neighbours: Float[Array, ""]
     share: Float[Array, ""]
+    item_penalty: Float[Array, ""]
 
 
 class WarmStart(NamedTuple):
-    """How many warm rounds a run begins with, and the columns of their subspace iteration.
+    """Warm rounds of one kind: how many, and in how many passes over the clients.
 
-    `neighbours` is how many each item has that count, 0 where nobody wants them.
+    `before` is how many warm rounds of other kinds there are before them, `columns` are those of
+    subspace iteration, `neighbours` how many each item has that count, 0 where nobody wants them.
     """
 
     rounds: int
-    columns: int
+    passes: int
+    before: int = 0
+    columns: int = 0
     neighbours: int = 0
 
 
@@ -96,11 +118,12 @@ class Server(NamedTuple):
     """The server's fixed half.
 
     `optimizer` is at learning rate 1; `mode` is how clients train, "accumulate" or "local", or
-    what they sum up in warm rounds, "pairs" or "products" (server/spectral.py); `width` is that of
-    the item vectors that a head scores; `noisy` whether the mean gradient gets noise;
-    `again` whether what the operators compute on the way to the views is computed again for their
-    gradient, and not kept while the clients train; `aggregation` may change the mean gradient;
-    `exact` whether clients solve for their heads; `warm` is of warm rounds alone.
+    what they sum up in warm rounds, "pairs" or "products" (server/spectral.py) or "items"
+    (server/alternating.py); `width` is that of the item vectors that a head scores; `noisy` whether
+    the mean gradient gets noise; `again` whether what the operators compute on the way to the views
+    is computed again for their gradient, and not kept while the clients train; `aggregation` may
+    change the mean gradient; `exact` whether clients solve for their heads; `warm` is of warm
+    rounds alone.
     """
 
     fusion: Fusion
@@ -165,13 +188,16 @@ def broadcast(
     return Broadcast(views, state.params.network, number, operators, problem, neighbours)
 
 
-def _contributions(fusion: Fusion, warmed: Warmed | None) -> Contributions | None:
+def _contributions(fusion: Fusion, warmed: Warmed | None) -> Contributions | OwnEquations | None:
     """What clients need to find their own part in views that are ID embeddings as they are."""
-    if warmed is None or fusion.layer_norm:
+    found = np.array([view.reads == ("id",) for view in fusion.views])
+    if warmed is None or fusion.layer_norm or not found.any():
         return None
+    is_id = jnp.asarray(found)
+    if warmed.solved is not None:
+        return OwnEquations(*warmed.solved, is_id / is_id.sum())
     values = warmed.eigenvalues
     inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-    is_id = jnp.array([view.reads == ("id",) for view in fusion.views])
     return Contributions(warmed.popularity, is_id[:, None] * inverse)
 
 

@@ -39,7 +39,12 @@ def init(server: Server, key: Array) -> Warmed:
     return Warmed(jnp.zeros((n_items, columns + 1)), *of_items, sent=drawn)
 
 
-def broadcast(server: Server, state: ServerState, number: Int[Array, ""]) -> Broadcast:
+def broadcast(
+    server: Server,
+    state: ServerState,
+    number: Int[Array, ""],
+    rates: ServerRates,  # noqa: ARG001 - other warm rounds need them
+) -> Broadcast:
     """What clients get after `number` rounds; in mode "pairs" nothing but that number."""
     columns = state.warmed.sent
     if columns is None:
@@ -96,10 +101,10 @@ def step(
         after = after._replace(
             popularity=popularity, eigenvalues=_of_width(values[None], server.fusion.dim)[0]
         )
-        return _started(server, params, features, embedding, known, rates.content), after
+        return started(server, params, features, embedding, known, rates.content), after
 
     # Nobody may have come so far.
-    over = _ends_a_pass(server, number) & (popularity > 0).any()
+    over = ends_a_pass(server, number) & (popularity > 0).any()
     with numerics.products("highest"):  # eigenvectors of less are none
         fusion, warmed = jax.lax.cond(
             over, learned, lambda: (state.params.fusion, before._replace(sums=sums))
@@ -107,9 +112,10 @@ def step(
     return ServerState(Shared(fusion, state.params.network), state.optimizer, warmed)
 
 
-def _ends_a_pass(server: Server, number: Int[Array, ""]) -> Bool[Array, ""]:
+def ends_a_pass(server: Server, number: Int[Array, ""]) -> Bool[Array, ""]:
     """Whether the round after `number` others ends a pass; passes are about equally long."""
-    passes, rounds = PASSES[server.mode], server.warm.rounds
+    passes, rounds = server.warm.passes, server.warm.rounds
+    number = number - server.warm.before
     return passes * (number + 1) // rounds > passes * number // rounds
 
 
@@ -181,7 +187,7 @@ def _mean_norm(rows: Float[Array, "rows width"], n_items: int) -> Float[Array, "
     return jnp.where(mean > 0, mean, 1)
 
 
-def _started(
+def started(
     server: Server,
     params: dict,
     features: Features,
@@ -216,10 +222,11 @@ def _fitted(
 ) -> Float[Array, "width dim"]:
     """The map of feature rows that comes closest to D at the items that somebody has.
 
-    Ridge regression, then one number, so that the rows that it makes have mean norm 1. The rows
-    may be split over devices, and may be more than there are items.
+    Ridge regression, then one number, so that the rows that it makes have the mean norm of D's. The
+    rows may be split over devices, and may be more than there are items.
     """
     n_items = len(embedding)
+    norm = _mean_norm(embedding, n_items)
     unused = len(rows) - n_items
     embedding = jnp.pad(embedding, ((0, unused), (0, 0)))
     fitted = jnp.pad(known, (0, unused))[:, None] * rows
@@ -231,4 +238,4 @@ def _fitted(
         tol=_LEFT,
         maxiter=_MOST_STEPS,
     )
-    return found / _mean_norm(rows @ found, n_items)
+    return norm / _mean_norm(rows @ found, n_items) * found

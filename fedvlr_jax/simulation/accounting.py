@@ -1,18 +1,25 @@
 """What a run is made of, in numbers: padding, parameters, who took part, what was sent."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax.analysis.communication import Protocol, WarmProtocol, neighbours_bytes
+from fedvlr_jax.analysis.communication import (
+    AlternatingProtocol,
+    Protocol,
+    WarmProtocol,
+    neighbours_bytes,
+)
 from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.federated_round import Federation, FederationState
 from fedvlr_jax.simulation.population import padded_places
 from fedvlr_jax.simulation.simulation import Simulation
+
+WarmProtocols = WarmProtocol | AlternatingProtocol
 
 
 def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -> float:
@@ -54,7 +61,7 @@ def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
 
 
 def traffic(
-    protocol: Protocol, progress: Progress, warm: WarmProtocol | None = None
+    protocol: Protocol, progress: Progress, warm: Mapping[str, WarmProtocols] | None = None
 ) -> dict[str, Any]:
     """Bytes that clients received and sent, over the client rounds that were trained.
 
@@ -65,20 +72,22 @@ def traffic(
     Args:
         protocol: of all rounds but warm ones.
         progress: where the run has ended.
-        warm: of the warm rounds, None without them.
+        warm: of the warm rounds, by their kind.
     """
-    came, came_warm = _same_length(progress.by_length, progress.warm_by_length)
+    warm = warm or {}
+    by_kind = [progress.warm_by_length.get(kind, []) for kind in warm]
+    came, *came_warm = _same_length(progress.by_length, *by_kind)
     counted = _counted(progress)
-    found, *totals = _sent(protocol, came - came_warm, counted)
-    if warm is not None:
-        found["warm"], *more = _sent(warm, came_warm, counted)
+    found, *totals = _sent(protocol, came - sum(came_warm), counted)
+    for kind, of_kind in zip(warm, came_warm, strict=True):
+        found[kind], *more = _sent(warm[kind], of_kind, counted)
         totals = [a + b for a, b in zip(totals, more, strict=True)]
     down, up = totals if counted else (None, None)
     return found | {"download_bytes": down, "upload_bytes": up}
 
 
 def _sent(
-    protocol: Protocol | WarmProtocol, came: Int[np.ndarray, " lengths"], counted: bool
+    protocol: Protocol | WarmProtocols, came: Int[np.ndarray, " lengths"], counted: bool
 ) -> tuple[dict[str, Any], int, float]:
     """Bytes per client round, and those received and sent by so many clients of each length."""
     lengths, down = np.flatnonzero(came), protocol.download_bytes()
@@ -139,17 +148,20 @@ def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
     )
 
 
-def warm_protocol_of(federation: Federation) -> WarmProtocol | None:
-    """What they send each other in warm rounds, None without them."""
-    if federation.warm is None:
-        return None
-    server = federation.warm.server
-    return WarmProtocol(federation.n_items, server.warm.columns if server.mode == "products" else 0)
+def warm_protocols_of(federation: Federation) -> dict[str, WarmProtocols]:
+    """What they send each other in warm rounds, by their kind."""
+    n_items, found = federation.n_items, {}
+    for phase in federation.phases:
+        server = phase.server
+        columns = server.warm.columns if server.mode == "products" else 0
+        items = AlternatingProtocol(n_items, server.fusion.dim)
+        found[phase.kind] = items if server.mode == "items" else WarmProtocol(n_items, columns)
+    return found
 
 
 def sent_once(federation: Federation) -> dict[str, int]:
     """Bytes that a client downloads once, whatever the number of rounds; nothing for most runs."""
-    kept = federation.warm.server.warm.neighbours if federation.warm else 0
+    kept = federation.phases[0].server.warm.neighbours if federation.phases else 0
     if not kept:
         return {}
     return {"neighbours_bytes_per_client": neighbours_bytes(federation.n_items, kept)}

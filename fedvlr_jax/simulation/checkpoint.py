@@ -86,7 +86,7 @@ class Done:
         by_length: how many clients with 0, 1, ... train items trained.
         late: how many of them upload a round late.
         together: how many clients trained in all runs of the program.
-        warm: whether it was a warm round.
+        kind: of warm rounds, see `Federation.kind`.
     """
 
     seconds: float
@@ -94,7 +94,7 @@ class Done:
     by_length: Int[np.ndarray, " lengths"]
     late: int
     together: int
-    warm: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Progress:
         late: how many of them uploaded a round late.
         together: as `trained`, over all runs that the program trained.
         by_length: over all rounds, how many clients that trained had 0, 1, ... train items.
-        warm_by_length: the same over the warm rounds alone.
+        warm_by_length: the same over the warm rounds of every kind alone.
         eval_seconds: wall seconds of every evaluation so far.
         compile_seconds: spent compiling, over all processes that worked on the run.
         total_seconds: spent on the run, over all processes.
@@ -131,7 +131,7 @@ class Progress:
     late: list[int] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     by_length: list[int] = field(default_factory=list)
-    warm_by_length: list[int] = field(default_factory=list)
+    warm_by_length: dict[str, list[int]] = field(default_factory=dict)
     eval_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -147,7 +147,14 @@ class Progress:
             late=self.late + [done.late for done in rounds],
             together=self.together + [done.together for done in rounds],
             by_length=_added(self.by_length, rounds),
-            warm_by_length=_added(self.warm_by_length, [done for done in rounds if done.warm]),
+            warm_by_length=self.warm_by_length
+            | {
+                kind: _added(
+                    self.warm_by_length.get(kind, []),
+                    [done for done in rounds if done.kind == kind],
+                )
+                for kind in sorted({done.kind for done in rounds} - {""})
+            },
         )
 
     @property

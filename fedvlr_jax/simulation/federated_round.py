@@ -6,6 +6,7 @@ over the devices), the weighted sum taken across devices, one step of the server
 
 import functools
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from fedvlr_jax.client.ways import choose
 from fedvlr_jax.client.whole import changed, joined
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
-from fedvlr_jax.server import aggregate, spectral
+from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.server.aggregate import Gathered, Server, ServerRates, ServerState
 from fedvlr_jax.server.privacy import noised
 from fedvlr_jax.simulation import keys
@@ -155,7 +156,8 @@ class Federation:
         mesh: the devices.
         runs: how many runs train together.
         precision: of every matrix product of a run (numerics.py: products).
-        warm: the same of the warm rounds that a run begins with, None without them.
+        warm: the same of the warm rounds before these, which may have others before them; None
+            without.
     """
 
     server: Server
@@ -174,14 +176,31 @@ class Federation:
     warm: "Federation | None" = None
 
     @property
+    def phases(self) -> "tuple[Federation, ...]":
+        """The same of all kinds of warm rounds that a run begins with, in order."""
+        return (*self.warm.phases, self.warm) if self.warm else ()
+
+    @property
     def warm_rounds(self) -> int:
         """How many warm rounds a run begins with."""
-        return self.warm.server.warm.rounds if self.warm else 0
+        return sum(phase.server.warm.rounds for phase in self.phases)
 
     @property
     def is_warm(self) -> bool:
         """Whether the rounds are warm ones."""
-        return self.server.mode in spectral.PASSES
+        return self.server.warm is not None
+
+    @property
+    def kind(self) -> str:
+        """Of warm rounds, `als` for those of alternating least squares; none for other rounds."""
+        if not self.is_warm:
+            return ""
+        return "als" if self.server.mode == "items" else "warm"
+
+    def of_round(self, number: int) -> "Federation":
+        """The same of the round after `number` others."""
+        early = self.warm is not None and number < self.warm_rounds
+        return self.warm.of_round(number) if early else self
 
 
 def train_cohort(
@@ -307,8 +326,15 @@ def sent_by(
 ) -> Broadcast:
     """What the server of a state sends to its clients."""
     if federation.is_warm:
-        return spectral.broadcast(federation.server, state.server, state.round)
+        return _warm(federation).broadcast(
+            federation.server, state.server, state.round, rates.server
+        )
     return aggregate.broadcast(federation.server, state.server, features, state.round, rates.server)
+
+
+def _warm(federation: Federation) -> ModuleType:
+    """The server's half of warm rounds."""
+    return alternating if federation.server.mode == "items" else spectral
 
 
 def is_late(
@@ -327,7 +353,7 @@ def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]
     """The sum of no uploads, for every time of arrival, and nobody counted."""
     arrivals = 2 if federation.late else 1
     if federation.is_warm:
-        of_one = spectral.nothing(sent)
+        of_one = _warm(federation).nothing(sent)
     else:
         of_one = aggregate.nothing(federation.server, sent, federation.training.held)
     total = jax.tree.map(lambda x: jnp.zeros((arrivals, *x.shape)), of_one)
@@ -355,7 +381,7 @@ def server_step(
         asked = federation.cohort or federation.n_clients
         total = noised(total, noise_key, rates.noise * rates.client.clip, asked)
     if federation.is_warm:
-        server = spectral.step(
+        server = _warm(federation).step(
             federation.server, state.server, features, total, state.round, rates.server
         )
         return _after(state, server, state.late, counts, jnp.zeros(()))
@@ -420,8 +446,11 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
     """The state before the first round, without the clients' private states."""
     server_key = keys.stream(key, keys.SERVER)
     server = aggregate.init(federation.server, features, server_key)
-    if federation.warm is not None:
-        warmed = spectral.init(federation.warm.server, jax.random.fold_in(server_key, 2))
+    if federation.phases:
+        first, *others = federation.phases
+        warmed = spectral.init(first.server, jax.random.fold_in(server_key, 2))
+        for phase in others:
+            warmed = alternating.init(phase.server, warmed)
         server = server._replace(warmed=warmed)
     number = jnp.zeros((), jnp.int32)
     late = None

@@ -9,6 +9,7 @@ from jax.stages import Compiled
 
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.server import alternating
 from fedvlr_jax.simulation import memory
 from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.mesh import RUNS
@@ -19,6 +20,7 @@ _USABLE = 0.9  # of the devices' memory
 # Tables of items x items that a warm round with pairs has at a time: the sums, those of the cohort
 # and what eigenvectors take; with neighbours their weights and the inverse as well.
 _TABLES, _TABLES_OF_NEIGHBOURS = 4, 6
+_TABLES_OF_EQUATIONS = 3  # of all items: the sums, those of the cohort, and what is solved
 _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
 
@@ -43,18 +45,29 @@ def chunk_bytes(federation: Federation) -> int:
     return federation.runs // federation.mesh.shape[RUNS] * 4 * largest.chunk * largest.floats
 
 
-def pair_bytes(federation: Federation) -> int:
-    """Bytes of tables of items x items on one device, in all runs that it has; 0 without pairs."""
-    if federation.warm is None or federation.warm.server.mode != "pairs":
-        return 0
-    tables = _TABLES_OF_NEIGHBOURS if federation.warm.server.warm.neighbours else _TABLES
-    return federation.runs // federation.mesh.shape[RUNS] * 4 * tables * federation.n_items**2
+def table_bytes(federation: Federation) -> int:
+    """Bytes of what warm rounds sum up for items on one device, in all runs that it has.
+
+    Of the rounds that take most; 0 without warm rounds.
+    """
+    numbers = max(map(_numbers_of_item, federation.phases), default=0)
+    return federation.runs // federation.mesh.shape[RUNS] * 4 * federation.n_items * numbers
+
+
+def _numbers_of_item(phase: Federation) -> int:
+    """Floats that rounds of a kind take for every item; what is little beside views is left out."""
+    server = phase.server
+    if server.mode == "items":
+        return _TABLES_OF_EQUATIONS * alternating.numbers(server.fusion.dim)
+    if server.mode == "pairs":
+        return phase.n_items * (_TABLES_OF_NEIGHBOURS if server.warm.neighbours else _TABLES)
+    return 0
 
 
 def _largest_chunk(federation: Federation) -> Bucket:
     """The bucket whose chunks hold most, warm rounds included."""
-    warm = federation.warm.buckets if federation.warm else ()
-    return max(federation.buckets + warm, key=lambda bucket: bucket.chunk * bucket.floats)
+    buckets = [bucket for one in (*federation.phases, federation) for bucket in one.buckets]
+    return max(buckets, key=lambda bucket: bucket.chunk * bucket.floats)
 
 
 def program_bytes(programs: Mapping[str, Compiled]) -> int:
@@ -83,7 +96,7 @@ def runs_together(build: Callable[[], Federation]) -> int:
         return 1
     federation = build()
     room = _SHARE_OF_RUNS * memory.devices_bytes(federation.mesh)
-    needed = state_bytes(federation) + chunk_bytes(federation) + pair_bytes(federation)
+    needed = state_bytes(federation) + chunk_bytes(federation) + table_bytes(federation)
     return max(1, int(room / needed))
 
 
@@ -95,10 +108,11 @@ def check(federation: Federation, resident: bool) -> None:
         resident: whether the devices hold all private states.
 
     Raises:
-        UserError: chunks, pairs of items and the private states need more than the devices have.
+        UserError: chunks, what warm rounds sum up and the private states need more than the devices
+            have.
     """
     devices = federation.mesh.devices.size
-    on_each = chunk_bytes(federation) + pair_bytes(federation)
+    on_each = chunk_bytes(federation) + table_bytes(federation)
     needed = resident * state_bytes(federation) + devices * on_each
     if needed > _USABLE * memory.devices_bytes(federation.mesh):
         raise UserError(sentence(federation, resident))
@@ -123,11 +137,11 @@ def sentence(federation: Federation, resident: bool) -> str:
     """What the run needs, and the numbers that would fit."""
     devices = federation.mesh.devices.size
     total = memory.devices_bytes(federation.mesh)
-    state, pairs = resident * state_bytes(federation), devices * pair_bytes(federation)
-    if pairs > state + devices * chunk_bytes(federation):
-        return _sentence_of_pairs(federation)
+    state, tables = resident * state_bytes(federation), devices * table_bytes(federation)
+    if tables > state + devices * chunk_bytes(federation):
+        return _sentence_of_tables(federation)
     largest = _largest_chunk(federation)
-    chunk, room = largest.chunk, (_USABLE * total - state - pairs) / devices
+    chunk, room = largest.chunk, (_USABLE * total - state - tables) / devices
     fitting = int(room / (4 * largest.floats))
     if fitting >= 2:
         expected = f"--chunk={min(fitting, chunk // 2)} or less"
@@ -144,18 +158,21 @@ def sentence(federation: Federation, resident: bool) -> str:
     )
 
 
-def _sentence_of_pairs(federation: Federation) -> str:
-    """The same where tables of items x items take most."""
+def _sentence_of_tables(federation: Federation) -> str:
+    """The same where what warm rounds sum up takes most."""
     mesh, n_items = federation.mesh, federation.n_items
-    total, devices, pairs = memory.devices_bytes(mesh), mesh.devices.size, pair_bytes(federation)
-    other = "--warm_basis, which needs no pairs"
-    if federation.warm.server.warm.neighbours:
-        other = "--experts=none"
-    fewer = int(n_items * math.sqrt(_USABLE * total / (devices * pairs)))
-    fitting = int(_USABLE * total / pairs) if mesh.local_devices[0].platform == "cpu" else 0
+    total, devices, tables = memory.devices_bytes(mesh), mesh.devices.size, table_bytes(federation)
+    server = max(federation.phases, key=_numbers_of_item).server
+    fits = _USABLE * total / (devices * tables)
+    what, fewer = f"for every pair of {n_items} items", int(n_items * math.sqrt(fits))
+    other = "--experts=none" if server.warm.neighbours else "--warm_basis, which needs no pairs"
+    if server.mode == "items":
+        what, fewer = f"for the equations of {n_items} items", int(n_items * fits)
+        other = "--als_passes=0, or a smaller --dim"
+    fitting = int(_USABLE * total / tables) if mesh.local_devices[0].platform == "cpu" else 0
     also = f", or --devices={fitting}" if 1 <= fitting < devices else ""
     return (
-        f"out of device memory: what a warm round has for every pair of {n_items} items takes "
-        f"{pairs / 1e9:.2g} GB on each of the {devices} devices, which have {total / 1e9:.1f} GB "
+        f"out of device memory: what a warm round has {what} takes "
+        f"{tables / 1e9:.2g} GB on each of the {devices} devices, which have {total / 1e9:.1f} GB "
         f"together; expected {other}, or fewer items, fewer than {fewer}{also}"
     )

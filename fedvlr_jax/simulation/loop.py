@@ -107,6 +107,11 @@ class Running:
         return self.simulation.federation.warm_rounds
 
     @property
+    def _kind(self) -> str:
+        """Of the next round."""
+        return self.simulation.federation.of_round(self.rounds_done).kind
+
+    @property
     def seconds(self) -> float:
         """Spent on the run so far, over all processes."""
         return self._seconds_before + time.perf_counter() - self.start
@@ -120,8 +125,8 @@ class Running:
         """Remember a round of all runs of the program, which took so many seconds."""
         by_length, late = (of_all[self.number] for of_all in outcome.participation)
         trained = int(outcome.participation.by_length.sum())
-        loss, warm = float(outcome.loss[self.number]), self.rounds_done < self._warm_rounds
-        self.since.append(Done(seconds, loss, by_length, int(late), trained, warm))
+        loss, kind = float(outcome.loss[self.number]), self._kind
+        self.since.append(Done(seconds, loss, by_length, int(late), trained, kind))
 
     def evaluate(self) -> None:
         """Rank the validation split, and let callbacks hear of it; the run may end by that."""

@@ -159,7 +159,7 @@ def round_of(
         return over(functools.partial(federated_round, federation), *stacked)
     clients = over(functools.partial(clients_half, federation), *stacked, True)
     server = over(functools.partial(server_step, federation), True, False, True, True, True)
-    warm_round = over(functools.partial(federated_round, federation.warm), *stacked)
+    warm_round = round_of(federation.warm, by_run)
 
     def step(
         state: FederationState, population: Population, features: Features, rates: Rates

@@ -21,7 +21,7 @@ from fedvlr_jax.simulation.accounting import (
     sent_once,
     speed,
     traffic,
-    warm_protocol_of,
+    warm_protocols_of,
 )
 from fedvlr_jax.simulation.loop import Running
 from fedvlr_jax.version import __version__
@@ -115,7 +115,7 @@ def _summary(
             ),
         },
         "participation": participation(run.simulation.cohort_size, run.progress),
-        "communication": traffic(protocol, run.progress, warm_protocol_of(federation))
+        "communication": traffic(protocol, run.progress, warm_protocols_of(federation))
         | sent_once(federation)
         | {"protocol": dataclasses.asdict(protocol)},
         "privacy": _privacy(run),

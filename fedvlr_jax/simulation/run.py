@@ -239,11 +239,12 @@ def _check_warm_rounds(config: Config, simulation: Simulation) -> None:
     """Refuse a run that ends before its warm rounds do."""
     rounds, warm = config.schedule.rounds, simulation.federation.warm_rounds
     if warm > rounds:
-        wanted = config.method.warm_rounds
-        why = "" if wanted else f", which means {warm} with cohorts of {simulation.cohort_size}"
-        raise UserError(
-            f"--warm_rounds={wanted}{why}: expected at most the {rounds} rounds of --rounds"
-        )
+        method = config.method
+        flags, mean = f"--warm_rounds={method.warm_rounds}", "means"
+        if method.als_passes:
+            flags, mean = f"{flags} and --als_passes={method.als_passes}", "mean"
+        why = f", which {mean} {warm} warm rounds with cohorts of {simulation.cohort_size}"
+        raise UserError(f"{flags}{why}: expected at most the {rounds} rounds of --rounds")
 
 
 def _train(trainer: Trainer, runs: Sequence[Running], reporters: Sequence[Reporter]) -> None:

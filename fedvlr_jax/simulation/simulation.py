@@ -22,7 +22,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
 from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
-from fedvlr_jax.server import aggregate, spectral
+from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.federated_round import Federation, FederationState, Rates, init_state
 from fedvlr_jax.simulation.mesh import (
@@ -232,7 +232,10 @@ def build(
         precision=method.precision,
     )
     if method.warm_start == "spectral":
-        warm = _warmed(config, federation, Chunking(_DENSE_CHUNKS * floats, fixed, most))
+        chunking = Chunking(_DENSE_CHUNKS * floats, fixed, most)
+        warm = _spectral(config, federation, chunking)
+        if method.als_passes:
+            warm = dataclasses.replace(_alternating(config, federation, chunking), warm=warm)
         federation = dataclasses.replace(federation, warm=warm)
     if others:
         configs = (config, *(other for other, _ in others))
@@ -243,8 +246,8 @@ def build(
     return Simulation(federation, interactions, features, rates)
 
 
-def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Federation:
-    """The federation of the warm rounds before those of `federation`.
+def _spectral(config: Config, federation: Federation, chunking: Chunking) -> Federation:
+    """The federation of the warm rounds that begin a run, before those of `federation`.
 
     Raises:
         UserError: more columns than items.
@@ -258,40 +261,87 @@ def _warmed(config: Config, federation: Federation, chunking: Chunking) -> Feder
     alone = method.warm_basis or (n_items > _MOST_PAIRED_ITEMS and not wanted)
     mode = "products" if alone else "pairs"
     columns = method.warm_basis or min(method.dim + spectral.OVERSAMPLING, n_items)
-    everybody = -(-federation.n_clients // (federation.cohort or federation.n_clients))
-    rounds = method.warm_rounds or spectral.PASSES[mode] * everybody
+    passes = spectral.PASSES[mode]
+    rounds = method.warm_rounds or passes * _rounds_of_a_pass(federation)
+    # Rows of the history's items alone are less work, and products suit accelerators.
+    dense = federation.mesh.devices.flat[0].platform != "cpu"
+    # Rows of the history in and out, or of all items.
+    floats = 2 * (columns + 1), columns
+    if mode == "pairs":
+        floats = (0 if dense else n_items), 3 * n_items
+    warm = aggregate.WarmStart(rounds, passes, columns=columns, neighbours=wanted)
+    return _warm_rounds(federation, warm, chunking, floats, mode=mode, dense=dense)
+
+
+def _alternating(config: Config, federation: Federation, chunking: Chunking) -> Federation:
+    """The federation of passes of alternating least squares, after a spectral start."""
+    method, dim = config.method, config.method.dim
+    passes = method.als_passes
+    spectral_rounds = _spectral(config, federation, chunking).server.warm.rounds
+    warm = aggregate.WarmStart(
+        passes * _rounds_of_a_pass(federation), passes, before=spectral_rounds
+    )
+    # D is one view, and a client has a head for it alone.
+    model = dataclasses.replace(
+        federation.training.model, n_views=1, routed=False, fused=True, pool=0
+    )
+    numbers = alternating.numbers(dim)
+    floats = dim + numbers, 4 * dim**2
+    return _warm_rounds(federation, warm, chunking, floats, mode="items", dense=False, model=model)
+
+
+def _rounds_of_a_pass(federation: Federation) -> int:
+    """As many as let every client be sampled about once."""
+    return -(-federation.n_clients // (federation.cohort or federation.n_clients))
+
+
+def _warm_rounds(
+    federation: Federation,
+    warm: aggregate.WarmStart,
+    chunking: Chunking,
+    floats: tuple[int, int],
+    *,
+    mode: str,
+    **training: Any,
+) -> Federation:
+    """The federation of warm rounds of one kind.
+
+    Args:
+        federation: of all other rounds.
+        warm: of these.
+        chunking: of their clients.
+        floats: that a client's history place and a client take beside its private state.
+        mode: what clients sum up.
+        training: what else is different about how they train.
+    """
     server = federation.server._replace(
         mode=mode,
         noisy=False,
         # A plugin's changes gradients, and these are sums.
         aggregation=MEAN,
         exact=False,
-        warm=aggregate.WarmStart(rounds, columns, wanted),
+        warm=warm,
     )
-    training = dataclasses.replace(
+    how = dataclasses.replace(
         federation.training,
         epochs=1,
         mode=mode,
         expected=False,
-        # Rows of the history's items alone are less work, and products suit accelerators.
-        dense=federation.mesh.devices.flat[0].platform != "cpu",
         aggregation=MEAN,
         exact=False,
+        **training,
     )
-    # Rows of the history in and out, or of all items.
-    per_place, per_client = 2 * (columns + 1), columns
-    if mode == "pairs":
-        per_place, per_client = (0 if training.dense else n_items), 3 * n_items
+    per_place, per_client = floats
     return dataclasses.replace(
         federation,
         server=server,
-        training=training,
+        training=how,
         late=False,
         buckets=make_buckets(
             tuple(bucket.width for bucket in federation.buckets),
             chunking,
             per_place,
-            per_client + training.model.private_numbers(),
+            per_client + federation.training.model.private_numbers(),
         ),
     )
 

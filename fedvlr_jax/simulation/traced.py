@@ -28,6 +28,7 @@ def rates_of(config: Config) -> Rates:
             content=np.float32(method.content_scale),
             neighbours=np.float32(method.neighbour_penalty),
             share=np.float32(method.expert_weight),
+            item_penalty=np.float32(method.item_penalty),
         ),
         client=ClientRates(
             head=np.float32(method.client_lr),

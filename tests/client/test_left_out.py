@@ -14,6 +14,7 @@ from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.protocol import Contributions, LeastSquares
 
 N_CLIENTS, N_ITEMS, DIM = 40, 15, 4
+MODEL = ClientModel(backbones.get("fedavg"), 2, DIM, routed=True)
 
 
 def _histories(rng):
@@ -36,11 +37,12 @@ def test_without_a_client_an_embedding_is_the_sum_over_the_others():
         jnp.asarray(popularity, jnp.float32),
         jnp.asarray(np.stack([s[:DIM] ** -2.0, np.zeros(DIM)]), jnp.float32),
     )
+    problem = LeastSquares(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), known)
     for client in (0, 3, 7, 20):
         history = np.flatnonzero(taken[client])
         items = np.r_[history, np.full(12 - len(history), N_ITEMS)]
         rows = jnp.asarray(views, jnp.float32).at[items].get(mode="clip")
-        found = without_own(known, rows, jnp.asarray(items), jnp.asarray(items < N_ITEMS))
+        found = without_own(MODEL, problem, rows, jnp.asarray(items), jnp.asarray(items < N_ITEMS))
         others = np.delete(np.arange(N_CLIENTS), client)
         for place, item in enumerate(history):
             left = popularity[item] - 1
@@ -58,9 +60,8 @@ def test_weights_of_views_that_foretell_have_the_smaller_error():
     rows, real = views[history], jnp.ones(5, bool)
     flat = views.reshape(N_ITEMS, -1)
     problem = LeastSquares(flat.T @ flat, jnp.float32(4 / N_ITEMS), jnp.float32(1.0))
-    model = ClientModel(backbones.get("fedavg"), 2, DIM, routed=True)
     along = [
-        float(error(model, problem, jnp.array([w, 1 - w]), rows, rows, real)[0])
+        float(error(MODEL, problem, jnp.array([w, 1 - w]), rows, rows, real)[0])
         for w in (0.1, 0.5, 0.9)
     ]
     assert along[0] > along[1] > along[2]
@@ -70,7 +71,6 @@ def test_a_history_of_one_item_leaves_nothing_to_learn_from():
     views = jnp.ones((N_ITEMS, 2, DIM))
     flat = views.reshape(N_ITEMS, -1)
     problem = LeastSquares(flat.T @ flat, jnp.float32(0.1), jnp.float32(1.0))
-    model = ClientModel(backbones.get("fedavg"), 2, DIM, routed=True)
     real = jnp.array([True, False])
-    slope = jax.grad(lambda w: error(model, problem, w, views[:2], views[:2], real)[0])
+    slope = jax.grad(lambda w: error(MODEL, problem, w, views[:2], views[:2], real)[0])
     np.testing.assert_array_equal(slope(jnp.array([0.3, 0.7])), 0)

@@ -53,8 +53,8 @@ def test_pairs_take_what_the_compiler_says(experts):
     simulation = pairs(700, experts=experts, devices=2)
     settings = programs.settings_of(simulation, simulation.state_shapes())
     found = fit.program_bytes(programs.compiled(settings))
-    assert fit.pair_bytes(simulation.federation) == pytest.approx(found, rel=0.25)
-    assert fit.pair_bytes(worlds.simulation().federation) == 0
+    assert fit.table_bytes(simulation.federation) == pytest.approx(found, rel=0.25)
+    assert fit.table_bytes(worlds.simulation().federation) == 0
 
 
 @pytest.mark.parametrize(

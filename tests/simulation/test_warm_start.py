@@ -213,15 +213,16 @@ def test_what_is_sent_finds_what_a_client_has_added_to_embeddings(form, devices)
     sent = jax.jit(sent_by, static_argnums=0)(
         simulation.federation, state, simulation.features, simulation.rates
     )
-    views, known = np.asarray(sent.views), sent.least_squares.contributions
+    views, model = np.asarray(sent.views), simulation.federation.training.model
     x = histories(DATA)
     left, values, right = singular(x)
     # Singular vectors have no sign, and D has a scale.
     turned = np.linalg.lstsq(right[:DIM].T * values[:DIM], views[:, 1], rcond=None)[0]
-    find = jax.jit(without_own)
+    find = jax.jit(without_own, static_argnums=0)
     for client, history in enumerate(worlds.histories(DATA)):
         items = jnp.asarray(np.r_[history, np.full(20 - len(history), 40)])
-        found = find(known, sent.views.at[items].get(mode="clip"), items, items < 40)
+        rows = sent.views.at[items].get(mode="clip")
+        found = find(model, sent.least_squares, rows, items, items < 40)
         others = np.delete(np.arange(len(x)), client)
         having = x[others][:, history]
         scale = np.maximum(having.sum(axis=0), 1) ** -0.25
@@ -352,10 +353,13 @@ def test_checkpoints_without_warm_rounds_are_like_those_of_before_there_were_any
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"warm_rounds": 7}, "--warm_rounds=7: expected at most the 6 rounds of --rounds"),
+        (
+            {"warm_rounds": 7},
+            "--warm_rounds=7, which means 7 warm rounds with cohorts of 9: expected at most the 6 ",
+        ),
         (
             {"warm_rounds": 0, "cohort": 1},
-            "--warm_rounds=0, which means 13 with cohorts of 1: expected at most the 6 rounds",
+            "--warm_rounds=0, which means 13 warm rounds with cohorts of 1: expected at most the 6",
         ),
         ({"warm_basis": 7}, "--warm_basis=7: expected 0, or at least the 8 columns that --dim"),
         ({"warm_basis": 41}, "--warm_basis=41: expected at most the 40 items there are"),

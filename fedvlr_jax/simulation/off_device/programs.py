@@ -47,7 +47,8 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     the wave's states.
     `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
     `close`: state, features, sums, rates -> state, outcome.
-    `warm open`, `warm wave`, `warm close`: the same of a warm round, where a run has some.
+    `warm open`, `warm wave`, `warm close`: the same of a warm round, where a run has some; `als
+    open` and so on likewise.
     `ranks`: views, states, population, key, target -> ranks.
     `remove`: state, features, rates -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, states, population, key -> tastes.
@@ -104,10 +105,11 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         alike,
     )
     shapes = (states, state, population, features, rates)
-    of_a_round = _of_a_round(federation, lower, shapes)
-    if federation.warm is not None:
-        warm = _of_a_round(federation.warm, lower, shapes)
-        of_a_round |= {f"warm {name}": program for name, program in warm.items()}
+    of_a_round = {
+        f"{one.kind} {name}".strip(): program
+        for one in (*federation.phases, federation)
+        for name, program in _of_a_round(one, lower, shapes).items()
+    }
     return of_a_round | {
         "cohort": lower(cohort, key, state.round, rates, out_shardings=alike),
         "bring": lower(

@@ -114,15 +114,16 @@ class OffDevice(Run):
         """One round: every wave of the cohort, then the server's step."""
         features, rates = self._simulation.features, self._simulation.rates
         cohort = self._cohort or self._draw(self._rounds)
-        kind = "warm " if self._rounds < self._simulation.federation.warm_rounds else ""
+        kind = self._simulation.federation.of_round(self._rounds).kind
+        begin, train, end = (f"{kind} {name}".strip() for name in ("open", "wave", "close"))
         self._rounds += 1
         # Drawn before the devices are busy: a program that is called later would wait for them.
         self._cohort = self._draw(self._rounds)
-        sent, sums = self.programs[f"{kind}open"](self.state, features, rates)
+        sent, sums = self.programs[begin](self.state, features, rates)
         following = itertools.chain(cohort[1:], self._cohort[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
-            states, sums = self.programs[f"{kind}wave"](
+            states, sums = self.programs[train](
                 self._states(wave), sums, sent, wave.population, rates, self.state.key
             )
             self._keep()
@@ -132,7 +133,7 @@ class OffDevice(Run):
             wave = self._prepared(clients)
             jax.block_until_ready(states)
         self._ahead = wave
-        self.state, outcome = self.programs[f"{kind}close"](self.state, features, sums, rates)
+        self.state, outcome = self.programs[end](self.state, features, sums, rates)
         return stacked_by_run(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
