@@ -98,8 +98,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "parts": (
         "Each part of the learner removed",
         "fedvlr trained again without it, with everything else as it was chosen with all parts. "
-        "Without the spectral start there are no neighbours either, and the server learns at its "
-        "default rate. Without the router all views count the same.",
+        "Without the spectral start there are no alternating passes and no neighbours either, and "
+        "the server learns at its default rate. Without the router all views count the same.",
     ),
     "noise": (
         "Noise on gradients (the paper's table 4)",

@@ -44,7 +44,10 @@ def parts(method: MethodConfig) -> list[Change]:
         without["exact head"] = {"client_solver": "sgd"}
     if method.warm_start == "spectral":
         rate = {"server_lr": default.server_lr}
-        without["spectral start"] = {"warm_start": "none", "experts": "none"} | rate
+        alone = {"warm_start": "none", "als_passes": 0, "experts": "none"}
+        without["spectral start"] = alone | rate
+    if method.als_passes:
+        without["alternating passes"] = {"als_passes": 0}
     if method.experts == "neighbours":
         without["neighbours"] = {"experts": "none"}
     if without:
