@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import re
 
@@ -10,6 +11,9 @@ from jax.extend import backend
 
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.processes import accelerators
+
+_ORDER = "xla_cpu_enable_concurrency_optimized_scheduler"
+_LAST_WITH_ORDER = (0, 12)  # of jaxlib
 
 
 def devices() -> list[jax.Device]:
@@ -61,6 +65,7 @@ def split_cpu() -> None:
     A round is many small operations on a chunk that lies in the cache of one core. Two cores that
     share every such operation are slower than two that train different clients.
     """
+    _meet_in_one_order()
     # JAX says -1 where it was not told.
     wanted = max(jax.config.jax_num_cpu_devices, _forced_devices())
     if wanted > 0:
@@ -85,6 +90,20 @@ def meet_at(address: str) -> None:
         _jax.make_gloo_tcp_collectives = functools.partial(
             _jax.make_gloo_tcp_collectives, hostname=address
         )
+
+
+def _meet_in_one_order() -> None:
+    """Let XLA's programs on CPU devices come to collectives in one order.
+
+    XLA's other order lets whatever is ready run first. A collective waits on a thread for the other
+    devices, and there is a thread a device: two devices that wait in two collectives wait forever.
+    XLA ends the process at a flag that it does not know, so newer versions than were tried do
+    without it.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    version = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
+    if _ORDER not in flags and version <= _LAST_WITH_ORDER:
+        os.environ["XLA_FLAGS"] = f"{flags} --{_ORDER}=false".strip()
 
 
 def _forced_devices() -> int:

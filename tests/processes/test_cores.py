@@ -45,6 +45,21 @@ def test_every_core_is_a_device_unless_jax_was_told():
         assert int(done.stdout) == expected
 
 
+@pytest.mark.parametrize("given", ["", f"--{cores._ORDER}=true", "--xla_cpu_enable_fast_math=true"])
+def test_collectives_come_in_one_order_unless_xla_was_told(given):
+    script = "import jax; from fedvlr_jax.processes import cores; cores.split_cpu(); "
+    script += "jax.devices(); import os; print(os.environ['XLA_FLAGS'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=programs.environment() | {"XLA_FLAGS": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [] if cores._ORDER in given else [f"--{cores._ORDER}=false"]
+    assert done.stdout.split() == [*given.split(), *ours]
+
+
 @pytest.mark.parametrize(
     ("told", "error", "reason"),
     [
