@@ -50,6 +50,8 @@ class Backbone:
         weight: (number of train items) -> the client's weight alpha_u before normalization.
         linear: where s = theta . x + b, head -> (theta (dim,), b ()); None for any other head.
             It lets scores be taken as one product of views and head, never forming x.
+        of_theta: theta (dim,) -> the head with s = theta . x; None where clients cannot solve for
+            their heads. Only where `linear`, and without `own_rows`.
         init_network: (key, dim) -> parameters that all clients share and the server learns, beside
             the item embeddings; None for most.
         own_rows: a client's own item vectors, None for most.
@@ -65,3 +67,9 @@ class Backbone:
     init_network: Callable[[Array, int], Network] = lambda _key, _dim: None
     own_rows: OwnRows | None = None
     server_penalty: Callable[[Float[Array, "items d"], Array], Float[Array, ""]] | None = None
+    of_theta: Callable[[Float[Array, " dim"]], Head] | None = None
+
+    @property
+    def can_solve(self) -> bool:
+        """Whether clients can solve for their heads."""
+        return None not in (self.linear, self.of_theta) and self.own_rows is None

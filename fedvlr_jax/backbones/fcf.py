@@ -7,4 +7,11 @@ weights.
 from fedvlr_jax.backbones import linear
 from fedvlr_jax.backbones.base import Backbone
 
-FCF = Backbone("fcf", linear.init_head, linear.score, linear.equally, linear=linear.parameters)
+FCF = Backbone(
+    "fcf",
+    linear.init_head,
+    linear.score,
+    linear.equally,
+    linear=linear.parameters,
+    of_theta=linear.linear_head,
+)

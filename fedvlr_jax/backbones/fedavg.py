@@ -8,5 +8,10 @@ from fedvlr_jax.backbones import linear
 from fedvlr_jax.backbones.base import Backbone
 
 FEDAVG = Backbone(
-    "fedavg", linear.init_head, linear.score, linear.by_samples, linear=linear.parameters
+    "fedavg",
+    linear.init_head,
+    linear.score,
+    linear.by_samples,
+    linear=linear.parameters,
+    of_theta=linear.linear_head,
 )
