@@ -135,6 +135,9 @@ def fitted(
         finite, after 0 to `rounds` rounds.
     """
     sent = sent_by(federation, state, features, rates)
+    if sent.least_squares is not None:
+        # Nothing of theirs is in what the server has learned.
+        sent = sent._replace(least_squares=sent.least_squares._replace(contributions=None))
     model, everyone = federation.training.model, population.client >= 0
     targets = jnp.stack([getattr(population, split) for split in _SPLITS])
     start = Private(beginnings(model, state.key)(population.client))
