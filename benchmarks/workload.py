@@ -24,7 +24,13 @@ from fedvlr_jax.simulation.federated_round import FederationState
 from fedvlr_jax.simulation.private import stacked
 from fedvlr_jax.simulation.simulation import Simulation, build
 
-STANDARD = {"items": 1676, "history_length": 16, "negatives": 4, "views": "sum,mlp,gate"}
+STANDARD = {
+    "client_solver": "sgd",
+    "items": 1676,
+    "history_length": 16,
+    "negatives": 4,
+    "views": "sum,mlp,gate",
+}
 # The settings that may differ from the standard workload and leave the contenders comparable.
 SETTINGS = ("items", "history_length", "negatives", "local_epochs", "dim", "views", "seed")
 

@@ -17,7 +17,7 @@ from fedvlr_jax.references.choose import Reference
 from fedvlr_jax.registry import BACKBONES
 from fedvlr_jax.report import drawing, paper_page, paper_tables, sections, shell, tabulate
 from fedvlr_jax.runs.ledger import Ledger, Row
-from fedvlr_jax.runs.study import Combination, Found, Study
+from fedvlr_jax.runs.study import Change, Combination, Found, Study
 from fedvlr_jax.settings import setting
 from fedvlr_jax.study import ablation, cold_start
 from fedvlr_jax.study.central import kept_references
@@ -127,27 +127,28 @@ def _planned(values: flags.FlagValues) -> tuple[Config, Dataset, Dataset | None,
     shell.check_place(values.out / "report.html")
     cores.begin()
     dataset = data.load(config)
-    of_personal = ablation.noises(deviations)
-    if values.ablations:
-        removed = ablation.removals(config.method, dataset.catalogue)
-        of_personal = removed + ablation.parts(config.method) + of_personal
     of_telling, newcomers = [], None
     if values.newcomers:
         members, newcomers = cold_start.members_of(dataset, values.newcomers)
         of_telling = [members]
     # Those that tell whether personal fusion pays, or all where none does.
     telling = [c for c in combinations if c.variant in (_PERSONAL, _GENERIC)] or combinations
+
+    def changes(combination: Combination) -> list[Change]:
+        found = []
+        if combination.variant == _PERSONAL:
+            if values.ablations:
+                method = Config.of(**settings | {"backbone": combination.backbone}).method
+                found = ablation.removals(method, dataset.catalogue) + ablation.parts(method)
+            found += ablation.noises(deviations)
+        return found + (of_telling if combination in telling else [])
+
     study = Study(
         settings=settings,
-        grid=scheduling.grid(values, settings),
+        grids=scheduling.grids(values, settings, combinations),
         seeds=range(values.seeds),
-        combinations=combinations,
         out=values.out,
-        changes={
-            c: (of_personal if c.variant == _PERSONAL else [])
-            + (of_telling if c in telling else [])
-            for c in combinations
-        },
+        changes={combination: changes(combination) for combination in combinations},
         fingerprint=dataset.fingerprint(),
     )
     study.check(dataset)

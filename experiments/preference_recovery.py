@@ -57,12 +57,12 @@ def main(values: flags.FlagValues) -> None:
     out = values.out
     files.check_folder(out)
     combinations = [Combination(backbone, variant) for variant in _VARIANTS]
+    grids = scheduling.grids(values, settings, combinations)
     studies = {
         concentration: Study(
             settings=settings | {"preference_concentration": concentration},
-            grid=scheduling.grid(values, settings),
+            grids=grids,
             seeds=range(values.seeds),
-            combinations=combinations,
             out=out,
             folder=f"concentration{concentration:g}",
         )
@@ -71,7 +71,7 @@ def main(values: flags.FlagValues) -> None:
     # Concentrations differ in preferences alone: what one is refused, all would be.
     cores.begin()
     first = studies[concentrations[0]]
-    configured = first.config(combinations[0], first.grid[0], 0)
+    configured = first.config(combinations[0], grids[combinations[0]][0], 0)
     first.check(data.load(configured))
     planner, tables = Studies(list(studies.values())), _Tables(studies, out)
     rows = scheduling.execute(

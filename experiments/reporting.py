@@ -139,6 +139,8 @@ def _loss(line: dict) -> str:
     """The loss, or why there is none."""
     if line["train_loss"] is not None:
         return f"loss {line['train_loss']:.4f}"
+    if line["uploads_counted"]:
+        return "warm round"  # nothing is trained in it
     return "no upload arrived" if line["clients_trained"] else "no client trained"
 
 

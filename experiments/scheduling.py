@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from absl import flags
 from experiments import cli, interrupts, lists
 from experiments.reporting import Nothing, Sentences
 from fedvlr_jax.analysis import metrics
+from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.processes import accelerators, share
@@ -23,6 +24,17 @@ from fedvlr_jax.runs.study import Combination, Point, Study, points
 from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
 
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
+# What is searched where heads are solved and nothing else is asked for.
+SOLVED = (
+    "dim=64,128",
+    "unobserved_weight=4,16",
+    "head_penalty=2,4,8",
+    "content_scale=0,0.3,1",
+    "als_passes=0,2",
+    "expert_weight=0,0.3,0.7",
+    "neighbour_penalty=100,300",
+    "server_lr=0,0.003,0.01",
+)
 _SECONDS_BETWEEN_REPORTS = 60.0
 
 
@@ -49,13 +61,14 @@ class _Studies:
     client_rates: str = _rates("0.01,0.03,0.1", "clients' heads")
     search: list[str] = setting(
         (),
-        "A setting and the values to try in place of learning rates, like dim=32,64 or "
-        "server_lr=log:1e-4:1e-1:4. Give the flag once for every setting.",
+        "A setting and the values to try, the same for every backbone and variant, like dim=32,64 "
+        "or server_lr=log:1e-4:1e-1:4. Give the flag once for every setting. By default it is "
+        f"{', '.join(SOLVED)} where heads are solved, and learning rates elsewhere.",
     )
     trials: int = setting(
-        0,
-        "Largest number of combinations of searched values to try. If there are more, so many are "
-        "drawn at random, the same for every backbone and variant. 0 means all.",
+        24,
+        "Largest number of combinations of values to try, but for learning rates, of which all are "
+        "tried. If there are more, so many are drawn at random. 0 means all.",
         AT_LEAST_ZERO,
     )
     seeds: int = setting(3, "Number of seeds for every combination, counted from 0.", SEEDS)
@@ -66,12 +79,15 @@ RUNS = (_Runs, cli.Quiet, cli.Compiling)
 STUDIES = (_Studies, *RUNS)
 
 
-def grid(values: flags.FlagValues, settings: Mapping[str, Any]) -> tuple[Point, ...]:
-    """What a study searches.
+def grids(
+    values: flags.FlagValues, settings: Mapping[str, Any], combinations: Iterable[Combination]
+) -> dict[Combination, tuple[Point, ...]]:
+    """What a study searches for every combination.
 
     Args:
         values: of the flags.
         settings: that all runs share.
+        combinations: to compare.
 
     Raises:
         UserError: a list that is no list of different positive numbers, a bad line, a setting that
@@ -87,13 +103,31 @@ def grid(values: flags.FlagValues, settings: Mapping[str, Any]) -> tuple[Point, 
                 )
         searched = declare.axes(values.search, declare.STUDY)
         declare.STUDY.refuse_set(settings, list(searched))
-    else:
-        searched = {
-            name.replace("_rates", "_lr"): lists.positive_numbers(name, values[name].value)
-            for name in rates
-        }
-    declare.check_number(declare.STUDY, searched, values.trials)
-    return points(searched, values.trials)
+        declare.check_number(declare.STUDY, searched, values.trials)
+        return dict.fromkeys(combinations, points(searched, values.trials))
+    searched = {
+        name.replace("_rates", "_lr"): lists.positive_numbers(name, values[name].value)
+        for name in rates
+    }
+    declare.check_number(declare.STUDY, searched)
+    of_steps = points(searched)
+    left = {
+        name: x for name, x in declare.axes(SOLVED, declare.STUDY).items() if name not in settings
+    }
+    of_solutions = points(left, values.trials)
+    found = {}
+    for one in combinations:
+        own = {"backbone": one.backbone, "variant": one.variant}
+        solved = Config.of(**settings | own).method.client_solver == "exact"
+        found[one] = of_solutions if solved else of_steps
+    if of_steps not in found.values():
+        for name in rates:
+            if values[name].present:
+                raise UserError(
+                    f"--{name}={values[name].value}: has no effect on heads that are solved, "
+                    "expected --client_solver=sgd with it, or --search"
+                )
+    return found
 
 
 def execute(

@@ -11,7 +11,7 @@ from absl import flags
 from experiments import cli, scheduling
 from experiments.reporting import Progress, Sentences, facts
 from fedvlr_jax import files, record
-from fedvlr_jax.config import leaves
+from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import drawing, search_page, sections, sweep_page, tabulate
 from fedvlr_jax.reporter import Reporter
@@ -23,8 +23,8 @@ from fedvlr_jax.runs.trials import COMPLETE, RUNNING, Searching, Trial, ended, r
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, SEED, SEEDS, setting
 
 USAGE = """
-    usage: python -m experiments.search --search=SETTING=VALUES [--search=...] [--trials=N]
-                                        [--seeds=N] [--out=DIR] ...
+    usage: python -m experiments.search [--search=SETTING=VALUES ...] [--trials=N] [--seeds=N]
+                                        [--out=DIR] ...
 
     Looks for the values with the best validation score (warm NDCG@50 of the best round), and writes
     report.html (open it in a browser), trials.csv (a row per trial), search.png and best.yaml into
@@ -42,7 +42,8 @@ class _Own:
     search: list[str] = setting(
         (),
         "A setting and the values to try, like server_lr=log:1e-4:1e-1, dropout=lin:0:0.5 "
-        "or dim=32,64,128. Give the flag once for every setting.",
+        "or dim=32,64,128. Give the flag once for every setting. By default it is "
+        f"{', '.join(scheduling.SOLVED)} where heads are solved.",
     )
     trials: int = setting(
         40, "Number of trials, including those that are pruned or fail.", AT_LEAST_ONE
@@ -98,8 +99,11 @@ def declared(values: flags.FlagValues) -> Search:
     Raises:
         UserError: a bad setting or line, or seeds that are given twice.
     """
-    searched = space.read(values.search)
     given = cli.given_settings(values, leaves())
+    lines = values.search
+    if not lines and Config.of(**given).method.client_solver == "exact":
+        lines = [line for line in scheduling.SOLVED if line.split("=")[0] not in given]
+    searched = space.read(lines)
     space.SEARCH.refuse_set(given, list(searched))
     if values.seeds is not None and ("seed" in given or "seed" in searched):
         raise UserError(f"--seeds={values.seeds}: seeds are given as well, expected one of the two")

@@ -7,7 +7,7 @@ module trusts what it is given.
 import dataclasses
 import functools
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,19 @@ def _named(
 
 def _rate(default: float, text: str) -> Any:
     return _traced(default, text, NOT_NEGATIVE)
+
+
+def _by_solver(
+    exact: Any, sgd: Any, text: str, check: Check | tuple[str, ...], role: Role = Role.PROGRAM
+) -> Any:
+    """A setting whose default depends on the solver; it takes names, or what passes a check."""
+    if isinstance(check[0], str):
+        expected = f"one of {', '.join(check)}"
+        text = f"{text} {expected[0].upper()}{expected[1:]}."
+        check = (lambda value, known=check: value in known), expected
+    defaults = [f"{value:g}" if isinstance(value, float) else value for value in (exact, sgd)]
+    text = f"{text} Default: {defaults[0]} with --client_solver=exact, else {defaults[1]}."
+    return setting(None, text, check, role, by_solver={"exact": exact, "sgd": sgd})
 
 
 def _generated(default: int | float, text: str, check: Check) -> Any:
@@ -146,7 +159,8 @@ class MethodConfig:
         "Those that the data set does not have are left out.",
         known=names.MODALITIES,
     )
-    layer_norm: str = choice(
+    layer_norm: str | None = _by_solver(
+        "off",
         "on",
         "Whether the mapped features and ID embeddings are layer-normed before views are made of "
         "them. on: all items' vectors have the same norm, as in the paper; off: norms are "
@@ -155,8 +169,12 @@ class MethodConfig:
         Role.SERVER,
     )
     dim: int = _server(64, "Width d of item embeddings and views, in numbers.", AT_LEAST_ONE)
-    local_epochs: int = setting(
-        5, "Number of passes that a client makes over its history in one round.", AT_LEAST_ONE
+    local_epochs: int | None = _by_solver(
+        1,
+        5,
+        "Number of passes that a client makes over its history in one round. Where heads are "
+        "solved, every pass is a step of the router.",
+        AT_LEAST_ONE,
     )
     negatives: int = setting(
         4, "Number of negative items for each train item in every local epoch.", AT_LEAST_ONE
@@ -175,12 +193,14 @@ class MethodConfig:
         "difference (classic FedAvg).",
         names.CLIENT_MODES,
     )
-    client_solver: str = choice(
-        "sgd",
+    client_solver: str | None = setting(
+        None,
         "How a client comes to its prediction head. sgd: by steps on its positives and "
         "negatives; exact: as the solution of a least-squares problem over all items, without "
-        "negatives and learning rates. It needs a linear head.",
-        names.CLIENT_SOLVERS,
+        "negatives and learning rates, which needs a linear head. One of "
+        f"{', '.join(names.CLIENT_SOLVERS)}. Default: exact where it can be (fedavg and fcf with "
+        "--client_mode=accumulate), else sgd.",
+        (lambda v: v in names.CLIENT_SOLVERS, f"one of {', '.join(names.CLIENT_SOLVERS)}"),
     )
     unobserved_weight: float = _traced(
         4.0,
@@ -189,7 +209,7 @@ class MethodConfig:
         NOT_NEGATIVE,
     )
     head_penalty: float = _traced(
-        4.0,
+        2.0,
         "Weight of the squared norm of a client's head, relative to the weight of one train "
         "item (--client_solver=exact only).",
         POSITIVE,
@@ -214,14 +234,18 @@ class MethodConfig:
         "every client.",
         AT_LEAST_ZERO,
     )
-    server_lr: float = _rate(3e-2, "Learning rate of the server's step.")
+    server_lr: float | None = _by_solver(
+        3e-3, 3e-2, "Learning rate of the server's step.", NOT_NEGATIVE, Role.TRACED
+    )
     network_lr: float = _rate(
         3e-3,
         "Learning rate of the server's step for the scoring network that clients share "
         "(fedncf only).",
     )
     client_lr: float = _rate(3e-2, "Learning rate of a client's prediction head.")
-    router_lr: float = _rate(3e-3, "Learning rate of a client's router.")
+    router_lr: float | None = _by_solver(
+        1.0, 3e-3, "Learning rate of a client's router.", NOT_NEGATIVE, Role.TRACED
+    )
     own_lr: float = _rate(
         1e-1,
         "Learning rate of the item vectors that a client keeps for itself (pfedrec and "
@@ -236,33 +260,39 @@ class MethodConfig:
     client_optimizer: str = _optimizer(
         "sgd", "Optimizer of a client's head and router. It starts anew in every round."
     )
-    warm_start: str = choice(
+    warm_start: str | None = _by_solver(
+        "spectral",
         "none",
         "How a run begins. none: with initial parameters that are drawn; spectral: with warm "
         "rounds, in which clients train nothing, and the server gives the ID embeddings and the "
         "maps of features a first value from the items' co-occurrence.",
         names.WARM_STARTS,
+        Role.SERVER,
     )
     warm_rounds: int = setting(
         0,
-        "Number of warm rounds (--warm_start=spectral only). 0 means as many as let every client "
-        "be sampled about once, or about four times where it takes subspace iteration.",
+        "Number of warm rounds before those of --als_passes (--warm_start=spectral only). 0 means "
+        "one pass over the clients, or four where it takes subspace iteration; a pass takes as "
+        "many rounds as let every client be sampled about once, but at most 10.",
         AT_LEAST_ZERO,
     )
     warm_basis: int = setting(
         0,
         "Number of columns of a subspace iteration through warm rounds, from --dim to the number "
-        "of items (--warm_start=spectral only). 0 means 16 more than --dim; but with up to 4,096 "
+        "of items (--warm_start=spectral only). 0 means 16 more than --dim; but with up to 10,000 "
         "items there is none, and clients upload all pairs of their items.",
         AT_LEAST_ZERO,
+        Role.SERVER,
     )
-    als_passes: int = setting(
+    als_passes: int | None = _by_solver(
+        2,
         0,
         "Number of passes over the clients, after those of --warm_start=spectral, in which clients "
         "solve for heads that score ID embeddings alone, and the server solves for the ID "
         "embedding of every item (alternating least squares). A pass takes as many warm rounds as "
-        "let every client be sampled about once.",
+        "one of --warm_rounds; there are none without a spectral start.",
         AT_LEAST_ZERO,
+        Role.SERVER,
     )
     item_penalty: float = _traced(
         0.03,
@@ -277,18 +307,20 @@ class MethodConfig:
         "(--warm_start=spectral only).",
         NOT_NEGATIVE,
     )
-    experts: str = choice(
+    experts: str | None = _by_solver(
+        "auto",
         "none",
         "What ranks items beside views and head. neighbours: items that often go with those of "
         "the client's history, by weights that the server finds from the items' co-occurrence "
-        "and sends (EASE); it needs --warm_start=spectral.",
+        "and sends (EASE); it needs --warm_start=spectral. auto: neighbours, where clients upload "
+        "pairs of their items in warm rounds, else none.",
         names.EXPERTS,
         Role.SERVER,
     )
     expert_weight: float = _traced(
-        0.7,
+        0.5,
         "How much the standardized scores by neighbours count beside those by views and head "
-        "(--experts=neighbours only).",
+        "(--experts=neighbours or auto).",
         NOT_NEGATIVE,
     )
     neighbours: int = setting(
@@ -545,6 +577,36 @@ LISTS: dict[str, Collection[str]] = {
 }
 
 
+# Defaults by solver, and what takes their place where there is no spectral start to go on from.
+BY_SOLVER: dict[str, Mapping[str, Any]] = {
+    leaf.name: leaf.metadata["by_solver"]
+    for leaf in leaves().values()
+    if "by_solver" in leaf.metadata
+}
+_WITHOUT_START = {"als_passes": 0, "experts": "none"}
+# What only steps of a head depend on.
+_OF_STEPS = ("client_lr", "client_optimizer", "negatives", "negative_sampling", "negative_pool")
+
+
+def defaults_beside(config: Config) -> dict[str, Any]:
+    """What each of a configuration's settings would be if all others were given and it was not.
+
+    In the form of `Config.flat`. Those that decide others' defaults are the solver and the warm
+    start.
+    """
+    flat, plain = config.flat(), Config.of().flat()
+    deciding = ("plugins", "backbone", "client_mode")
+    base = {name: flat[name] for name in deciding if flat[name] is not None}
+    solver = {"client_solver": flat["client_solver"]}
+    found = Config.of(**base, **solver, warm_start=flat["warm_start"]).flat()
+    return (
+        found
+        | {name: plain[name] for name in deciding}
+        | {"client_solver": Config.of(**base).flat()["client_solver"]}
+        | {"warm_start": Config.of(**base, **solver).flat()["warm_start"]}
+    )
+
+
 def load_plugins(value: Any) -> None:
     """Import the plugins that a value of `plugins` names, see `Config.of`.
 
@@ -584,6 +646,7 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
 
 def _resolved(config: Config) -> Config:
     """Fill in what depends on other settings, and refuse contradictions."""
+    config = dataclasses.replace(config, method=_with_solver(config.method))
     _check_method(config.method)
     _check_participation(config)
     data = config.data
@@ -607,10 +670,25 @@ def _resolved(config: Config) -> Config:
     return config
 
 
+def _with_solver(method: MethodConfig) -> MethodConfig:
+    """With a solver, and the defaults that go with it."""
+    can = BACKBONES[method.backbone].can_solve and method.client_mode != "local"
+    auto = "exact" if can else "sgd"
+    solver = method.client_solver or auto
+    filled = {
+        name: by_solver[solver]
+        for name, by_solver in BY_SOLVER.items()
+        if getattr(method, name) is None
+    }
+    warm_start = method.warm_start or filled["warm_start"]
+    if warm_start == "none":
+        filled |= {name: _WITHOUT_START[name] for name in _WITHOUT_START.keys() & filled.keys()}
+    return dataclasses.replace(method, client_solver=solver, **filled)
+
+
 def _check_method(method: MethodConfig) -> None:
     if method.client_solver == "exact":
-        backbone = BACKBONES[method.backbone]
-        if backbone.linear is None or backbone.own_rows is not None:
+        if not BACKBONES[method.backbone].can_solve:
             raise UserError(
                 f"--client_solver=exact: solves for a linear head, which --backbone="
                 f"{method.backbone} does not have alone, expected fedavg, fcf, or "
@@ -621,6 +699,13 @@ def _check_method(method: MethodConfig) -> None:
                 "--client_mode=local: clients step their copies together with their heads, "
                 "expected --client_mode=accumulate with --client_solver=exact"
             )
+        for name in _OF_STEPS:
+            value = getattr(method, name)
+            if value != leaves()[name].default:
+                raise UserError(
+                    f"--{name}={value}: has no effect on heads that are solved, expected "
+                    "--client_solver=sgd with it"
+                )
     if method.warm_basis and method.warm_basis < method.dim:
         raise UserError(
             f"--warm_basis={method.warm_basis}: expected 0, or at least the {method.dim} columns "

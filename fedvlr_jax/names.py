@@ -16,7 +16,7 @@ VIEWS = (
 )
 AGGREGATIONS = ("mean",)
 WARM_STARTS = ("none", "spectral")
-EXPERTS = ("none", "neighbours")
+EXPERTS = ("auto", "none", "neighbours")
 SWITCHES = ("on", "off")
 CLIENT_SOLVERS = ("sgd", "exact")
 CLIENT_MODES = ("accumulate", "local")

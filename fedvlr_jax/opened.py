@@ -86,6 +86,8 @@ class Run:
     def config(self) -> Config:
         """The settings, with the run's plugins loaded."""
         settings = record.settings(self.folder, ("data_fingerprint",))
+        # Runs of before there was a choice do not say.
+        settings.setdefault("client_solver", "sgd")
         if self.plugins is not None:
             settings["plugins"] = self.plugins
         config = Config.of(**{name: settings[name] for name in leaves() if name in settings})

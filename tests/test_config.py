@@ -3,7 +3,15 @@ import dataclasses
 import pytest
 
 from fedvlr_jax import names
-from fedvlr_jax.config import SYNTHETIC_DEFAULTS, Config, ExecutionConfig, having, leaves
+from fedvlr_jax.config import (
+    BY_SOLVER,
+    SYNTHETIC_DEFAULTS,
+    Config,
+    ExecutionConfig,
+    defaults_beside,
+    having,
+    leaves,
+)
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import Role
 
@@ -17,9 +25,9 @@ def test_defaults_are_resolved():
 
 
 def test_flat_settings_make_the_same_configuration_again():
-    config = Config.of(variant="mlp", views=["image", "text"], clients=50, rounds=7, client_lr=1)
+    config = Config.of(variant="mlp", views=["image", "text"], clients=50, rounds=7, router_lr=2)
     assert Config.of(**config.flat()) == config
-    assert config.method.client_lr == 1.0
+    assert config.method.router_lr == 2.0
 
 
 def test_every_setting_explains_itself():
@@ -94,3 +102,48 @@ def test_names_are_lower_case_and_optimizers_exist():
     for group in (names.BACKBONES, names.VARIANTS, names.VIEWS, names.OPTIMIZERS):
         assert all(name == name.lower() for name in group)
     assert all(hasattr(optax, name) for name in names.OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"client_solver": "sgd", "client_lr": 0.5},
+        {"backbone": "fedncf", "router_lr": 0.1},
+        {"client_mode": "local"},
+        {"warm_start": "none"},
+        {"client_solver": "sgd", "warm_start": "spectral", "als_passes": 1},
+        {"backbone": "fcf", "server_lr": 0.03, "local_epochs": 5},
+    ],
+    ids=str,
+)
+def test_what_differs_from_the_defaults_makes_the_same_configuration(given):
+    config = Config.of(**given)
+    flat, default = config.flat(), defaults_beside(config)
+    differs = {name: x for name, x in flat.items() if x is not None and x != default[name]}
+    assert set(differs) == set(given)
+    assert Config.of(**differs) == config
+
+
+def test_defaults_go_with_the_solver_of_heads():
+    solved, stepped = (Config.of(backbone=name).method for name in ("fedavg", "fedncf"))
+    assert (solved.client_solver, stepped.client_solver) == ("exact", "sgd")
+    for name, by_solver in BY_SOLVER.items():
+        assert getattr(solved, name) == by_solver["exact"]
+        assert getattr(stepped, name) == by_solver["sgd"]
+    assert Config.of(client_mode="local").method.client_solver == "sgd"
+    cold = Config.of(warm_start="none").method
+    assert (cold.client_solver, cold.als_passes, cold.experts) == ("exact", 0, "none")
+    with pytest.raises(UserError, match="--client_solver=exact: solves for a linear head"):
+        Config.of(backbone="fedrap", client_solver="exact")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"client_lr": 0.1}, {"negatives": 1}, {"client_optimizer": "adam"}], ids=str
+)
+def test_what_only_steps_of_heads_depend_on_is_refused_where_heads_are_solved(setting):
+    ((name, value),) = setting.items()
+    words = f"--{name}={value}: has no effect on heads that are solved, expected --client_solver"
+    with pytest.raises(UserError, match=words):
+        Config.of(**setting)
+    assert Config.of(client_solver="sgd", **setting)

@@ -11,7 +11,7 @@ from fedvlr_jax import data as data_sets
 from tests.experiments import programs
 
 POPULATION = {"clients": 1500, "items": 400, "preference_concentration": 0.3}
-TRAINING = {"rounds": 25, "server_lr": 0.03, "client_lr": 0.1, "devices": 1}
+TRAINING = {"client_solver": "sgd", "rounds": 25, "server_lr": 0.03, "client_lr": 0.1, "devices": 1}
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,11 @@ def dataset(
 def config(**settings: Any) -> Config:
     """Small sizes, and rates high enough that every parameter moves visibly."""
     small = {
+        "client_solver": "sgd",
+        "layer_norm": "on",
+        "warm_start": "none",
+        "als_passes": 0,
+        "experts": "none",
         "dim": 8,
         "local_epochs": 3,
         "negatives": 2,
@@ -62,6 +67,8 @@ def config(**settings: Any) -> Config:
         "buckets": 1,  # every one more is compiled, too
         "checkpoint_seconds": 0,
     }
+    if settings.get("client_solver") == "exact":
+        small = {name: x for name, x in small.items() if name not in ("client_lr", "negatives")}
     return Config.of(**(small | settings))
 
 

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fedvlr_jax.backbones.linear import linear_head
 from fedvlr_jax.client import left_out, router_steps
 from fedvlr_jax.client.model import ClientData, ClientModel, ClientState
 from fedvlr_jax.client.normal_equations import equations, solution
@@ -70,7 +69,7 @@ def with_head(
     if sent.least_squares is None:
         return state
     theta = solution(equations(model, sent.least_squares, weights, history_rows, real))
-    return state._replace(head=linear_head(theta))
+    return state._replace(head=model.backbone.of_theta(theta))
 
 
 def _begin(
@@ -124,7 +123,9 @@ def _epoch(
     )
     # Without a history there is nothing to learn from.
     there = here.real.any()
-    head = jax.tree.map(lambda a, b: jnp.where(there, a, b), linear_head(theta), work.head)
+    head = jax.tree.map(
+        lambda a, b: jnp.where(there, a, b), model.backbone.of_theta(theta), work.head
+    )
     work = work._replace(
         head=head,
         router=router,

@@ -99,7 +99,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Each part of the learner removed",
         "fedvlr trained again without it, with everything else as it was chosen with all parts. "
         "Without the spectral start there are no alternating passes and no neighbours either, and "
-        "the server learns at its default rate. Without the router all views count the same.",
+        "the server learns at the default rate of runs without. Without the exact head clients "
+        "take as many local epochs, and routers the rate, as is the default of such runs. Without "
+        "the router all views count the same.",
     ),
     "noise": (
         "Noise on gradients (the paper's table 4)",

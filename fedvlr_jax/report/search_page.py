@@ -9,7 +9,7 @@ import yaml
 
 from fedvlr_jax import files
 from fedvlr_jax.analysis.statistics import spread
-from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.config import defaults_beside, leaves
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, side_by_side
 from fedvlr_jax.report.sections import Section
 from fedvlr_jax.report.sweep_page import command
@@ -74,7 +74,8 @@ def settings(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
         search: that the trial is of.
         params: the trial's.
     """
-    flat, default = search.config(params).flat(), Config.of().flat()
+    config = search.config(params)
+    flat, default = config.flat(), defaults_beside(config)
     said = {*_ALWAYS_SAID, *search.settings, *search.space}
     return {
         name: flat[name]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedvlr_jax import record
 from fedvlr_jax.analysis.statistics import slope
-from fedvlr_jax.config import Config, leaves
+from fedvlr_jax.config import Config, defaults_beside, leaves
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.report import baseline, seeds
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, stacked
@@ -270,7 +270,8 @@ def _failed(table: pd.DataFrame) -> Section | None:
 
 def _settings(configs: Mapping[str, Config], axes: Axes) -> Section:
     """What all runs share, what differs from the defaults first."""
-    default, shared = Config.of().flat(), next(iter(configs.values())).flat()
+    first = next(iter(configs.values()))
+    default, shared = defaults_beside(first), first.flat()
     rows = [
         {"setting": name, "value": _text(shared[name]), "default": _text(default[name])}
         for name in default
@@ -286,10 +287,9 @@ def _text(value: Any) -> str:
 
 
 def _commands(table: pd.DataFrame, configs: Mapping[str, Config], out: Path) -> Section:
-    default = Config.of().flat()
     commands = []
     for run in table["run"]:
-        flat = configs[run].flat()
+        flat, default = configs[run].flat(), defaults_beside(configs[run])
         given = {n: v for n, v in flat.items() if v is not None and v != default[n]}
         commands.append(command(given, Path("runs/again")))
     columns = table.reindex(columns=["run", "status", _SCORE]).assign(command=commands)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.config import Config
+from fedvlr_jax.config import BY_SOLVER, Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short
@@ -106,9 +106,9 @@ class Study(Planner):
 
     Attributes:
         settings: of `Config.of`, but for what differs.
-        grid: the points to try, at least one, all with the same settings.
+        grids: the points to try with every combination that is compared, at least one, all with the
+            same settings.
         seeds: of the runs, at least one.
-        combinations: to compare.
         out: folder of the study.
         changes: to train combinations with once more, at their best point.
         folder: below `out`, that the runs are in.
@@ -116,9 +116,8 @@ class Study(Planner):
     """
 
     settings: dict[str, Any]
-    grid: Sequence[Point]
+    grids: Mapping[Combination, Sequence[Point]]
     seeds: Sequence[int]
-    combinations: Sequence[Combination]
     out: Path
     changes: Mapping[Combination, Sequence[Change]] = field(default_factory=dict)
     folder: str = ""
@@ -127,6 +126,11 @@ class Study(Planner):
     _planned: dict[tuple, tuple[str, Plan]] = field(default_factory=dict, init=False, repr=False)
 
     kind: ClassVar[str] = "study"
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """Those that are compared."""
+        return tuple(self.grids)
 
     def check(self, dataset: Dataset) -> None:
         """Refuse now what would be refused when runs begin.
@@ -137,8 +141,8 @@ class Study(Planner):
         Raises:
             UserError: settings that contradict each other or do not fit data or devices.
         """
-        point = self.grid[0]
-        for combination in self.combinations:
+        for combination, grid in self.grids.items():
+            point = grid[0]
             for change in (_UNCHANGED, *self.changes.get(combination, ())):
                 configs = [self.config(combination, point, s, change) for s in self.seeds]
                 # Seeds differ in the sample of clients that is evaluated, and in nothing else.
@@ -197,7 +201,13 @@ class Study(Planner):
             "variant": combination.variant,
             "seed": seed,
         }
-        return Config.of(**self.settings | dict(point) | chosen | dict(change.settings))
+        settings = self.settings | dict(point) | chosen
+        if not change.settings:
+            return Config.of(**settings)
+        # A change of the solver is no change of the defaults that go with it.
+        flat = Config.of(**settings).flat()
+        filled = {name: flat[name] for name in BY_SOLVER}
+        return Config.of(**settings | filled | dict(change.settings))
 
     def _runs(
         self,
@@ -224,7 +234,7 @@ class Study(Planner):
 
     def _search(self, combination: Combination) -> dict[str, Plan]:
         """The first seed at all points."""
-        return self._runs(combination, self.grid, self.seeds[:1])
+        return self._runs(combination, self.grids[combination], self.seeds[:1])
 
     def _chosen(
         self, combination: Combination, rows: Mapping[str, Row]
@@ -238,7 +248,7 @@ class Study(Planner):
             return []
         scores = {
             point: metrics.selection_score(rows[name].content["valid"])
-            for point, name in zip(self.grid, plans, strict=True)
+            for point, name in zip(self.grids[combination], plans, strict=True)
             if rows[name].status == FINISHED
         }
         chosen = []

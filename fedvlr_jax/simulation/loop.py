@@ -94,12 +94,13 @@ class Running:
     def until_evaluation(self) -> int:
         """Rounds until the next evaluation.
 
-        The first one is right after the warm rounds: the best round may be the last of them.
+        The first one is right after the warm rounds, or at the end of a run that ends before: the
+        best round may be the last of them.
         """
         every, rounds = self.config.schedule.eval_every, self.config.schedule.rounds
         number = self.progress.round
         if number < self._warm_rounds:
-            return self._warm_rounds - self.rounds_done
+            return min(self._warm_rounds, rounds) - self.rounds_done
         return min(every - number % every, rounds - number) - len(self.since)
 
     @property

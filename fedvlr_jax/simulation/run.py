@@ -151,7 +151,6 @@ def train_together(
     simulation = build(*pairs[0], pairs[1:])
     for config, dataset in pairs:
         _check_sample(config, dataset, simulation)
-        _check_warm_rounds(config, simulation)
     where = {
         "devices": simulation.federation.mesh.devices.size,
         "private_state": trainers.place_of_states(configs[0], simulation),
@@ -211,7 +210,6 @@ def check(config: Config, dataset: Dataset) -> None:
     check_population(config, dataset.interactions.n_clients)
     simulation = build(config, dataset)
     _check_sample(config, dataset, simulation)
-    _check_warm_rounds(config, simulation)
     trainers.place_of_states(config, simulation)
 
 
@@ -233,18 +231,6 @@ def _check_sample(config: Config, dataset: Dataset, simulation: Simulation) -> N
             f"--eval_clients={size}: none of the clients sampled with --seed="
             f"{config.schedule.seed} has a validation item, expected a larger sample"
         )
-
-
-def _check_warm_rounds(config: Config, simulation: Simulation) -> None:
-    """Refuse a run that ends before its warm rounds do."""
-    rounds, warm = config.schedule.rounds, simulation.federation.warm_rounds
-    if warm > rounds:
-        method = config.method
-        flags, mean = f"--warm_rounds={method.warm_rounds}", "means"
-        if method.als_passes:
-            flags, mean = f"{flags} and --als_passes={method.als_passes}", "mean"
-        why = f", which {mean} {warm} warm rounds with cohorts of {simulation.cohort_size}"
-        raise UserError(f"{flags}{why}: expected at most the {rounds} rounds of --rounds")
 
 
 def _train(trainer: Trainer, runs: Sequence[Running], reporters: Sequence[Reporter]) -> None:

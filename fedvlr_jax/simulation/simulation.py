@@ -61,7 +61,9 @@ _TILE = 128  # clients that a TPU computes with at a time, where arrays lie clie
 _COPIED_NUMBERS = {"cpu": 0}
 _COPIED_NUMBERS_ACCELERATOR = 10_000_000
 # Up to so many items their co-occurrence fits everywhere.
-_MOST_PAIRED_ITEMS = 4096
+_MOST_PAIRED_ITEMS = 10_000
+# A start from some of the clients is better than none that ends.
+_MOST_ROUNDS_OF_A_PASS = 10
 # Scores of all items are faster than those of a client's samples up to this many items a sample.
 _DENSE = {"cpu": 4}
 _DENSE_ACCELERATOR = 200
@@ -257,9 +259,9 @@ def _spectral(config: Config, federation: Federation, chunking: Chunking) -> Fed
         raise UserError(
             f"--warm_basis={method.warm_basis}: expected at most the {n_items} items there are"
         )
-    wanted = method.neighbours if method.experts == "neighbours" else 0
-    alone = method.warm_basis or (n_items > _MOST_PAIRED_ITEMS and not wanted)
-    mode = "products" if alone else "pairs"
+    few = n_items <= _MOST_PAIRED_ITEMS or method.experts == "neighbours"
+    mode = "pairs" if few and not method.warm_basis else "products"
+    wanted = method.neighbours if mode == "pairs" and method.experts != "none" else 0
     columns = method.warm_basis or min(method.dim + spectral.OVERSAMPLING, n_items)
     passes = spectral.PASSES[mode]
     rounds = method.warm_rounds or passes * _rounds_of_a_pass(federation)
@@ -291,8 +293,9 @@ def _alternating(config: Config, federation: Federation, chunking: Chunking) -> 
 
 
 def _rounds_of_a_pass(federation: Federation) -> int:
-    """As many as let every client be sampled about once."""
-    return -(-federation.n_clients // (federation.cohort or federation.n_clients))
+    """As many as let every client be sampled about once, but not too many."""
+    everybody = -(-federation.n_clients // (federation.cohort or federation.n_clients))
+    return min(everybody, _MOST_ROUNDS_OF_A_PASS)
 
 
 def _warm_rounds(

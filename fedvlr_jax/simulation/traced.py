@@ -7,7 +7,7 @@ import numpy as np
 
 from fedvlr_jax import backbones
 from fedvlr_jax.client.update import ClientRates
-from fedvlr_jax.config import Config, MethodConfig
+from fedvlr_jax.config import BY_SOLVER, Config, MethodConfig
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.settings import Role, with_role
 from fedvlr_jax.simulation.federated_round import Rates
@@ -64,7 +64,10 @@ def program_of(config: Config) -> Config:
 def _alike(group: Any) -> Any:
     """A group of settings with all that is traced at its default, or above 0 at the same number."""
     leaves = {leaf.name: leaf for leaf in dataclasses.fields(group)}
-    same = {name: leaves[name].default for name in with_role(leaves, Role.TRACED)}
+    same = {
+        name: BY_SOLVER[name]["sgd"] if name in BY_SOLVER else leaves[name].default
+        for name in with_role(leaves, Role.TRACED)
+    }
     switches = with_role(leaves, Role.SWITCH)
     return dataclasses.replace(
         group, **same, **{name: 0.5 * (getattr(group, name) > 0) for name in switches}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from fedvlr_jax.config import MethodConfig
+from fedvlr_jax.config import BY_SOLVER, MethodConfig
 from fedvlr_jax.data.types import Catalogue
 from fedvlr_jax.registry import VIEWS
 from fedvlr_jax.report.paper_tables import changes_table
@@ -35,20 +35,21 @@ def removals(method: MethodConfig, catalogue: Catalogue) -> list[Change]:
 def parts(method: MethodConfig) -> list[Change]:
     """The same training without each part of the learner that the method has.
 
-    Everything else stays as it was chosen with all of them. But without a spectral start the server
-    learns at its default rate, because ID embeddings would otherwise stay what was drawn.
+    Everything else stays as it was chosen with all of them. But heads that are stepped take as many
+    local epochs as is their default, and routers their rate. Without a spectral start the server
+    learns at the default rate of runs without, because ID embeddings would stay what was drawn.
     """
-    default = MethodConfig()
+    steps = {name: by_solver["sgd"] for name, by_solver in BY_SOLVER.items()}
     without = {}
     if method.client_solver == "exact":
-        without["exact head"] = {"client_solver": "sgd"}
+        with_steps = {name: steps[name] for name in ("local_epochs", "router_lr")}
+        without["exact head"] = {"client_solver": "sgd"} | with_steps
     if method.warm_start == "spectral":
-        rate = {"server_lr": default.server_lr}
         alone = {"warm_start": "none", "als_passes": 0, "experts": "none"}
-        without["spectral start"] = alone | rate
+        without["spectral start"] = alone | {"server_lr": steps["server_lr"]}
     if method.als_passes:
         without["alternating passes"] = {"als_passes": 0}
-    if method.experts == "neighbours":
+    if method.experts != "none":
         without["neighbours"] = {"experts": "none"}
     if without:
         without["router"] = {"router_lr": 0.0}  # it keeps its equal weights

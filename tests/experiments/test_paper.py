@@ -14,6 +14,7 @@ from fedvlr_jax.study import central
 from tests.experiments import programs
 
 SMALL = (
+    "--client_solver=sgd",
     *("--clients=30", "--items=30", "--dim=8", "--local_epochs=1", "--negatives=1", "--rounds=2"),
     *("--eval_every=1", "--devices=1", "--buckets=1", "--server_rates=0.1", "--client_rates=0.1"),
 )
@@ -153,6 +154,7 @@ def test_other_settings_are_searched_for(tmp_path, capsys):
 
 STUDY = (
     "experiments.paper",
+    "--client_solver=sgd",
     *("--clients=60", "--items=40", "--dim=8", "--local_epochs=1", "--negatives=1", "--rounds=6"),
     *("--eval_every=2", "--devices=1", "--server_rates=0.03,0.1", "--client_rates=0.1,3e38"),
     *("--backbones=fcf,fedrap", "--variants=fedvlr,mlp", "--seeds=2", "--newcomers=0.3"),

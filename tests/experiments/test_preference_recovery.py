@@ -5,6 +5,7 @@ from experiments import preference_recovery
 from tests.experiments import programs
 
 SMALL = (
+    "--client_solver=sgd",
     *("--clients=40", "--items=40", "--dim=8", "--local_epochs=1", "--negatives=1", "--rounds=2"),
     *("--eval_every=1", "--devices=1", "--buckets=1", "--server_rates=0.1", "--client_rates=0.1"),
     "--seeds=2",

@@ -1,9 +1,12 @@
-"""When what takes long is drawn again."""
+"""What studies and searches try, and when what takes long is drawn again."""
 
 import pytest
+from absl import flags
 
-from experiments import scheduling
+from experiments import paper, scheduling, search
 from experiments.scheduling import Seldom
+from fedvlr_jax.errors import UserError
+from fedvlr_jax.runs.study import Combination
 
 
 @pytest.fixture
@@ -31,3 +34,48 @@ def test_it_is_due_at_the_end_whenever_that_is(clock):
     assert seldom.is_due(whole=True)
     clock[0] += 59.0  # since the end, which counts
     assert not seldom.is_due(whole=False)
+
+
+def values_of(program, *arguments):
+    values = flags.FlagValues()
+    program.define_flags(values)
+    values(["program", *arguments])
+    return values
+
+
+SOLVED = {line.split("=")[0] for line in scheduling.SOLVED}
+COMBINATIONS = [Combination("fedavg", "fedvlr"), Combination("fedncf", "mlp")]
+
+
+def test_studies_search_what_heads_are_found_by():
+    values = values_of(paper)
+    found = scheduling.grids(values, {}, COMBINATIONS)
+    solved, stepped = found.values()
+    assert len(solved) == 24
+    assert {name for point in solved for name, _ in point} == SOLVED
+    assert len(stepped) == 5 * 3
+    assert {name for point in stepped for name, _ in point} == {"server_lr", "client_lr"}
+    # What is set is not searched, and few combinations are all tried.
+    settings = {
+        name: x for name, x in found[COMBINATIONS[0]][0] if name not in ("dim", "server_lr")
+    }
+    left = scheduling.grids(values, settings, COMBINATIONS[:1])[COMBINATIONS[0]]
+    assert {name for point in left for name, _ in point} == {"dim", "server_lr"}
+    assert len(left) == 2 * 3
+    searched = values_of(paper, "--search=dim=8,16")
+    assert [len(x) for x in scheduling.grids(searched, {}, COMBINATIONS).values()] == [2, 2]
+
+
+def test_rates_of_steps_are_refused_where_nothing_is_stepped():
+    values = values_of(paper, "--client_rates=0.1")
+    assert len(scheduling.grids(values, {}, COMBINATIONS)[COMBINATIONS[1]]) == 5
+    with pytest.raises(UserError, match="no effect on heads that are solved"):
+        scheduling.grids(values, {}, COMBINATIONS[:1])
+
+
+def test_a_search_without_lines_is_of_what_heads_are_found_by():
+    assert set(search.declared(values_of(search)).space) == SOLVED
+    small = search.declared(values_of(search, "--dim=32", "--als_passes=1"))
+    assert set(small.space) == SOLVED - {"dim", "als_passes"}
+    with pytest.raises(UserError, match="nothing is searched"):
+        search.declared(values_of(search, "--backbone=fedncf"))

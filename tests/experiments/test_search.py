@@ -21,6 +21,7 @@ from fedvlr_jax.runs.trials import RUNNING, Outcome, Trial
 from tests.experiments import programs
 
 SMALL = (
+    "--client_solver=sgd",
     *(
         "--devices=1",
         "--clients=30",
@@ -161,7 +162,7 @@ def test_where_nothing_is_complete_it_says_why(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing is searched, expected a setting and its values"),
+        (["--client_solver=sgd"], "nothing is searched, expected a setting and its values"),
         (["--search=server_lr"], "has no values, expected --search=server_lr=0.01,0.1"),
         (["--search=colour=red"], "unknown setting colour"),
         (["--search=server_lr=log:1:0.1"], "goes backwards, expected --search=server_lr=log:0.1:1"),

@@ -16,7 +16,14 @@ from fedvlr_jax.runs import estimate
 from tests.experiments import programs
 from tests.report import browser
 
-SMALL = ("--items=40", "--dim=8", "--local_epochs=2", "--negatives=1", "--rounds=2")
+SMALL = (
+    "--client_solver=sgd",
+    "--items=40",
+    "--dim=8",
+    "--local_epochs=2",
+    "--negatives=1",
+    "--rounds=2",
+)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tests.simulation.test_run import assert_same_outcome
 
 SMALL = (
     *("--clients=30", "--items=40", "--dim=8", "--local_epochs=2", "--negatives=1"),
+    "--client_solver=sgd",
     *("--devices=1", "--buckets=1"),
 )
 CONTRACT = [

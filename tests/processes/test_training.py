@@ -24,6 +24,7 @@ from tests.processes.test_peers import free_port
 # Clients that no number of devices divides; with plain SGD of rate 1 the server's parameters
 # differ from the initial ones by the sum of the aggregated gradients.
 SETTINGS = {
+    "client_solver": "sgd",
     "clients": 21,
     "items": 40,
     "dim": 8,

@@ -26,7 +26,7 @@ OUTCOMES = (
 
 
 def search(seeds=(0,), **settings):
-    return Search(settings, space.read(LINES), seeds)
+    return Search({"client_solver": "sgd"} | settings, space.read(LINES), seeds)
 
 
 def trial(number, outcome):
@@ -112,7 +112,9 @@ def test_the_best_settings_are_taken_as_they_are(tmp_path, settings, seeds):
 
 def test_what_is_said_is_short():
     found = search_page.settings(search(rounds=7), TRIALS[2].params)
-    assert set(found) == {"clients", "rounds", "server_lr", "client_lr", "dropout", "dim"}
+    assert set(found) == {
+        *("client_solver", "clients", "rounds", "server_lr", "client_lr", "dropout", "dim")
+    }
     assert yaml.safe_load(yaml.safe_dump(found)) == found
 
 

@@ -191,7 +191,15 @@ def test_a_file_declares_the_same(tmp_path):
         "client_lr": (1e-3, 0.1),
         "modalities": ("image,id", "text,id"),
     }
-    assert len(declare.configs(found.settings, found.axes | {"modalities": ("image,id",)})) == 16
+    assert (
+        len(
+            declare.configs(
+                found.settings | {"client_solver": "sgd"},
+                found.axes | {"modalities": ("image,id",)},
+            )
+        )
+        == 16
+    )
 
 
 @pytest.mark.parametrize(

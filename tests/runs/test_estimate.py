@@ -7,7 +7,15 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.runs import estimate
 from fedvlr_jax.simulation.simulation import build
 
-SMALL = {"items": 40, "dim": 8, "local_epochs": 2, "negatives": 1, "rounds": 20, "devices": 1}
+SMALL = {
+    "client_solver": "sgd",
+    "items": 40,
+    "dim": 8,
+    "local_epochs": 2,
+    "negatives": 1,
+    "rounds": 20,
+    "devices": 1,
+}
 
 
 def config(**settings):

@@ -130,7 +130,7 @@ def test_what_is_suggested_is_in_the_space():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask({name: axis.distribution for name, axis in found.items()})
-        Search({}, found, (0,)).config(
+        Search({"client_solver": "sgd"}, found, (0,)).config(
             {name: axis.used(trial.params[name]) for name, axis in found.items()}
         )
         assert isinstance(trial.params["negatives"], int)

@@ -11,6 +11,7 @@ from fedvlr_jax.runs.study import Change, Combination, Studies, Study, points
 from tests import worlds
 
 SETTINGS = {
+    "client_solver": "sgd",
     "dim": 8,
     "local_epochs": 1,
     "negatives": 1,
@@ -46,7 +47,7 @@ def study(tmp_path, monkeypatch):
 
     def make(server=(0.1,), client=(0.1,), seeds=2, **others):
         grid = points({"server_lr": server, "client_lr": client})
-        return Study(SETTINGS, grid, range(seeds), [ID], tmp_path, **others)
+        return Study(SETTINGS, {ID: grid}, range(seeds), tmp_path, **others)
 
     return make
 

@@ -48,7 +48,7 @@ def execute(search, out, told, number):
 
 def search(lines=LINES, seeds=(0,), search_seed=0, **settings):
     settings = {"clients": 20, "items": 20, "rounds": ROUNDS, "eval_every": 1} | settings
-    return Search(settings, space.read(lines), seeds, search_seed)
+    return Search({"client_solver": "sgd"} | settings, space.read(lines), seeds, search_seed)
 
 
 @pytest.fixture
@@ -223,7 +223,11 @@ def test_what_fails_is_recorded_and_the_search_goes_on(tmp_path, trained, reason
 
 def test_settings_that_contradict_each_other_fail(tmp_path, trained):
     trained()
-    odd = Search({"items": 20}, space.read(["cohort=lin:1:40", "clients=20,40"]), (0,))
+    odd = Search(
+        {"items": 20, "client_solver": "sgd"},
+        space.read(["cohort=lin:1:40", "clients=20,40"]),
+        (0,),
+    )
     found = execute(odd, tmp_path, Listener(), 9)
     failed = [trial for trial in found if trial.outcome.state == FAILED]
     assert failed

@@ -138,7 +138,7 @@ def test_a_run_without_neighbours_says_nothing_of_them(tmp_path):
     [
         ({"warm_start": "none"}, "--experts=neighbours: needs the items' co-occurrence .* without"),
         ({"warm_basis": 24}, "--experts=neighbours: needs the items' co-occurrence .* without"),
-        ({"experts": "friends"}, "--experts=friends: expected one of none, neighbours"),
+        ({"experts": "friends"}, "--experts=friends: expected one of auto, none, neighbours"),
         ({"neighbours": 0}, "--neighbours=0: expected a whole number from 1"),
         ({"neighbour_penalty": 0.0}, "neighbour_penalty=0.0: expected a finite number above 0"),
         ({"expert_weight": -1.0}, "expert_weight=-1.0: expected a finite number of at least 0"),

@@ -3,7 +3,7 @@ from fedvlr_jax.study import ablation
 
 
 def test_parts_that_are_not_there_are_not_taken_out():
-    assert ablation.parts(Config.of().method) == []
+    assert ablation.parts(Config.of(client_solver="sgd").method) == []
 
 
 def test_every_part_of_the_learner_is_taken_out_by_settings_that_go_together():
@@ -23,7 +23,9 @@ def test_every_part_of_the_learner_is_taken_out_by_settings_that_go_together():
     assert changed["spectral start"].warm_start == "none"
     assert changed["spectral start"].als_passes == changed["alternating passes"].als_passes == 0
     assert changed["alternating passes"].warm_start == "spectral"
-    assert changed["spectral start"].server_lr == Config.of().method.server_lr > 0
+    stepped = Config.of(client_solver="sgd").method
+    assert changed["spectral start"].server_lr == stepped.server_lr > 0
+    assert changed["exact head"].local_epochs == stepped.local_epochs > 1
     assert changed["neighbours"].experts == "none"
     assert changed["neighbours"].warm_start == "spectral"
     assert changed["router"].router_lr == 0

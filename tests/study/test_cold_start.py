@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedvlr_jax.runs import scheduler
-from fedvlr_jax.runs.study import Combination, Found, Study
+from fedvlr_jax.runs.study import Combination, Found, Study, points
 from fedvlr_jax.simulation.run import Result
 from fedvlr_jax.study import cold_start
 from tests import worlds
@@ -56,8 +56,8 @@ def test_newcomers_are_told_by_epochs_of_fitting(tmp_path, monkeypatch):
     dataset = worlds.dataset()
     monkeypatch.setattr(scheduler.DatasetCache, "load_all", lambda _, cs: [dataset] * len(cs))
     change, newcomers = cold_start.members_of(dataset, 0.5)
-    mine, grid = Combination("fcf", "id"), RateGrid(server=(0.1,), client=(0.1,))
-    study = Study(SETTINGS, grid, range(2), [mine], tmp_path, {mine: [change]})
+    mine, grid = Combination("fcf", "id"), points({"server_lr": (0.1,), "client_lr": (0.1,)})
+    study = Study(SETTINGS, {mine: grid}, range(2), tmp_path, {mine: [change]})
     rows = scheduler.execute(study, tmp_path, Listener())
     found = [study.result(mine, rows)]
     args = (study, found, newcomers, rows, print, (0, 2))
