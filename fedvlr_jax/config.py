@@ -290,7 +290,7 @@ class MethodConfig:
         "Number of passes over the clients, after those of --warm_start=spectral, in which clients "
         "solve for heads that score ID embeddings alone, and the server solves for the ID "
         "embedding of every item (alternating least squares). A pass takes as many warm rounds as "
-        "one of --warm_rounds; there are none without a spectral start.",
+        "one of --warm_rounds. There are none without a spectral start, or by default with noise.",
         AT_LEAST_ZERO,
         Role.SERVER,
     )
@@ -313,7 +313,7 @@ class MethodConfig:
         "What ranks items beside views and head. neighbours: items that often go with those of "
         "the client's history, by weights that the server finds from the items' co-occurrence "
         "and sends (EASE); it needs --warm_start=spectral. auto: neighbours, where clients upload "
-        "pairs of their items in warm rounds, else none.",
+        "pairs of their items in warm rounds, else none. By default none with noise, too.",
         names.EXPERTS,
         Role.SERVER,
     )
@@ -577,13 +577,14 @@ LISTS: dict[str, Collection[str]] = {
 }
 
 
-# Defaults by solver, and what takes their place where there is no spectral start to go on from.
+# Defaults by solver, and what takes their place where there are no sums to go on from, or noisy
+# ones.
 BY_SOLVER: dict[str, Mapping[str, Any]] = {
     leaf.name: leaf.metadata["by_solver"]
     for leaf in leaves().values()
     if "by_solver" in leaf.metadata
 }
-_WITHOUT_START = {"als_passes": 0, "experts": "none"}
+_WITHOUT_SUMS = {"als_passes": 0, "experts": "none"}
 # What only steps of a head depend on.
 _OF_STEPS = ("client_lr", "client_optimizer", "negatives", "negative_sampling", "negative_pool")
 
@@ -591,11 +592,10 @@ _OF_STEPS = ("client_lr", "client_optimizer", "negatives", "negative_sampling", 
 def defaults_beside(config: Config) -> dict[str, Any]:
     """What each of a configuration's settings would be if all others were given and it was not.
 
-    In the form of `Config.flat`. Those that decide others' defaults are the solver and the warm
-    start.
+    In the form of `Config.flat`.
     """
     flat, plain = config.flat(), Config.of().flat()
-    deciding = ("plugins", "backbone", "client_mode")
+    deciding = ("plugins", "backbone", "client_mode", "clip_norm", "noise_multiplier")
     base = {name: flat[name] for name in deciding if flat[name] is not None}
     solver = {"client_solver": flat["client_solver"]}
     found = Config.of(**base, **solver, warm_start=flat["warm_start"]).flat()
@@ -646,7 +646,8 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
 
 def _resolved(config: Config) -> Config:
     """Fill in what depends on other settings, and refuse contradictions."""
-    config = dataclasses.replace(config, method=_with_solver(config.method))
+    noisy = config.participation.noise_multiplier > 0
+    config = dataclasses.replace(config, method=_with_solver(config.method, noisy))
     _check_method(config.method)
     _check_participation(config)
     data = config.data
@@ -670,8 +671,11 @@ def _resolved(config: Config) -> Config:
     return config
 
 
-def _with_solver(method: MethodConfig) -> MethodConfig:
-    """With a solver, and the defaults that go with it."""
+def _with_solver(method: MethodConfig, noisy: bool) -> MethodConfig:
+    """With a solver, and the defaults that go with it.
+
+    What inverts sums of warm rounds is left out where these are `noisy`.
+    """
     can = BACKBONES[method.backbone].can_solve and method.client_mode != "local"
     auto = "exact" if can else "sgd"
     solver = method.client_solver or auto
@@ -681,8 +685,8 @@ def _with_solver(method: MethodConfig) -> MethodConfig:
         if getattr(method, name) is None
     }
     warm_start = method.warm_start or filled["warm_start"]
-    if warm_start == "none":
-        filled |= {name: _WITHOUT_START[name] for name in _WITHOUT_START.keys() & filled.keys()}
+    if warm_start == "none" or noisy:
+        filled |= {name: _WITHOUT_SUMS[name] for name in _WITHOUT_SUMS.keys() & filled.keys()}
     return dataclasses.replace(method, client_solver=solver, **filled)
 
 

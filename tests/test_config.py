@@ -114,6 +114,7 @@ def test_names_are_lower_case_and_optimizers_exist():
         {"warm_start": "none"},
         {"client_solver": "sgd", "warm_start": "spectral", "als_passes": 1},
         {"backbone": "fcf", "server_lr": 0.03, "local_epochs": 5},
+        {"clip_norm": 1.0, "noise_multiplier": 1.0, "als_passes": 1},
     ],
     ids=str,
 )
@@ -134,6 +135,8 @@ def test_defaults_go_with_the_solver_of_heads():
     assert Config.of(client_mode="local").method.client_solver == "sgd"
     cold = Config.of(warm_start="none").method
     assert (cold.client_solver, cold.als_passes, cold.experts) == ("exact", 0, "none")
+    noisy = Config.of(clip_norm=1.0, noise_multiplier=1.0).method
+    assert (noisy.warm_start, noisy.als_passes, noisy.experts) == ("spectral", 0, "none")
     with pytest.raises(UserError, match="--client_solver=exact: solves for a linear head"):
         Config.of(backbone="fedrap", client_solver="exact")
 
