@@ -23,7 +23,7 @@ stepped = jax.jit(aggregate.step, static_argnums=0)
 
 
 def at_rate(rate, network=0.0):
-    return aggregate.ServerRates(*map(jnp.float32, (rate, network, 0, 0, 0, 0, 0)))
+    return aggregate.ServerRates(*map(jnp.float32, (rate, network, 0, 0, 0, 0, 0, 0)))
 
 
 def server_and_features(views=("sum", "mlp", "gate"), optimizer="sgd", backbone="fedavg"):
