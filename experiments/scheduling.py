@@ -79,6 +79,11 @@ RUNS = (_Runs, cli.Quiet, cli.Compiling)
 STUDIES = (_Studies, *RUNS)
 
 
+def solved_lines(given: Mapping[str, Any]) -> list[str]:
+    """Lines of `SOLVED` that are not of a setting that is given."""
+    return [line for line in SOLVED if line.split("=")[0] not in given]
+
+
 def grids(
     values: flags.FlagValues, settings: Mapping[str, Any], combinations: Iterable[Combination]
 ) -> dict[Combination, tuple[Point, ...]]:
@@ -111,10 +116,7 @@ def grids(
     }
     declare.check_number(declare.STUDY, searched)
     of_steps = points(searched)
-    left = {
-        name: x for name, x in declare.axes(SOLVED, declare.STUDY).items() if name not in settings
-    }
-    of_solutions = points(left, values.trials)
+    of_solutions = points(declare.axes(solved_lines(settings), declare.STUDY), values.trials)
     found = {}
     for one in combinations:
         own = {"backbone": one.backbone, "variant": one.variant}

@@ -102,7 +102,7 @@ def declared(values: flags.FlagValues) -> Search:
     given = cli.given_settings(values, leaves())
     lines = values.search
     if not lines and Config.of(**given).method.client_solver == "exact":
-        lines = [line for line in scheduling.SOLVED if line.split("=")[0] not in given]
+        lines = scheduling.solved_lines(given)
     searched = space.read(lines)
     space.SEARCH.refuse_set(given, list(searched))
     if values.seeds is not None and ("seed" in given or "seed" in searched):

@@ -59,13 +59,10 @@ def _by_solver(
     exact: Any, sgd: Any, text: str, check: Check | tuple[str, ...], role: Role = Role.PROGRAM
 ) -> Any:
     """A setting whose default depends on the solver; it takes names, or what passes a check."""
-    if isinstance(check[0], str):
-        expected = f"one of {', '.join(check)}"
-        text = f"{text} {expected[0].upper()}{expected[1:]}."
-        check = (lambda value, known=check: value in known), expected
     defaults = [f"{value:g}" if isinstance(value, float) else value for value in (exact, sgd)]
     text = f"{text} Default: {defaults[0]} with --client_solver=exact, else {defaults[1]}."
-    return setting(None, text, check, role, by_solver={"exact": exact, "sgd": sgd})
+    make = choice if isinstance(check[0], str) else setting
+    return make(None, text, check, role, by_solver={"exact": exact, "sgd": sgd})
 
 
 def _generated(default: int | float, text: str, check: Check) -> Any:
@@ -193,14 +190,13 @@ class MethodConfig:
         "difference (classic FedAvg).",
         names.CLIENT_MODES,
     )
-    client_solver: str | None = setting(
+    client_solver: str | None = choice(
         None,
         "How a client comes to its prediction head. sgd: by steps on its positives and "
         "negatives; exact: as the solution of a least-squares problem over all items, without "
-        "negatives and learning rates, which needs a linear head. One of "
-        f"{', '.join(names.CLIENT_SOLVERS)}. Default: exact where it can be (fedavg and fcf with "
-        "--client_mode=accumulate), else sgd.",
-        (lambda v: v in names.CLIENT_SOLVERS, f"one of {', '.join(names.CLIENT_SOLVERS)}"),
+        "negatives and learning rates, which needs a linear head. Default: exact where it can be "
+        "(fedavg and fcf with --client_mode=accumulate), else sgd.",
+        names.CLIENT_SOLVERS,
     )
     unobserved_weight: float = _traced(
         4.0,

@@ -89,11 +89,12 @@ def choice(
     known: tuple[str, ...],
     role: Role = Role.PROGRAM,
     whose: str = "one of ",
+    **more: Any,
 ) -> Any:
     """A setting that takes one of the names in `known`."""
     expected = f"{whose}{', '.join(known)}"
     text = f"{text} {expected[0].upper()}{expected[1:]}."
-    return setting(default, text, (lambda v: v in known, expected), role)
+    return setting(default, text, (lambda v: v in known, expected), role, **more)
 
 
 def check_of(leaf: dataclasses.Field) -> Check:

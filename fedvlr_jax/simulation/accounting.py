@@ -153,9 +153,11 @@ def warm_protocols_of(federation: Federation) -> dict[str, WarmProtocols]:
     n_items, found = federation.n_items, {}
     for phase in federation.phases:
         server = phase.server
-        columns = server.warm.columns if server.mode == "products" else 0
-        items = AlternatingProtocol(n_items, server.fusion.dim)
-        found[phase.kind] = items if server.mode == "items" else WarmProtocol(n_items, columns)
+        if server.mode == "items":
+            found[phase.kind] = AlternatingProtocol(n_items, server.fusion.dim)
+        else:
+            columns = server.warm.columns if server.mode == "products" else 0
+            found[phase.kind] = WarmProtocol(n_items, columns)
     return found
 
 

@@ -108,11 +108,6 @@ class Running:
         return self.simulation.federation.warm_rounds
 
     @property
-    def _kind(self) -> str:
-        """Of the next round."""
-        return self.simulation.federation.of_round(self.rounds_done).kind
-
-    @property
     def seconds(self) -> float:
         """Spent on the run so far, over all processes."""
         return self._seconds_before + time.perf_counter() - self.start
@@ -126,7 +121,8 @@ class Running:
         """Remember a round of all runs of the program, which took so many seconds."""
         by_length, late = (of_all[self.number] for of_all in outcome.participation)
         trained = int(outcome.participation.by_length.sum())
-        loss, kind = float(outcome.loss[self.number]), self._kind
+        loss = float(outcome.loss[self.number])
+        kind = self.simulation.federation.of_round(self.rounds_done).kind
         self.since.append(Done(seconds, loss, by_length, int(late), trained, kind))
 
     def evaluate(self) -> None:

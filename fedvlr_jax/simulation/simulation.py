@@ -237,7 +237,7 @@ def build(
         chunking = Chunking(_DENSE_CHUNKS * floats, fixed, most)
         warm = _spectral(config, federation, chunking)
         if method.als_passes:
-            warm = dataclasses.replace(_alternating(config, federation, chunking), warm=warm)
+            warm = _alternating(config, federation, warm, chunking)
         federation = dataclasses.replace(federation, warm=warm)
     if others:
         configs = (config, *(other for other, _ in others))
@@ -275,21 +275,21 @@ def _spectral(config: Config, federation: Federation, chunking: Chunking) -> Fed
     return _warm_rounds(federation, warm, chunking, floats, mode=mode, dense=dense)
 
 
-def _alternating(config: Config, federation: Federation, chunking: Chunking) -> Federation:
-    """The federation of passes of alternating least squares, after a spectral start."""
-    method, dim = config.method, config.method.dim
-    passes = method.als_passes
-    spectral_rounds = _spectral(config, federation, chunking).server.warm.rounds
-    warm = aggregate.WarmStart(
-        passes * _rounds_of_a_pass(federation), passes, before=spectral_rounds
-    )
+def _alternating(
+    config: Config, federation: Federation, start: Federation, chunking: Chunking
+) -> Federation:
+    """The federation of passes of alternating least squares, after those of a spectral start."""
+    dim, passes = config.method.dim, config.method.als_passes
+    rounds = passes * _rounds_of_a_pass(federation)
+    warm = aggregate.WarmStart(rounds, passes, before=start.server.warm.rounds)
     # D is one view, and a client has a head for it alone.
     model = dataclasses.replace(
         federation.training.model, n_views=1, routed=False, fused=True, pool=0
     )
     numbers = alternating.numbers(dim)
     floats = dim + numbers, 4 * dim**2
-    return _warm_rounds(federation, warm, chunking, floats, mode="items", dense=False, model=model)
+    found = _warm_rounds(federation, warm, chunking, floats, mode="items", dense=False, model=model)
+    return dataclasses.replace(found, warm=start)
 
 
 def _rounds_of_a_pass(federation: Federation) -> int:
