@@ -26,11 +26,10 @@ from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
 # What is searched where heads are solved and nothing else is asked for.
 SOLVED = (
-    "dim=64,128",
+    "dim=32,64,128",
     "unobserved_weight=4,16",
     "head_penalty=2,4,8",
     "content_scale=0,0.3,1",
-    "als_passes=0,2",
     "expert_weight=0,0.3,0.7",
     "neighbour_penalty=100,300",
     "server_lr=0,0.003,0.01",

@@ -286,7 +286,8 @@ class MethodConfig:
         "Number of passes over the clients, after those of --warm_start=spectral, in which clients "
         "solve for heads that score ID embeddings alone, and the server solves for the ID "
         "embedding of every item (alternating least squares). A pass takes as many warm rounds as "
-        "one of --warm_rounds. There are none without a spectral start, or by default with noise.",
+        "one of --warm_rounds. If the validation score is not higher after the last pass, the run "
+        "goes on from its spectral start. There are none without one, or by default with noise.",
         AT_LEAST_ZERO,
         Role.SERVER,
     )

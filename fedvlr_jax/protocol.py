@@ -17,27 +17,31 @@ class Operators(NamedTuple):
     features: Any
 
 
-class Contributions(NamedTuple):
-    """What a client needs to find its own part in ID embeddings of a spectral start.
-
-    `popularity` is the number of clients that have an item, `inverse` S^-2 (client/left_out.py) for
-    every column of a view that is these embeddings, 0 for every other view.
-    """
-
-    popularity: Float[Array, " items"]
-    inverse: Float[Array, "views dim"]
-
-
 class OwnEquations(NamedTuple):
     """What a client needs to find its own part in ID embeddings that the server has solved for.
 
-    `strength` is an item's weight s_i, `inverse` that of S + l identity (server/alternating.py),
+    `strength` is an item's weight s_i, 0 for all items where the server has gone back to the
+    embeddings of a spectral start, `inverse` that of S + l identity (server/alternating.py),
     `share` is the same for every view that is these embeddings, sums up to 1 and is 0 for others.
     """
 
     strength: Float[Array, " items"]
     inverse: Float[Array, "dim dim"]
     share: Float[Array, " views"]
+
+
+class Contributions(NamedTuple):
+    """What a client needs to find its own part in ID embeddings.
+
+    Of a spectral start `popularity` is the number of clients that have an item, `inverse` S^-2
+    (client/left_out.py) for every column of a view that is these embeddings, 0 for every other
+    view. `equations` are there where the server may have solved for the embeddings after it; a real
+    server would send one or the other.
+    """
+
+    popularity: Float[Array, " items"]
+    inverse: Float[Array, "views dim"]
+    equations: OwnEquations | None = None
 
 
 class LeastSquares(NamedTuple):
@@ -52,7 +56,7 @@ class LeastSquares(NamedTuple):
     gramian: Float[Array, "stacked stacked"]
     unobserved: Float[Array, ""]
     penalty: Float[Array, ""]
-    contributions: Contributions | OwnEquations | None = None
+    contributions: Contributions | None = None
 
 
 class Neighbours(NamedTuple):

@@ -14,6 +14,7 @@ as in leave-one-out cross-validation of ridge regression (Allen 1974), and the e
 where x'_i is the item's vector without what the client itself has added to it (`without_own`).
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -75,9 +76,13 @@ def without_own(
     known = problem.contributions
     if known is None:
         return rows
-    if isinstance(known, Contributions):
+    if known.equations is None:
         return _of_sums(known, rows, items, real)
-    return _of_solutions(model, problem, known, rows, items, real)
+    return jax.lax.cond(
+        known.equations.strength.any(),
+        lambda: _of_solutions(model, problem, known.equations, rows, items, real),
+        lambda: _of_sums(known, rows, items, real),
+    )
 
 
 def _of_solutions(

@@ -59,8 +59,9 @@ class Warmed(NamedTuple):
     `popularity` is how many clients have each item, `eigenvalues` the squares of S by the columns
     of D (client/left_out.py), 0 before the first round; `neighbours` are the items' weights of
     `protocol.Neighbours`, None where nobody wants them. `equations` are the sums of a pass of
-    alternating least squares so far, None where a pass is a single round, and `solved` is what the
-    last pass has come to, None where there is none.
+    alternating least squares so far, None where a pass is a single round, `solved` is what the last
+    pass has come to, 0 before and None where there is none, and `before` are D and gamma as they
+    were before the first pass, to go back to.
     """
 
     sums: Float[Array, "items columns"]
@@ -70,6 +71,7 @@ class Warmed(NamedTuple):
     neighbours: Float[Array, "items items"] | None = None
     equations: Float[Array, "items numbers"] | None = None
     solved: Solved | None = None
+    before: Any = None
 
 
 class ServerState(NamedTuple):
@@ -188,17 +190,17 @@ def broadcast(
     return Broadcast(views, state.params.network, number, operators, problem, neighbours)
 
 
-def _contributions(fusion: Fusion, warmed: Warmed | None) -> Contributions | OwnEquations | None:
+def _contributions(fusion: Fusion, warmed: Warmed | None) -> Contributions | None:
     """What clients need to find their own part in views that are ID embeddings as they are."""
     found = np.array([view.reads == ("id",) for view in fusion.views])
     if warmed is None or fusion.layer_norm or not found.any():
         return None
     is_id = jnp.asarray(found)
-    if warmed.solved is not None:
-        return OwnEquations(*warmed.solved, is_id / is_id.sum())
-    values = warmed.eigenvalues
+    values, equations = warmed.eigenvalues, None
     inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-    return Contributions(warmed.popularity, is_id[:, None] * inverse)
+    if warmed.solved is not None:
+        equations = OwnEquations(*warmed.solved, is_id / is_id.sum())
+    return Contributions(warmed.popularity, is_id[:, None] * inverse, equations)
 
 
 def removals(

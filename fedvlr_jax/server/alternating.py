@@ -9,7 +9,13 @@ weight of a client's unobserved items (`LeastSquares.unobserved`), its embedding
 which minimizes the sum of the clients' losses, each times its number of train items, and l s_i
 |D_i|^2: the items' half of iALS (Hu et al. 2008; a penalty that grows with the item's weight as in
 Rendle et al. 2021). Heads and items are solved in turn for as many passes as there are.
+
+Where people follow what items look like, and hardly one another, embeddings that fit everybody's
+history rank worse than those of the spectral start. So the run compares both on validation after
+the last pass, and goes back if the passes did not help (`undone`).
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,14 +44,23 @@ def numbers(dim: int) -> int:
     return dim + dim * (dim + 1) // 2 + 1
 
 
-def init(server: Server, warmed: Warmed) -> Warmed:
-    """What rounds before have come to, with the sums of nothing."""
+def init(server: Server, warmed: Warmed, params: Any) -> Warmed:
+    """What rounds before have come to, with the sums of nothing; `params` are D and gamma."""
     n_items, dim = server.fusion.n_items, server.fusion.dim
     solved = Solved(jnp.zeros(n_items), jnp.zeros((dim, dim)))
     sums = None
     if server.warm.rounds > server.warm.passes:
         sums = jnp.zeros((n_items, numbers(dim)))
-    return warmed._replace(equations=sums, solved=solved)
+    return warmed._replace(equations=sums, solved=solved, before=jax.tree.map(jnp.copy, params))
+
+
+def undone(state: ServerState) -> ServerState:
+    """The server's state as if there had been no pass."""
+    warmed, params = state.warmed, state.params
+    nothing = jax.tree.map(jnp.zeros_like, warmed.solved)
+    return state._replace(
+        params=params._replace(fusion=warmed.before), warmed=warmed._replace(solved=nothing)
+    )
 
 
 def broadcast(
@@ -85,7 +100,11 @@ def step(
         number: of rounds done before.
         rates: of the run.
     """
-    before, sums = state.warmed, total.gradient
+    first = number == server.warm.before
+    sums, before = total.gradient, state.warmed
+    before = before._replace(
+        before=jax.tree.map(lambda x, y: jnp.where(first, x, y), state.params.fusion, before.before)
+    )
     carried = before.equations is not None
     if carried:
         sums = sums + before.equations

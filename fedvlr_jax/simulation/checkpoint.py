@@ -105,7 +105,8 @@ class Progress:
         round: rounds done.
         best_round: the evaluated round with the best validation score so far, 0 before the first.
         best_score: its score.
-        since_best: evaluations since then.
+        since_best: evaluations since then, warm rounds left aside.
+        als_undone: whether alternating passes have not raised that score, and were undone.
         stopped: whether patience has run out.
         lines: the lines of metrics.jsonl up to here.
         round_seconds: wall seconds of every round so far.
@@ -124,6 +125,7 @@ class Progress:
     best_round: int = 0
     best_score: float = -1.0
     since_best: int = 0
+    als_undone: bool = False
     stopped: bool = False
     lines: list[dict] = field(default_factory=list)
     round_seconds: list[float] = field(default_factory=list)

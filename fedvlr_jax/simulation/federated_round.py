@@ -450,7 +450,7 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
         first, *others = federation.phases
         warmed = spectral.init(first.server, jax.random.fold_in(server_key, 2))
         for phase in others:
-            warmed = alternating.init(phase.server, warmed)
+            warmed = alternating.init(phase.server, warmed, server.params.fusion)
         server = server._replace(warmed=warmed)
     number = jnp.zeros((), jnp.int32)
     late = None

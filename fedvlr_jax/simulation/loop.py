@@ -1,6 +1,7 @@
 """The loop of training: rounds and evaluations of runs of one program, to the end of the last."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -94,18 +95,20 @@ class Running:
     def until_evaluation(self) -> int:
         """Rounds until the next evaluation.
 
-        The first one is right after the warm rounds, or at the end of a run that ends before: the
-        best round may be the last of them.
+        The first ones are right after the warm rounds of every kind, or at the end of a run that
+        ends before: the best round may be the last of them.
         """
         every, rounds = self.config.schedule.eval_every, self.config.schedule.rounds
         number = self.progress.round
-        if number < self._warm_rounds:
-            return min(self._warm_rounds, rounds) - self.rounds_done
-        return min(every - number % every, rounds - number) - len(self.since)
+        following = number + every - number % every
+        following = min((end for end in self._ends if end > number), default=following)
+        return min(following, rounds) - self.rounds_done
 
     @property
-    def _warm_rounds(self) -> int:
-        return self.simulation.federation.warm_rounds
+    def _ends(self) -> list[int]:
+        """After how many rounds the warm rounds of each kind end."""
+        phases = self.simulation.federation.phases
+        return list(itertools.accumulate(phase.server.warm.rounds for phase in phases))
 
     @property
     def seconds(self) -> float:
@@ -136,6 +139,12 @@ class Running:
                 callback.diverged(self)
             self.error = reason
             return
+        if self.since[-1].kind == "als" and self.progress.als_undone:
+            self.states.undo_passes()
+            self.reporter.note(
+                f"alternating passes did not raise the validation score: after round "
+                f"{self.progress.round} the run goes on from its spectral start"
+            )
         self.since = []
         for callback in self.callbacks:
             self._end_if(callback.evaluated(self))
@@ -207,10 +216,11 @@ class Running:
         eval_seconds = time.perf_counter() - begun
         score = metrics.selection_score(found)
         better = score > progress.best_score
+        warm_rounds = self.simulation.federation.warm_rounds
         line = {
             "round": number,
             # In a warm round there is nothing that a loss would be of.
-            "train_loss": self.since[-1].loss if uploads and number > self._warm_rounds else None,
+            "train_loss": self.since[-1].loss if uploads and number > warm_rounds else None,
             "clients_trained": progress.trained[-1],
             "uploads_counted": uploads,
             "seconds": round(sum(progress.round_seconds), 6),
@@ -220,7 +230,8 @@ class Running:
             progress,
             best_round=number if better else progress.best_round,
             best_score=score if better else progress.best_score,
-            since_best=0 if better else progress.since_best + 1,
+            als_undone=not better if self.since[-1].kind == "als" else progress.als_undone,
+            since_best=0 if better or number <= warm_rounds else progress.since_best + 1,
             lines=[*progress.lines, line],
             eval_seconds=[*progress.eval_seconds, eval_seconds],
             total_seconds=self.seconds,

@@ -105,6 +105,7 @@ def _summary(
             if name.startswith(prefix)
         },
         "test": test,
+        "als_kept": not run.progress.als_undone if "als" in run.progress.warm_by_length else None,
         "popularity": {split: _popularity(run, split, users) for split in ("valid", "test")},
         "timing": _timing(run),
         "memory": {

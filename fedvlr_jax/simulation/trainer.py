@@ -14,6 +14,7 @@ from jax.stages import Compiled
 from jaxtyping import Float, Int
 
 from fedvlr_jax.processes import together
+from fedvlr_jax.server import alternating
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
 from fedvlr_jax.simulation.evaluate import Tastes
 from fedvlr_jax.simulation.federated_round import FederationState, Outcome
@@ -78,6 +79,13 @@ class Run(abc.ABC):
     def copy(self) -> FederationState:
         """The state now, which training does not change."""
         return jax.tree.map(jnp.copy, self.state)
+
+    def undo_passes(self) -> None:
+        """Go back to the spectral start from what alternating passes have made of it."""
+        before = self.state.server
+        shardings = jax.tree.map(lambda x: x.sharding, before)
+        server = jax.jit(alternating.undone, out_shardings=shardings)(before)
+        self.state = self.state._replace(server=server)
 
     @abc.abstractmethod
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
