@@ -14,11 +14,17 @@ from fedvlr_jax.client.left_out import without_own
 from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.fusion.operators import EMBEDDING
 from fedvlr_jax.reporter import Silent
-from fedvlr_jax.simulation.federated_round import choose_cohort, clients_half, sent_by
+from fedvlr_jax.simulation.federated_round import (
+    choose_cohort,
+    clients_half,
+    federated_round,
+    sent_by,
+)
 from fedvlr_jax.simulation.newcomers import fitted
 from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.run import train_together
+from fedvlr_jax.simulation.simulation import build
 from tests import worlds
 from tests.simulation.test_federated_round import close
 from tests.simulation.test_on_device import check_equal
@@ -217,13 +223,24 @@ def config(**settings):
     return worlds.config(**passes(**(standard | settings)))
 
 
-@pytest.fixture(scope="module", params=["device", "host"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        {"private_state": "device"},
+        # Such embeddings are nearly nothing.
+        {"private_state": "host", "wave": 4, "item_penalty": 1e6},
+    ],
+    ids=["kept", "undone"],
+)
 def whole(request, tmp_path_factory):
-    form = {"private_state": request.param}
-    if request.param == "host":
-        form["wave"] = 4
+    form = {"client_solver": "exact", "layer_norm": "off"} | request.param
     out = tmp_path_factory.mktemp("whole") / "run"
     return fedvlr_jax.train(config(**form), out, dataset=DATA), form
+
+
+def lines_of(finished):
+    text = (finished.out / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 6])
@@ -235,10 +252,44 @@ def test_a_run_that_stops_in_a_pass_ends_like_one_that_did_not(whole, rounds, tm
     assert_same_outcome(finished.out, tmp_path)
 
 
+def test_passes_stay_where_they_raise_the_validation_score(whole):
+    finished, form = whole
+    before, after, _ = (line["valid/warm/ndcg@50"] for line in lines_of(finished))
+    assert finished.summary["als_kept"] == (after > before) == ("item_penalty" not in form)
+
+
+@pytest.mark.parametrize("seeds", [(3,), (3, 4)])
+def test_after_passes_that_are_undone_a_run_goes_on_from_its_spectral_start(seeds):
+    settings = {"client_solver": "exact", "layer_norm": "off", "views": "text,id"}
+    configs = [worlds.config(**passes(2, seed=seed, devices=2, **settings)) for seed in seeds]
+    trainer = OnDevice(build(configs[0], DATA, [(one, DATA) for one in configs[1:]]), seeds)
+    trainer.compile()
+    trainer.round()
+    run = trainer.runs[-1]
+    started = run.copy()
+    for _ in range(2):
+        trainer.round()
+    assert run.state.server.warmed.solved.strength.any()
+    run.undo_passes()
+    undone = run.copy()
+    close(undone.server.params, started.server.params, 0)
+    close(undone.private, started.private, 0)
+    trainer.round()  # in place, with what was undone
+    # The clients' part in embeddings is that in a spectral start again, too.
+    plain = worlds.simulation(**passes(0, seed=seeds[-1], devices=2, **settings))
+    expected = after_rounds(plain, 1, seeds[-1])[1]
+    step = jax.jit(functools.partial(federated_round, plain.federation))
+    expected, _ = step(
+        expected._replace(round=undone.round), plain.population, plain.features, plain.rates
+    )
+    close(run.state.server.params, expected.server.params, 1e-5)
+    close(run.state.private[:13], expected.private[:13], 1e-5)
+
+
 def test_bytes_are_those_of_every_kind_of_rounds(whole):
     finished, _ = whole
-    lines = [json.loads(line) for line in (finished.out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in lines] == [6, 8]
+    lines = lines_of(finished)
+    assert [line["round"] for line in lines] == [2, 6, 8]
     found = finished.summary["communication"]
     protocol = AlternatingProtocol(40, DIM)
     assert found["als"]["download_bytes_per_client_round"] == protocol.download_bytes()
