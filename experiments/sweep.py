@@ -97,7 +97,7 @@ def main(values: flags.FlagValues) -> None:
     report = _Report(runs, axes, out, compared)
     with _display(runs, values.quiet) as display:
         rows = scheduling.execute(Grid(runs), out, values, display, report.renew, devices)
-    table = sweep_results.results(rows)
+    table = sweep_results.to_targets(sweep_results.results(rows), runs, out)
     print(sweep_results.shown(table, axes))
     for sentence in (*sweep_results.remarks(table), *report.differences):
         print(sentence)
@@ -207,6 +207,7 @@ class _Report:
     def renew(self, rows: Mapping[str, Row]) -> None:
         """Write what is known by now."""
         table = sweep_results.results(rows)
+        table = sweep_results.to_targets(table, self._runs, self._out)
         files.write_table(self._out / "results.csv", table)
         whole = len(rows) == len(self._runs)
         if self._seldom.is_due(whole):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedvlr_jax import names, plugins
+from fedvlr_jax import names, plugins, targets
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.registry import AGGREGATIONS, BACKBONES, VIEWS, Registry
 from fedvlr_jax.settings import (
@@ -414,6 +414,13 @@ class ScheduleConfig:
         "Stop after this number of evaluations without a better validation score (warm "
         "NDCG@50). 0 means never.",
         AT_LEAST_ZERO,
+    )
+    target: str = _traced(
+        "",
+        "Validation accuracy to reach, METRIC:VALUE, like valid/warm/ndcg@50:12.5, and to stop at. "
+        "Or a share of the best value of all runs of a sweep, like valid/warm/ndcg@50:0.9max, "
+        "which stops no run. What it took to get there is in the tables.",
+        (lambda v: not v or targets.parsed(v) is not None, targets.EXPECTED),
     )
     seed: int = _traced(
         0, "Seed of initial parameters, cohorts, negatives and the order of ties.", SEED

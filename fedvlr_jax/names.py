@@ -26,4 +26,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion")
 PRODUCTS = ("highest", "high", "default")  # of a run's matrix products
 PRECISIONS = ("float32", "bfloat16")  # of an encoder
 PRIVATE_STATES = ("auto", "device", "host")
+# Of rankings, in percent, over all clients and over those of a group.
+CUTOFFS = (10, 20, 50)
+METRICS = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("hr", "ndcg"))
+METRIC_GROUPS = ("", "warm/", "cold/")
 KEPT_CHECKPOINTS = ("all", "best", "none")

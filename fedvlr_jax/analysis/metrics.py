@@ -7,7 +7,8 @@ if somebody has its held-out item in the train split, cold if nobody has.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-CUTOFFS = (10, 20, 50)
+from fedvlr_jax.names import CUTOFFS, METRIC_GROUPS
+
 SELECTION = "warm/ndcg@50"
 
 
@@ -32,7 +33,7 @@ def from_ranks(
         (63.1, 0.0)
     """
     has = ranks >= 0
-    groups = {"": has, "warm/": has & warm, "cold/": has & ~warm}
+    groups = dict(zip(METRIC_GROUPS, (has, has & warm, has & ~warm), strict=True))
     return {
         group + name: value
         for group, chosen in groups.items()

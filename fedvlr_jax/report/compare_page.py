@@ -2,7 +2,7 @@
 
 import reprlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,18 @@ from fedvlr_jax.report.baseline import over_users
 from fedvlr_jax.report.chart import Axis, Chart, Panel
 from fedvlr_jax.report.sections import Section
 from fedvlr_jax.settings import FOLDER, Role, UnfitError, fitted
+from fedvlr_jax.targets import Target
 
 SCORE = "warm NDCG@50, %"
 _METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
+# What a target took, its column in metrics.jsonl and its unit there.
+TO_TARGET = {
+    "rounds to target": ("round", 1),
+    "updates to target": ("client_updates", 1),
+    "MB down to target": ("download_bytes", 1e-6),
+    "MB up to target": ("upload_bytes", 1e-6),
+    "seconds to target": ("seconds", 1),
+}
 _NEEDED = (*(f"test/{name}" for name in _METRICS.values()), "timing/round_seconds_median")
 _WIDTH = 100  # characters of what is printed
 
@@ -68,8 +77,13 @@ def held(folder: str | Path) -> list[FinishedRun]:
     ]
 
 
-def compared(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> Comparison:
+def compared(
+    first: Sequence[FinishedRun], second: Sequence[FinishedRun], target: Target | None = None
+) -> Comparison:
     """Every combination of `second` minus the same one of `first`.
+
+    With a target, what all runs took to reach it is in the table as well, a share being one of the
+    best value of all runs of both sides.
 
     Runs are of one combination if they differ in nothing but the seed and what differs between
     the two as a whole; their layout changes no result. Where both have the same population, users
@@ -97,8 +111,13 @@ def compared(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> Com
             "the two have no combination of settings in common, expected sweeps over the same "
             "values"
         )
+    spent: dict[Path, dict[str, Any]] = {}
+    if target is not None:
+        curves = {run.folder: record.evaluations(run.folder) for run in (*first, *second)}
+        spent = target.costs_of(curves)
     rows = [
-        dict(zip(varied, key, strict=True)) | _row(groups[0][key], groups[1][key]) for key in common
+        dict(zip(varied, key, strict=True)) | _row(*(group[key] for group in groups), spent)
+        for key in common
     ]
     settings = [{"setting": n, "A": str(*values[0][n]), "B": str(*values[1][n])} for n in apart]
     alone = tuple(
@@ -107,7 +126,11 @@ def compared(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> Com
     return Comparison(pd.DataFrame(settings), pd.DataFrame(rows), varied, alone)
 
 
-def _row(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> dict[str, Any]:
+def _row(
+    first: Sequence[FinishedRun],
+    second: Sequence[FinishedRun],
+    spent: Mapping[Path, Mapping[str, Any]],
+) -> dict[str, Any]:
     row: dict[str, Any] = {"runs of A": len(first), "runs of B": len(second)}
     for name, metric in _METRICS.items():
         a, b = ([run.summary["test"][metric] for run in runs] for runs in (first, second))
@@ -124,6 +147,11 @@ def _row(first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> dict[st
         for runs in (first, second)
     ]
     row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
+    for name, (column, unit) in TO_TARGET.items() if spent else ():
+        for side, runs in zip("AB", (first, second), strict=True):
+            costs = [spent[run.folder][column] for run in runs]
+            costs = [None if cost is None else cost * unit for cost in costs]
+            row |= seeds.mean_of(f"{side}: {name}", costs, (0.0, np.inf))
     return row
 
 
@@ -144,6 +172,9 @@ def lines(comparison: Comparison, first: str, second: str) -> list[str]:
         time = row["round time, B / A"]
         text.append(_columns("over users, B - A", row["over users"] or "--"))
         text.append(_columns("round time, B / A", "--" if pd.isna(time) else f"{time:.3g}"))
+        for name in TO_TARGET:
+            if f"A: {name}" in row:
+                text.append(_columns(name, *(_cell(row, f"{side}: {name}") for side in "AB")))
     for side, runs in zip("AB", comparison.alone, strict=True):
         if runs:
             text += ["", f"{len(runs)} runs of {side} have no counterpart:"]
@@ -184,7 +215,8 @@ def sections(comparison: Comparison) -> list[Section]:
             "its train items. B - A is the difference of the means over seeds, with its 95 % "
             "interval by Welch where both have three runs or more. Over users: the same difference "
             "paired over users, averaged over seeds, with a 95 % bootstrap interval and the "
-            "p-value of a sign-flip permutation test, where both have the same population.",
+            "p-value of a sign-flip permutation test, where both have the same population. What it "
+            "took to reach a target (--target) has no mean where a run did not get there.",
             comparison.table,
             charts=() if drawn is None else (drawn,),
         ),

@@ -42,6 +42,20 @@ _COSTS = {
     COMPILATION: "compilation of the program, once, s",
     "timing/total_seconds": "whole run, s",
 }
+_MEGABYTES = {
+    "to_target/download_mb": "to_target/download_bytes",
+    "to_target/upload_mb": "to_target/upload_bytes",
+}
+_TO_TARGET = {
+    "to_target/goal": "target, %",
+    "to_target/reached": "runs that got there, %",
+    "to_target/round": "rounds",
+    "to_target/client_updates": "client updates",
+    "to_target/download_mb": "down, MB",
+    "to_target/upload_mb": "up, MB",
+    "to_target/seconds": "seconds",
+    "to_target/spent/round": "rounds spent in all",
+}
 # Shown over what is swept; whether by equal factors, as what grows with a power of it is.
 _DRAWN = {
     "timing/round_seconds_median": (Axis("median round time (s)", log=True), "time of a round"),
@@ -72,7 +86,8 @@ def sections(
     table: pd.DataFrame, configs: Mapping[str, Config], axes: Axes, out: Path
 ) -> list[Section]:
     """The report's sections, of a `prepared` table and a sweep's folder."""
-    parts = [_headline(table, axes), _over(table, axes), _curves(table, axes, out)]
+    parts = [_headline(table, axes), _to_target(table, axes, configs), _over(table, axes)]
+    parts += [_curves(table, axes, out)]
     parts += [_costs(table, axes), _reliance(table, axes), _failed(table)]
     parts += [_settings(configs, axes), _commands(table, configs, out)]
     return [section for section in parts if section is not None]
@@ -103,6 +118,25 @@ def _headline(table: pd.DataFrame, axes: Axes) -> Section:
         best=tuple(_HEADLINE[name] for name in (_SCORE, _HITS)),
         among=tuple(name for name in seeds.varied(axes) if name in baseline.OF_POPULATIONS),
     )
+
+
+def _to_target(table: pd.DataFrame, axes: Axes, configs: Mapping[str, Config]) -> Section | None:
+    """What it took to get to the target, where there is one."""
+    if "to_target/reached" not in table:
+        return None
+    wanted = dict.fromkeys(config.schedule.target for config in configs.values())
+    units = {n: table[c].astype(float) * 1e-6 for n, c in _MEGABYTES.items()}
+    text = (
+        f"What it took until the validation score was {', '.join(filter(None, wanted))}, by the "
+        "first evaluation that had it; rounds in between were not looked at. Client updates count "
+        "clients, round by round, and bytes are those of all of them. Seconds are those of rounds, "
+        "without compilation and evaluation. Where a run did not get there, its cost is not known "
+        "but for being more than what was spent, so a combination with such runs has no mean."
+    )
+    shares = table.assign(
+        **units, **{"to_target/reached": 100 * table["to_target/reached"].astype(float)}
+    )
+    return Section("To the target", text, seeds.combined(shares, axes, _TO_TARGET))
 
 
 def _over(table: pd.DataFrame, axes: Axes) -> Section | None:

@@ -1,10 +1,12 @@
 """A sweep's results: a row per run, and what there is to know of them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fedvlr_jax import record, targets
 from fedvlr_jax.config import Config
 from fedvlr_jax.report import tabulate
 from fedvlr_jax.report.seeds import in_order
@@ -21,6 +23,7 @@ _SHOWN = {
     "timing/round_seconds_median": "round s",
     "timing/client_rounds_per_second": "updates/s",
     "memory/peak_rss_gb": "peak GB",
+    "to_target/round": "rounds to target",
 }
 # Columns of results.csv that another machine, or another day, would fill differently.
 MEASURED = ("timing/", "memory/")
@@ -41,6 +44,33 @@ def results(rows: Mapping[str, Row]) -> pd.DataFrame:
             flat["clients"] = flat["data/clients"]
         lines.append(flat)
     return pd.DataFrame(lines)
+
+
+def to_targets(table: pd.DataFrame, configs: Mapping[str, Config], out: Path) -> pd.DataFrame:
+    """With what finished runs took to their `--target`, in columns `to_target/...` (targets.py).
+
+    A share is one of the best value of all finished runs with that target.
+
+    Args:
+        table: of `results`.
+        configs: of the runs by name.
+        out: the sweep's folder, below which they are.
+    """
+    by_target: dict[targets.Target, list[str]] = {}
+    for run in table.loc[table["status"] == FINISHED, "run"]:
+        target = targets.parsed(configs[run].schedule.target)
+        if target is not None:
+            by_target.setdefault(target, []).append(run)
+    found: dict[str, dict[str, Any]] = {}
+    for target, runs in by_target.items():
+        found |= target.costs_of(
+            {run: record.evaluations(out / record.RUNS_FOLDER / run) for run in runs}
+        )
+    if not found:
+        return table
+    columns = pd.DataFrame.from_dict(found, orient="index").add_prefix("to_target/")
+    known = [name for name in columns if name in table]
+    return table.drop(columns=[*known, "to_target"], errors="ignore").join(columns, on="run")
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fedvlr_jax.analysis.communication import (
     neighbours_bytes,
 )
 from fedvlr_jax.simulation.checkpoint import Progress
-from fedvlr_jax.simulation.federated_round import Federation, FederationState
+from fedvlr_jax.simulation.federated_round import Federation
 from fedvlr_jax.simulation.population import padded_places
 from fedvlr_jax.simulation.simulation import Simulation
 
@@ -28,10 +28,10 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
     return float(1 - lengths.sum() / places)
 
 
-def parameter_counts(simulation: Simulation, state: FederationState) -> dict[str, int]:
+def parameter_counts(simulation: Simulation) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
     return {
-        "server": sum(leaf.size for leaf in jax.tree.leaves(state.server.params)),
+        "server": sum(leaf.size for leaf in jax.tree.leaves(simulation.server_shapes.params)),
         "private_per_client": simulation.federation.training.model.private_numbers(),
     }
 
@@ -128,12 +128,12 @@ def _counted(progress: Progress) -> bool:
     return len(progress.trained) == progress.round
 
 
-def protocol_of(simulation: Simulation, state: FederationState) -> Protocol:
+def protocol_of(simulation: Simulation) -> Protocol:
     """What server and clients send each other."""
     federation = simulation.federation
     training, model = federation.training, federation.training.model
     fusion, network = (
-        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in state.server.params
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in simulation.server_shapes.params
     )
     return Protocol(
         n_items=federation.n_items,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fedvlr_jax import files, record
+from fedvlr_jax import files, record, targets
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation.checkpoint import Progress
 from fedvlr_jax.simulation.federated_round import FederationState
@@ -33,12 +33,17 @@ class Callback:
 
 
 class StopEarly(Callback):
-    """Ends a run, as if it had reached its last round, when patience runs out (`--patience`)."""
+    """Ends a run, as if it had reached its last round.
+
+    That is when patience runs out (`--patience`), or when it is as good as wanted (`--target`).
+    """
 
     def evaluated(self, run: Running) -> None:
-        """Count evaluations since the best one."""
+        """Count evaluations since the best one, and look at the last one."""
         patience = run.config.schedule.patience
+        target = targets.parsed(run.config.schedule.target)
         stopped = bool(patience) and run.progress.since_best >= patience
+        stopped |= target is not None and target.is_reached(run.progress.lines[-1])
         run.progress = dataclasses.replace(run.progress, stopped=stopped)
 
 

@@ -107,7 +107,7 @@ class Progress:
         best_score: its score.
         since_best: evaluations since then, warm rounds left aside.
         als_undone: whether alternating passes have not raised that score, and were undone.
-        stopped: whether patience has run out.
+        stopped: whether patience has run out, or the target is reached.
         lines: the lines of metrics.jsonl up to here.
         round_seconds: wall seconds of every round so far.
         trained: clients that trained in every round so far, those that dropped out left out.

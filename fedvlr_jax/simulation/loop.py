@@ -12,13 +12,14 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax import record
+from fedvlr_jax import record, targets
 from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, PrunedError, Stopped, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.reporter import Reporter
+from fedvlr_jax.simulation.accounting import protocol_of, traffic, warm_protocols_of
 from fedvlr_jax.simulation.callbacks import Callback
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
 from fedvlr_jax.simulation.evaluate import NOT_FINITE
@@ -158,10 +159,11 @@ class Running:
         """To the state of the best round."""
         progress = self.progress
         if progress.stopped:
-            self.reporter.note(
-                f"stopped at round {progress.round}: no better validation score in "
-                f"{progress.since_best} evaluations"
-            )
+            target = targets.parsed(self.config.schedule.target)
+            why = f"no better validation score in {progress.since_best} evaluations"
+            if target is not None and target.is_reached(progress.lines[-1]):
+                why = f"--target={self.config.schedule.target} is reached"
+            self.reporter.note(f"stopped at round {progress.round}: {why}")
         # Other runs may have gone on for longer, and this one's state with them.
         if progress.best_round != progress.round or self.simulation.federation.runs > 1:
             try:
@@ -216,13 +218,18 @@ class Running:
         eval_seconds = time.perf_counter() - begun
         score = metrics.selection_score(found)
         better = score > progress.best_score
-        warm_rounds = self.simulation.federation.warm_rounds
+        federation = self.simulation.federation
+        sent = traffic(protocol_of(self.simulation), progress, warm_protocols_of(federation))
         line = {
             "round": number,
             # In a warm round there is nothing that a loss would be of.
-            "train_loss": self.since[-1].loss if uploads and number > warm_rounds else None,
+            "train_loss": self.since[-1].loss
+            if uploads and number > federation.warm_rounds
+            else None,
             "clients_trained": progress.trained[-1],
             "uploads_counted": uploads,
+            "client_updates": sum(progress.trained),
+            **{f"{way}_bytes": sent[f"{way}_bytes"] for way in ("download", "upload")},
             "seconds": round(sum(progress.round_seconds), 6),
             **{f"valid/{name}": value for name, value in found.items()},
         }
@@ -231,7 +238,7 @@ class Running:
             best_round=number if better else progress.best_round,
             best_score=score if better else progress.best_score,
             als_undone=not better if self.since[-1].kind == "als" else progress.als_undone,
-            since_best=0 if better or number <= warm_rounds else progress.since_best + 1,
+            since_best=0 if better or number <= federation.warm_rounds else progress.since_best + 1,
             lines=[*progress.lines, line],
             eval_seconds=[*progress.eval_seconds, eval_seconds],
             total_seconds=self.seconds,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fedvlr_jax import files, record
+from fedvlr_jax import files, record, targets
 from fedvlr_jax.analysis import metrics, popularity, privacy, routers
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
@@ -81,8 +81,7 @@ def _summary(
     users: Int[np.ndarray, " evaluated"],
 ) -> dict[str, Any]:
     data, federation = run.dataset.interactions, run.simulation.federation
-    state = run.states.state  # of a run among others, a copy
-    protocol = protocol_of(run.simulation, state)
+    protocol = protocol_of(run.simulation)
     best = next(line for line in run.progress.lines if line["round"] == run.progress.best_round)
     prefix = "valid/"
     return {
@@ -96,7 +95,7 @@ def _summary(
             "padded_share": padded_share(federation, data.lengths),
         },
         "best_round": run.progress.best_round,
-        "best_is_last": run.progress.best_round == run.progress.round,
+        "best_is_last": run.progress.best_round == run.progress.round and not run.progress.stopped,
         "rounds_done": run.progress.round,
         "stopped_early": run.progress.stopped,
         "valid": {
@@ -119,11 +118,20 @@ def _summary(
         "communication": traffic(protocol, run.progress, warm_protocols_of(federation))
         | sent_once(federation)
         | {"protocol": dataclasses.asdict(protocol)},
+        "to_target": _to_target(run),
         "privacy": _privacy(run),
-        "parameters": parameter_counts(run.simulation, state),
+        "parameters": parameter_counts(run.simulation),
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }
+
+
+def _to_target(run: Running) -> dict[str, Any] | None:
+    """What it took to get to `--target`; None without one, or with one that hangs on other runs."""
+    target = targets.parsed(run.config.schedule.target)
+    if target is None or target.relative:
+        return None
+    return targets.costs(target, run.progress.lines, target.value)
 
 
 def _privacy(run: Running) -> dict[str, float | None] | None:

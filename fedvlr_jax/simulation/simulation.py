@@ -24,7 +24,13 @@ from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.simulation import keys
-from fedvlr_jax.simulation.federated_round import Federation, FederationState, Rates, init_state
+from fedvlr_jax.simulation.federated_round import (
+    Federation,
+    FederationState,
+    Rates,
+    init_server,
+    init_state,
+)
 from fedvlr_jax.simulation.mesh import (
     RUNS,
     blocks,
@@ -104,6 +110,12 @@ class Simulation:
     def n_clients(self) -> int:
         """Number of clients U."""
         return self.federation.n_clients
+
+    @functools.cached_property
+    def server_shapes(self) -> aggregate.ServerState:
+        """Shapes of what the server of one run has."""
+        init = functools.partial(init_server, self.federation)
+        return jax.eval_shape(init, self.features, keys.from_seed(0)).server
 
     @property
     def cohort_size(self) -> int:

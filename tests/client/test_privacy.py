@@ -73,7 +73,7 @@ def test_only_gradients_weight_and_loss_leave_a_device():
         "neighbours",
     )
     assert LeastSquares._fields == ("gramian", "unobserved", "penalty", "contributions")
-    assert Contributions._fields == ("popularity", "inverse")
+    assert Contributions._fields == ("popularity", "inverse", "equations")
 
 
 def test_the_servers_code_takes_the_cohorts_sum_only():

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from fedvlr_jax import targets
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.report import compare_page
@@ -190,3 +191,30 @@ def test_a_user_who_is_warm_in_one_run_only_is_not_paired(tmp_path):
     _arrays(warm=np.ones(USERS, bool))(tmp_path / "b", "per_user.npz")
     found = compare_page.compared(*(compare_page.held(tmp_path / side) for side in "ab"))
     assert found.table["over users"].isna().all()
+
+
+def test_what_a_target_took_on_either_side(tmp_path):
+    sides = sweep(tmp_path / "a", "mlp", 0.0, (100,)), sweep(tmp_path / "b", "fedvlr", 15.0, (100,))
+    for factor, runs in zip((1, 2), sides, strict=True):
+        for k, one in enumerate(runs):
+            lines = [
+                {
+                    **{"round": n, "client_updates": 9 * n, "seconds": n / 4},
+                    **{"download_bytes": 1e6 * n, "upload_bytes": 5e5 * n},
+                    "valid/warm/ndcg@50": factor * (n + k),
+                }
+                for n in range(1, 11)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (one.folder / "metrics.jsonl").write_text(text)
+    # The best value is 2 * (10 + 2), a half of it 12: B is there in rounds 6, 5 and 4.
+    found = compare_page.compared(*sides, targets.parsed("valid/warm/ndcg@50:0.5max"))
+    row = found.table.iloc[0]
+    assert row["B: rounds to target"] == 5
+    assert row["B: updates to target"] == 45
+    assert row["B: MB up to target"] == 2.5
+    assert row["B: seconds to target"] == 1.25
+    # A has 10, 11 and 12 at the end: one of three is there, so there is no mean.
+    assert row["A: rounds to target"] is None
+    text = "\n".join(compare_page.lines(found, "a", "b"))
+    assert "rounds to target   --                       5.00 (2.52 to 7.48)" in text

@@ -211,3 +211,42 @@ def test_powers_are_those_of_the_runs():
     fitted, line = chart.panels[0].series
     assert line.name == "time of a round (power 1.50)"
     assert fitted.y == pytest.approx(line.y, rel=1e-5)
+
+
+def test_what_a_target_took_is_in_the_table_and_on_the_page(tmp_path):
+    target = "valid/warm/ndcg@50:0.5max"
+    axes = declare.axes(["variant=mlp,id", "seed=0,1"])
+    configs = declare.configs({"rounds": 4, "target": target}, axes)
+    runs = {declare.run_name(config, axes): config for config in configs}
+    for k, name in enumerate(runs):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        lines = [
+            {
+                **{"round": n, "train_loss": 1.0, "client_updates": 3 * n, "seconds": 1.0 * n},
+                **{"download_bytes": 1e6 * n, "upload_bytes": 2e6 * n},
+                "valid/warm/ndcg@50": float(n * (k + 1)),
+            }
+            for n in range(1, 5)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text)
+    rows = {
+        name: Row("finished", config.flat(), summary(to_target=None))
+        for name, config in runs.items()
+    }
+    table = sweep_results.to_targets(sweep_results.results(rows), runs, tmp_path)
+    # The best run comes to 16, and the goal is 8: rounds 8, 4, 8/3 and 2, of which there are 4.
+    by_name = table.set_index("run")
+    rounds = [by_name.loc[name, "to_target/round"] for name in runs]
+    assert pd.isna(rounds[0])
+    assert rounds[1:] == [4, 3, 2]
+    assert by_name["to_target/goal"].tolist() == [8.0] * 4
+    assert by_name["target"].tolist() == [target] * 4
+    parts = {part.title: part for part in report(table, runs, axes, tmp_path)}
+    shown = parts["To the target"].table
+    assert target in parts["To the target"].text
+    assert shown["runs that got there, %"].tolist() == [50, 100]
+    assert shown["rounds"].tolist()[1] == 2.5
+    assert pd.isna(shown["rounds"].tolist()[0])
+    assert shown["up, MB"].tolist()[1] == 5.0
