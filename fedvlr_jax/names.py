@@ -28,6 +28,6 @@ PRECISIONS = ("float32", "bfloat16")  # of an encoder
 PRIVATE_STATES = ("auto", "device", "host")
 # Of rankings, in percent, over all clients and over those of a group.
 CUTOFFS = (10, 20, 50)
-METRICS = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("hr", "ndcg"))
+METRICS = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("hr", "ndcg", "mrr"))
 METRIC_GROUPS = ("", "warm/", "cold/")
 KEPT_CHECKPOINTS = ("all", "best", "none")

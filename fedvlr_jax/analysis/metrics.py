@@ -1,4 +1,6 @@
-"""HR@K and NDCG@K from the ranks of held-out items, over all, warm and cold clients.
+"""HR@K, NDCG@K and MRR@K from the ranks of held-out items, over all, warm and cold clients.
+
+With one held-out item a client recall@K is HR@K, and MAP@K is MRR@K.
 
 METHOD "Evaluation": percent, averaged over the clients that have a held-out item. A client is warm
 if somebody has its held-out item in the train split, cold if nobody has.
@@ -15,14 +17,14 @@ SELECTION = "warm/ndcg@50"
 def from_ranks(
     ranks: Int[np.ndarray, " clients"], warm: Bool[np.ndarray, " clients"]
 ) -> dict[str, float | None]:
-    """HR@K and NDCG@K in percent, and again as `warm/...` and `cold/...`.
+    """HR@K, NDCG@K and MRR@K in percent, and again as `warm/...` and `cold/...`.
 
     Args:
         ranks: place of each client's held-out item, 0 for the first; -1 for clients left out.
         warm: whether that item has a train interaction by anyone.
 
     Returns:
-        `hr@10` .. `ndcg@50`, None for a group without clients (never NaN, so that it is JSON).
+        `hr@10` .. `mrr@50`, None for a group without clients (never NaN, so that it is JSON).
 
     Example:
         >>> ranks = np.array([0, 12, 99, -1])
@@ -47,7 +49,23 @@ def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
         hit = ranks < k
         values[f"hr@{k}"] = float(100 * hit.mean()) if len(ranks) else None
         values[f"ndcg@{k}"] = float(100 * gains(ranks, k).mean()) if len(ranks) else None
+        values[f"mrr@{k}"] = float(100 * (hit / (ranks + 1.0)).mean()) if len(ranks) else None
     return values
+
+
+def worst_tenth(ranks: Int[np.ndarray, " clients"]) -> float | None:
+    """NDCG in percent of the tenth of the clients for whom it is lowest, without a cutoff.
+
+    With a cutoff it would be 0 wherever a tenth of all clients miss their item. None where nobody
+    has a held-out item.
+
+    Example:
+        >>> round(worst_tenth(np.array([*[0] * 9, 6, -1])), 1)
+        33.3
+    """
+    ranks = np.sort(ranks[ranks >= 0])
+    worst = ranks[len(ranks) - -(-len(ranks) // 10) :]
+    return float(100 * gains(worst, np.iinfo(np.int64).max).mean()) if len(worst) else None
 
 
 def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*shape"]:

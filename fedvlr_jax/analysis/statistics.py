@@ -16,15 +16,22 @@ _MOST_RESAMPLED = 20_000
 Interval = tuple[float, float]
 
 
+_PERCENT = ("ndcg@", "hr@", "mrr@", "coverage@")
+
+
 def bounds(column: str) -> Interval:
     """What a column of results can be at least and at most."""
     if column in ("train_loss", "gain %"):  # a backbone's penalty may take a loss below 0
         return -np.inf, np.inf
     if column.startswith("spearman"):
         return -1.0, 1.0
-    if column.startswith(("reliance/", "router/")) or column.endswith("_share"):
+    if (
+        column.startswith(("reliance/", "router/"))
+        or column.endswith("_share")
+        or "gini@" in column
+    ):
         return 0.0, 1.0
-    return 0.0, 100.0 if "ndcg@" in column or "hr@" in column else np.inf
+    return 0.0, 100.0 if any(name in column for name in _PERCENT) else np.inf
 
 
 def interval(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fedvlr_jax import files, record, targets
-from fedvlr_jax.analysis import metrics, popularity, privacy, routers
+from fedvlr_jax.analysis import exposure, metrics, popularity, privacy, routers
 from fedvlr_jax.names import MODALITIES
 from fedvlr_jax.processes import together
 from fedvlr_jax.simulation import fit, folder, memory
@@ -59,6 +59,8 @@ def write(run: Running) -> dict[str, Any]:
         reliance=found.reliance,
     )
     summary = _summary(run, metrics.from_ranks(ranks, warm), users)
+    summary["test"]["worst_tenth/ndcg"] = metrics.worst_tenth(ranks)
+    summary["exposure"] = exposure.of_rankings(found.top, data.popularity, data.n_clients)
     summary["composition"] = {
         view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
         for view, shares in zip(

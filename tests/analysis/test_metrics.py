@@ -29,14 +29,26 @@ def test_an_empty_group_is_none():
 def test_equal_to_judging_the_ranked_lists(ranks, seed):
     # The plain definition, on whole rankings of 71 items with one relevant item each.
     rng = np.random.default_rng(seed)
-    gains = {f"{name}@{k}": [] for k in metrics.CUTOFFS for name in ("hr", "ndcg")}
+    gains = {f"{name}@{k}": [] for k in metrics.CUTOFFS for name in ("hr", "ndcg", "mrr")}
     for rank in ranks:
         ranking = rng.permutation(71)
         relevant = ranking[rank]
         for k in metrics.CUTOFFS:
             hits = [float(item == relevant) for item in ranking[:k]]
             gains[f"hr@{k}"].append(sum(hits))
+            gains[f"mrr@{k}"].append(sum(h / (i + 1) for i, h in enumerate(hits)))
             gains[f"ndcg@{k}"].append(sum(h / np.log2(i + 2) for i, h in enumerate(hits)))
     found = metrics.from_ranks(np.array(ranks), np.ones(len(ranks), bool))
     for name, values in gains.items():
         assert found[name] == pytest.approx(100 * np.mean(values))
+
+
+@given(ranks=st.lists(st.integers(-1, 70), min_size=1, max_size=40))
+def test_the_worst_tenth_are_those_whose_item_comes_last(ranks):
+    known = sorted(1 / np.log2(rank + 2) for rank in ranks if rank >= 0)
+    found = metrics.worst_tenth(np.array(ranks))
+    if not known:
+        assert found is None
+        return
+    count = next(n for n in range(1, 5) if 10 * n >= len(known))
+    assert found == pytest.approx(100 * sum(known[:count]) / count)
