@@ -140,15 +140,17 @@ class Running:
                 callback.diverged(self)
             self.error = reason
             return
-        if self.since[-1].kind == "als" and self.progress.als_undone:
+        undone = self.since[-1].kind == "als" and self.progress.als_undone
+        if undone:
             self.states.undo_passes()
+        self.since = []
+        for callback in self.callbacks:
+            self._end_if(callback.evaluated(self))
+        if undone:
             self.reporter.note(
                 f"alternating passes did not raise the validation score: after round "
                 f"{self.progress.round} the run goes on from its spectral start"
             )
-        self.since = []
-        for callback in self.callbacks:
-            self._end_if(callback.evaluated(self))
 
     def _end_if(self, reason: str | None) -> None:
         """End the run for a reason, if there is one and the run has not ended anyway."""
