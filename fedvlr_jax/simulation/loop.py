@@ -140,7 +140,7 @@ class Running:
                 callback.diverged(self)
             self.error = reason
             return
-        undone = self.since[-1].kind == "als" and self.progress.als_undone
+        undone = self.progress.als_undone and self.progress.round == self._ends[-1]
         if undone:
             self.states.undo_passes()
         self.since = []
@@ -239,12 +239,24 @@ class Running:
             progress,
             best_round=number if better else progress.best_round,
             best_score=score if better else progress.best_score,
-            als_undone=not better if self.since[-1].kind == "als" else progress.als_undone,
+            als_undone=self._ends_in_vain(number, score) or progress.als_undone,
             since_best=0 if better or number <= federation.warm_rounds else progress.since_best + 1,
             lines=[*progress.lines, line],
             eval_seconds=[*progress.eval_seconds, eval_seconds],
             total_seconds=self.seconds,
         )
+
+    def _ends_in_vain(self, number: int, score: float) -> bool:
+        """Whether alternating passes end here, with no better score than the spectral start's."""
+        if self.since[-1].kind != "als" or number != self._ends[-1]:
+            return False
+        (start,) = (line for line in self.progress.lines if line["round"] == self._ends[-2])
+        found = {
+            name.removeprefix("valid/"): value
+            for name, value in start.items()
+            if name.startswith("valid/")
+        }
+        return score <= metrics.selection_score(found)
 
 
 def train(trainer: Trainer, runs: Sequence[Running], reporter: Reporter) -> None:

@@ -106,7 +106,7 @@ def _summary(
             if name.startswith(prefix)
         },
         "test": test,
-        "als_kept": not run.progress.als_undone if "als" in run.progress.warm_by_length else None,
+        "als_kept": _als_kept(run),
         "popularity": {split: _popularity(run, split, users) for split in ("valid", "test")},
         "timing": _timing(run),
         "memory": {
@@ -126,6 +126,13 @@ def _summary(
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }
+
+
+def _als_kept(run: Running) -> bool | None:
+    """Whether alternating passes stayed; None where there were none, or the run ended in one."""
+    kinds = [phase.kind for phase in run.simulation.federation.phases]
+    done = run.progress.round >= run.simulation.federation.warm_rounds
+    return not run.progress.als_undone if "als" in kinds and done else None
 
 
 def _to_target(run: Running) -> dict[str, Any] | None:

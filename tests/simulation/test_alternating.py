@@ -252,6 +252,15 @@ def test_a_run_that_stops_in_a_pass_ends_like_one_that_did_not(whole, rounds, tm
     assert_same_outcome(finished.out, tmp_path)
 
 
+def test_a_run_that_ended_in_a_pass_goes_on_as_if_it_had_not(whole, tmp_path):
+    finished, form = whole
+    short = fedvlr_jax.train(config(**form, rounds=4), tmp_path, dataset=DATA)
+    assert short.summary["als_kept"] is None
+    longer = fedvlr_jax.train(config(**form), tmp_path, dataset=DATA)
+    for name in ("als_kept", "test", "router", "participation"):
+        assert longer.summary[name] == finished.summary[name]
+
+
 def test_passes_stay_where_they_raise_the_validation_score(whole):
     finished, form = whole
     before, after, _ = (line["valid/warm/ndcg@50"] for line in lines_of(finished))
