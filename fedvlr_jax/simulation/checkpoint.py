@@ -344,8 +344,7 @@ class Checkpoints:
 
         Raises:
             DamagedError: a file is missing, cut, or differs from what was written.
-            UserError: the system cannot read it now; it may be whole. Or clients' states are to be
-                read, and another version made them.
+            UserError: the system cannot read it now; it may be whole. Or another version made it.
         """
         step = self.step(number)
         with _damage_told(step):
@@ -358,8 +357,15 @@ class Checkpoints:
             self.check_layout(progress)
         with _damage_told(step), _checkpointer() as checkpointer:
             wanted = _as(_as_tree(like), whole=like.private is not None)
-            found = checkpointer.restore(step, ocp.args.Composite(state=wanted))
-            return _from_tree(like, found["state"]), progress
+            try:
+                found = checkpointer.restore(step, ocp.args.Composite(state=wanted))
+                return _from_tree(like, found["state"]), progress
+            except (ValueError, KeyError, TypeError) as error:
+                # Every file is as it was written, so it was written by other code.
+                raise UserError(
+                    f"{step}: made by another version, whose states have other parts; start anew "
+                    "in another folder"
+                ) from error
 
     def check_layout(self, progress: Progress) -> None:
         """Refuse the private states of a checkpoint in which they lie otherwise than here.
@@ -405,6 +411,8 @@ def _damage_told(step: Path) -> Iterator[None]:
     """Turn what reading something else than was written ends in into one sentence."""
     try:
         yield
+    except UserError:
+        raise
     except _OF_DAMAGE as error:
         reason = words_of(error)
         if isinstance(error, OSError) and error.errno in _UNREADABLE:

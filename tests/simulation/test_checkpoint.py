@@ -196,6 +196,20 @@ def test_checkpoints_of_before_rows_are_refused_in_a_sentence(tmp_path, stopped)
     close(found.server, state.server, tolerance=0)
 
 
+def test_states_with_other_parts_are_not_taken_for_damage(tmp_path, stopped):
+    out = shutil.copytree(stopped, tmp_path / "run", symlinks=True)
+    checkpoints = Checkpoints(out / "checkpoints")
+    like = worlds.simulation(**SETTINGS).initial_state(seed=3)
+    state, progress = checkpoints.load(4, like)
+    params = state.server.params
+    more = params._replace(fusion=params.fusion | {"another": params.fusion})
+    shutil.rmtree(checkpoints.step(4))
+    checkpoints.save(state._replace(server=state.server._replace(params=more)), progress)
+    with pytest.raises(UserError, match="000004: made by another version, whose states have other"):
+        go_on(out)
+    assert checkpoints.rounds() == [2, 4]
+
+
 PROGRESS = dataclasses.asdict(
     Progress(round=4, best_round=2, lines=[{"round": 2}, {"round": 4}], round_seconds=[0.1] * 4)
 )
