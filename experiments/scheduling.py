@@ -62,7 +62,8 @@ class _Studies:
         (),
         "A setting and the values to try, the same for every backbone and variant, like dim=32,64 "
         "or server_lr=log:1e-4:1e-1:4. Give the flag once for every setting. By default it is "
-        f"{', '.join(SOLVED)} where heads are solved, and learning rates elsewhere.",
+        f"{', '.join(SOLVED)} where heads are solved, beside the settings without a search, and "
+        "learning rates elsewhere.",
     )
     trials: int = setting(
         24,
@@ -119,8 +120,13 @@ def grids(
     found = {}
     for one in combinations:
         own = {"backbone": one.backbone, "variant": one.variant}
-        solved = Config.of(**settings | own).method.client_solver == "exact"
-        found[one] = of_solutions if solved else of_steps
+        usual = Config.of(**settings | own).flat()
+        found[one] = of_steps
+        if usual["client_solver"] == "exact":
+            # What is drawn may all be worse than what nobody has to ask for.
+            first = tuple((name, usual[name]) for name, _ in of_solutions[0])
+            tried = tuple(dict.fromkeys((first, *of_solutions)))
+            found[one] = tried[: values.trials or None]
     if of_steps not in found.values():
         for name in rates:
             if values[name].present:

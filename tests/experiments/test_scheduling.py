@@ -5,6 +5,7 @@ from absl import flags
 
 from experiments import paper, scheduling, search
 from experiments.scheduling import Seldom
+from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.runs.study import Combination
 
@@ -51,7 +52,8 @@ def test_studies_search_what_heads_are_found_by():
     values = values_of(paper)
     found = scheduling.grids(values, {}, COMBINATIONS)
     solved, stepped = found.values()
-    assert len(solved) == 24
+    assert len(solved) == len(set(solved)) == 24
+    assert solved[0] == tuple((name, Config.of().flat()[name]) for name, _ in solved[0])
     assert {name for point in solved for name, _ in point} == SOLVED
     assert len(stepped) == 5 * 3
     assert {name for point in stepped for name, _ in point} == {"server_lr", "client_lr"}
