@@ -7,10 +7,10 @@ from absl import flags
 from experiments import cli
 from experiments.reporting import facts
 from fedvlr_jax import targets
-from fedvlr_jax.errors import UserError
+from fedvlr_jax.config import leaves
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.report import compare_page, sections, shell
-from fedvlr_jax.settings import FILE, setting
+from fedvlr_jax.settings import FILE, checked, setting
 
 USAGE = """
     usage: python -m experiments.compare RUN_A RUN_B [--target=METRIC:VALUE] [--out=FILE]
@@ -41,9 +41,7 @@ def main(values: flags.FlagValues, first: str, second: str) -> None:
     out = values.out
     shell.check_place(out)
     sides = (compare_page.held(folder) for folder in (first, second))
-    target = targets.parsed(values.target)
-    if values.target and target is None:
-        raise UserError(f"--target={values.target}: expected {targets.EXPECTED}")
+    target = targets.parsed(checked(leaves()["target"], values.target))
     comparison = compare_page.compared(*sides, target)
     print(printable("\n".join(compare_page.lines(comparison, first, second))))
     alone = "{} runs of A, {} of B".format(*map(len, comparison.alone))

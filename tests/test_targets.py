@@ -1,13 +1,11 @@
 """What it takes to reach an accuracy."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fedvlr_jax
-from fedvlr_jax import targets
+from fedvlr_jax import record, targets
 from fedvlr_jax.config import Config
 from fedvlr_jax.errors import UserError
 from tests import worlds
@@ -87,12 +85,14 @@ def test_a_run_stops_at_its_target_and_says_what_it_took(tmp_path):
     whole = fedvlr_jax.train(
         worlds.config(**settings), tmp_path / "whole", dataset=worlds.dataset()
     )
-    lines = lines_of(whole)
+    lines = record.evaluations(whole.out)
     goal = sorted(one[METRIC] for one in lines)[4]
     there = next(one for one in lines if one[METRIC] >= goal)
     config = worlds.config(**settings, target=f"{METRIC}:{goal}")
     found = fedvlr_jax.train(config, tmp_path / "short", dataset=worlds.dataset())
-    assert [one["round"] for one in lines_of(found)] == list(range(1, there["round"] + 1))
+    assert [one["round"] for one in record.evaluations(found.out)] == list(
+        range(1, there["round"] + 1)
+    )
     summary = found.summary
     assert summary["stopped_early"]
     assert not summary["best_is_last"]
@@ -104,8 +104,3 @@ def test_a_run_stops_at_its_target_and_says_what_it_took(tmp_path):
     for name in ("download_bytes", "upload_bytes"):
         assert there[name] == pytest.approx(summary["communication"][name])
     assert whole.summary["to_target"] is None
-
-
-def lines_of(result):
-    text = (result.out / "metrics.jsonl").read_text()
-    return [json.loads(one) for one in text.splitlines()]

@@ -6,6 +6,9 @@ METHOD "Evaluation": percent, averaged over the clients that have a held-out ite
 if somebody has its held-out item in the train split, cold if nobody has.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -79,6 +82,14 @@ def gains(ranks: Int[np.ndarray, "*shape"], cutoff: int) -> Float[np.ndarray, "*
     """
     hit = (ranks >= 0) & (ranks < cutoff)
     return np.where(hit, 1 / np.log2(np.maximum(ranks, 0) + 2.0), 0)
+
+
+def of_line(line: Mapping[str, Any]) -> dict[str, float | None]:
+    """The validation metrics of a line of metrics.jsonl, by their names in `from_ranks`."""
+    prefix = "valid/"
+    return {
+        name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)
+    }
 
 
 def selection_score(metrics: dict[str, float | None]) -> float | None:

@@ -13,10 +13,8 @@ _LEVEL = 0.95  # of every interval
 _RESAMPLES = 9999
 # Users up to whom differences are resampled. Of more, a mean is as good as normal.
 _MOST_RESAMPLED = 20_000
+_PERCENT = ("ndcg@", "hr@", "mrr@", "coverage@")  # in columns of percentages
 Interval = tuple[float, float]
-
-
-_PERCENT = ("ndcg@", "hr@", "mrr@", "coverage@")
 
 
 def bounds(column: str) -> Interval:

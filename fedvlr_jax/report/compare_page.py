@@ -24,7 +24,7 @@ from fedvlr_jax.targets import Target
 SCORE = "warm NDCG@50, %"
 _METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
 # What a target took, its column in metrics.jsonl and its unit there.
-TO_TARGET = {
+_TO_TARGET = {
     "rounds to target": ("round", 1),
     "updates to target": ("client_updates", 1),
     "MB down to target": ("download_bytes", 1e-6),
@@ -147,7 +147,7 @@ def _row(
         for runs in (first, second)
     ]
     row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
-    for name, (column, unit) in TO_TARGET.items() if spent else ():
+    for name, (column, unit) in _TO_TARGET.items() if spent else ():
         for side, runs in zip("AB", (first, second), strict=True):
             costs = [spent[run.folder][column] for run in runs]
             costs = [None if cost is None else cost * unit for cost in costs]
@@ -172,7 +172,7 @@ def lines(comparison: Comparison, first: str, second: str) -> list[str]:
         time = row["round time, B / A"]
         text.append(_columns("over users, B - A", row["over users"] or "--"))
         text.append(_columns("round time, B / A", "--" if pd.isna(time) else f"{time:.3g}"))
-        for name in TO_TARGET:
+        for name in _TO_TARGET:
             if f"A: {name}" in row:
                 text.append(_columns(name, *(_cell(row, f"{side}: {name}") for side in "AB")))
     for side, runs in zip("AB", comparison.alone, strict=True):

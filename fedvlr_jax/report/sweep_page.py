@@ -42,13 +42,9 @@ _COSTS = {
     COMPILATION: "compilation of the program, once, s",
     "timing/total_seconds": "whole run, s",
 }
-_MEGABYTES = {
-    "to_target/download_mb": "to_target/download_bytes",
-    "to_target/upload_mb": "to_target/upload_bytes",
-}
 _TO_TARGET = {
     "to_target/goal": "target, %",
-    "to_target/reached": "runs that got there, %",
+    "to_target/reached_percent": "runs that got there, %",
     "to_target/round": "rounds",
     "to_target/client_updates": "client updates",
     "to_target/download_mb": "down, MB",
@@ -64,6 +60,9 @@ _DRAWN = {
     _SCORE: (Axis("test NDCG@50, warm (%)", zero=True), "accuracy"),
 }
 _UNITS = {
+    "to_target/reached_percent": ("to_target/reached", 100),
+    "to_target/download_mb": ("to_target/download_bytes", 1e-6),
+    "to_target/upload_mb": ("to_target/upload_bytes", 1e-6),
     "memory/peak_rss_gb": (MEMORY, 1e-9),
     "memory/client_state_mb": ("memory/client_state_bytes", 1e-6),
     "communication/download_kb": ("communication/download_bytes_per_client_round", 1e-3),
@@ -125,7 +124,6 @@ def _to_target(table: pd.DataFrame, axes: Axes, configs: Mapping[str, Config]) -
     if "to_target/reached" not in table:
         return None
     wanted = dict.fromkeys(config.schedule.target for config in configs.values())
-    units = {n: table[c].astype(float) * 1e-6 for n, c in _MEGABYTES.items()}
     text = (
         f"What it took until the validation score was {', '.join(filter(None, wanted))}, by the "
         "first evaluation that had it; rounds in between were not looked at. Client updates count "
@@ -133,10 +131,7 @@ def _to_target(table: pd.DataFrame, axes: Axes, configs: Mapping[str, Config]) -
         "without compilation and evaluation. Where a run did not get there, its cost is not known "
         "but for being more than what was spent, so a combination with such runs has no mean."
     )
-    shares = table.assign(
-        **units, **{"to_target/reached": 100 * table["to_target/reached"].astype(float)}
-    )
-    return Section("To the target", text, seeds.combined(shares, axes, _TO_TARGET))
+    return Section("To the target", text, seeds.combined(table, axes, _TO_TARGET))
 
 
 def _over(table: pd.DataFrame, axes: Axes) -> Section | None:

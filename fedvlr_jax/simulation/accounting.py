@@ -31,7 +31,9 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
 def parameter_counts(simulation: Simulation) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
     return {
-        "server": sum(leaf.size for leaf in jax.tree.leaves(simulation.server_shapes.params)),
+        "server": sum(
+            leaf.size for leaf in jax.tree.leaves(simulation.shared_shapes.server.params)
+        ),
         "private_per_client": simulation.federation.training.model.private_numbers(),
     }
 
@@ -133,7 +135,8 @@ def protocol_of(simulation: Simulation) -> Protocol:
     federation = simulation.federation
     training, model = federation.training, federation.training.model
     fusion, network = (
-        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in simulation.server_shapes.params
+        sum(leaf.size for leaf in jax.tree.leaves(part))
+        for part in simulation.shared_shapes.server.params
     )
     return Protocol(
         n_items=federation.n_items,

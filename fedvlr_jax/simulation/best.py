@@ -17,7 +17,6 @@ from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
-    init_server,
     sent_by,
 )
 from fedvlr_jax.simulation.mesh import everywhere
@@ -37,10 +36,8 @@ def shared_state(simulation: Simulation, run: Path) -> FederationState:
     Raises:
         UserError: the checkpoint is damaged, or was not kept.
     """
-    federation = simulation.federation
-    init = functools.partial(init_server, federation)
-    shapes = jax.eval_shape(init, simulation.features, keys.from_seed(0))
-    return _load(run, abstract(shapes, everywhere(federation.mesh)))
+    mesh = simulation.federation.mesh
+    return _load(run, abstract(simulation.shared_shapes, everywhere(mesh)))
 
 
 def private_rows(simulation: Simulation, run: Path) -> Float[np.ndarray, "clients numbers"]:

@@ -251,12 +251,7 @@ class Running:
         if self.since[-1].kind != "als" or number != self._ends[-1]:
             return False
         (start,) = (line for line in self.progress.lines if line["round"] == self._ends[-2])
-        found = {
-            name.removeprefix("valid/"): value
-            for name, value in start.items()
-            if name.startswith("valid/")
-        }
-        return score <= metrics.selection_score(found)
+        return score <= metrics.selection_score(metrics.of_line(start))
 
 
 def train(trainer: Trainer, runs: Sequence[Running], reporter: Reporter) -> None:

@@ -85,7 +85,6 @@ def _summary(
     data, federation = run.dataset.interactions, run.simulation.federation
     protocol = protocol_of(run.simulation)
     best = next(line for line in run.progress.lines if line["round"] == run.progress.best_round)
-    prefix = "valid/"
     return {
         "version": __version__,
         "jax": folder.environment_of(run.out),
@@ -100,11 +99,7 @@ def _summary(
         "best_is_last": run.progress.best_round == run.progress.round and not run.progress.stopped,
         "rounds_done": run.progress.round,
         "stopped_early": run.progress.stopped,
-        "valid": {
-            name.removeprefix(prefix): value
-            for name, value in best.items()
-            if name.startswith(prefix)
-        },
+        "valid": metrics.of_line(best),
         "test": test,
         "als_kept": _als_kept(run),
         "popularity": {split: _popularity(run, split, users) for split in ("valid", "test")},

@@ -112,10 +112,10 @@ class Simulation:
         return self.federation.n_clients
 
     @functools.cached_property
-    def server_shapes(self) -> aggregate.ServerState:
-        """Shapes of what the server of one run has."""
+    def shared_shapes(self) -> FederationState:
+        """Shapes of the state of a run alone, without private states."""
         init = functools.partial(init_server, self.federation)
-        return jax.eval_shape(init, self.features, keys.from_seed(0)).server
+        return jax.eval_shape(init, self.features, keys.from_seed(0))
 
     @property
     def cohort_size(self) -> int:

@@ -1,7 +1,6 @@
 """Passes of alternating least squares against NumPy's, and runs that have some."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 import fedvlr_jax
+from fedvlr_jax import record
 from fedvlr_jax.analysis.communication import AlternatingProtocol
 from fedvlr_jax.client.left_out import without_own
 from fedvlr_jax.errors import Stopped, UserError
@@ -238,11 +238,6 @@ def whole(request, tmp_path_factory):
     return fedvlr_jax.train(config(**form), out, dataset=DATA), form
 
 
-def lines_of(finished):
-    text = (finished.out / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
 @pytest.mark.parametrize("rounds", [1, 3, 6])
 def test_a_run_that_stops_in_a_pass_ends_like_one_that_did_not(whole, rounds, tmp_path):
     finished, form = whole
@@ -263,7 +258,7 @@ def test_a_run_that_ended_in_a_pass_goes_on_as_if_it_had_not(whole, tmp_path):
 
 def test_passes_stay_where_they_raise_the_validation_score(whole):
     finished, form = whole
-    before, after, _ = (line["valid/warm/ndcg@50"] for line in lines_of(finished))
+    before, after, _ = (line["valid/warm/ndcg@50"] for line in record.evaluations(finished.out))
     assert finished.summary["als_kept"] == (after > before) == ("item_penalty" not in form)
 
 
@@ -297,7 +292,7 @@ def test_after_passes_that_are_undone_a_run_goes_on_from_its_spectral_start(seed
 
 def test_bytes_are_those_of_every_kind_of_rounds(whole):
     finished, _ = whole
-    lines = lines_of(finished)
+    lines = record.evaluations(finished.out)
     assert [line["round"] for line in lines] == [2, 6, 8]
     found = finished.summary["communication"]
     protocol = AlternatingProtocol(40, DIM)
