@@ -34,6 +34,7 @@ from fedvlr_jax.settings import (
 )
 
 _LAYOUT = Role.LAYOUT | Role.RESUMED
+_LONGEST_DEADLINE = 1_700_000  # seconds, about 20 days
 _server, _counted, _traced, _switch, _layout = (
     functools.partial(setting, role=role)
     for role in (Role.SERVER, Role.CLIENTS, Role.TRACED, Role.SWITCH, _LAYOUT)
@@ -399,6 +400,56 @@ class ParticipationConfig:
 
 
 @dataclass(frozen=True)
+class ClockConfig:
+    """The devices that clients have, and how the server waits for them."""
+
+    devices_profile: str = path_setting(
+        "none",
+        "The devices that clients have, by which simulated time passes. none: there is no such "
+        "time; uniform: all have the same device, always available; phones: computation, "
+        "bandwidth and hours of the day differ as among phones; or a CSV file with a row for each "
+        "client and the columns gflops, down_mbps, up_mbps, and if wanted opens, hours, spread "
+        "(docs/devices.md).",
+        (lambda v: v != "", "none, uniform, phones or a file"),
+    )
+    deadline: float = _traced(
+        0.0,
+        "Simulated seconds after which a round ends, whoever still trains. 0 means no deadline.",
+        (lambda v: 0 <= v <= _LONGEST_DEADLINE, f"a number from 0 to {_LONGEST_DEADLINE}"),
+    )
+    over_selection: float = setting(
+        0.0,
+        "Share of clients that are asked beyond --cohort, from 0 to 10. A round ends when as many "
+        "have uploaded as --cohort says.",
+        (lambda v: 0 <= v <= 10, "a number from 0 to 10"),
+    )
+    stragglers: str = choice(
+        "drop",
+        "What becomes of an upload that comes after the end of its round. drop: its client stops "
+        "at the end, and nothing changes by it; late: it is added to those of the next round.",
+        names.STRAGGLERS,
+    )
+    buffer: int = _counted(
+        0,
+        "Number of uploads after which the server takes a step while others go on training "
+        "(FedBuff); --cohort clients train at a time. 0 means rounds: the server waits for the "
+        "clients that it has asked.",
+        AT_LEAST_ZERO,
+    )
+    staleness_power: float = _traced(
+        0.5,
+        "An upload whose client began s steps of the server ago counts (1 + s) to the power of "
+        "minus this number (--buffer only).",
+        NOT_NEGATIVE,
+    )
+    max_staleness: int = setting(
+        20,
+        "Uploads whose client began more steps of the server ago are dropped (--buffer only).",
+        (lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
+    )
+
+
+@dataclass(frozen=True)
 class ScheduleConfig:
     """How long a run goes on, and when it is evaluated."""
 
@@ -499,6 +550,7 @@ class Config:
     data: DataConfig = DataConfig()
     method: MethodConfig = MethodConfig()
     participation: ParticipationConfig = ParticipationConfig()
+    clock: ClockConfig = ClockConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -654,6 +706,7 @@ def _resolved(config: Config) -> Config:
     config = dataclasses.replace(config, method=_with_solver(config.method, noisy))
     _check_method(config.method)
     _check_participation(config)
+    _check_clock(config)
     data = config.data
     given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
     if data.data == "synthetic":
@@ -764,6 +817,50 @@ def _check_participation(config: Config) -> None:
         raise UserError(
             f"--availability_skew={part.availability_skew}: the privacy budget is known for "
             "uniform cohorts only, expected 0 with --noise_multiplier"
+        )
+
+
+def _check_clock(config: Config) -> None:
+    clock, part, cohort = config.clock, config.participation, config.method.cohort
+    for name in ("deadline", "over_selection", "buffer"):
+        if getattr(clock, name) and clock.devices_profile == "none":
+            raise UserError(
+                f"--{name}={getattr(clock, name)}: needs to know how long clients take, expected a "
+                "--devices_profile"
+            )
+    if clock.over_selection and not cohort:
+        raise UserError(
+            f"--over_selection={clock.over_selection}: everybody is asked, expected a --cohort of "
+            "at least 1"
+        )
+    if clock.stragglers == "late" and not (clock.deadline or clock.over_selection):
+        raise UserError(
+            "--stragglers=late: the server waits for everybody, expected a --deadline or "
+            "--over_selection"
+        )
+    if clock.buffer:
+        for name, value in (
+            ("deadline", clock.deadline),
+            ("over_selection", clock.over_selection),
+            ("late", part.late),
+        ):
+            if value:
+                raise UserError(
+                    f"--{name}={value}: there are no rounds to be late for, expected 0 with "
+                    "--buffer"
+                )
+        if cohort and clock.buffer > cohort:
+            raise UserError(
+                f"--buffer={clock.buffer}: expected at most the {cohort} clients of --cohort, "
+                "which train at a time"
+            )
+    uniform = clock.devices_profile in ("none", "uniform")
+    waits = not (clock.deadline or clock.over_selection or clock.buffer)
+    if part.noise_multiplier and not (uniform and waits):
+        raise UserError(
+            f"--noise_multiplier={part.noise_multiplier}: the privacy budget is known for uniform "
+            "cohorts only, expected no --deadline, --over_selection or --buffer and "
+            "--devices_profile=uniform or none"
         )
 
 

@@ -25,6 +25,7 @@ SCORINGS = ("auto", "dense", "sparse")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion")
 PRODUCTS = ("highest", "high", "default")  # of a run's matrix products
 PRECISIONS = ("float32", "bfloat16")  # of an encoder
+STRAGGLERS = ("drop", "late")
 PRIVATE_STATES = ("auto", "device", "host")
 # Of rankings, in percent, over all clients and over those of a group.
 CUTOFFS = (10, 20, 50)

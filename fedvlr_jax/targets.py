@@ -22,7 +22,14 @@ EXPECTED = (
     f"then warm/, cold/ or nothing, then {', '.join(METRICS)}"
 )
 # What a target may cost, by its column in metrics.jsonl.
-COSTS = ("round", "client_updates", "download_bytes", "upload_bytes", "seconds")
+COSTS = (
+    "round",
+    "client_updates",
+    "download_bytes",
+    "upload_bytes",
+    "seconds",
+    "simulated_seconds",
+)
 
 
 @dataclass(frozen=True)

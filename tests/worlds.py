@@ -1,5 +1,6 @@
 """Small data sets and simulations that the tests train on."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedvlr_jax.client.model import ClientState
 from fedvlr_jax.config import Config
 from fedvlr_jax.data.types import Catalogue, Dataset, from_pairs
 from fedvlr_jax.reporter import Silent
+from fedvlr_jax.simulation.federated_round import Federation, Rates, attendance
 from fedvlr_jax.simulation.private import stacked
 from fedvlr_jax.simulation.simulation import Simulation, build
 
@@ -109,3 +111,9 @@ class StopAfter(Silent):
 
     def wants_stop(self):
         return self.left <= 0
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def came(federation: Federation, key: Array, number: Array, rates: Rates) -> Array:
+    """Which clients take part in a round, by id, where devices take no time."""
+    return attendance(federation, key, number, None, rates)[0].trains

@@ -1,5 +1,6 @@
 """What a run is made of, in numbers: padding, parameters, who took part, what was sent."""
 
+import functools
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,10 +15,11 @@ from fedvlr_jax.analysis.communication import (
     WarmProtocol,
     neighbours_bytes,
 )
+from fedvlr_jax.fusion.operators import Features
+from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Progress
-from fedvlr_jax.simulation.federated_round import Federation
+from fedvlr_jax.simulation.federated_round import Federation, init_server
 from fedvlr_jax.simulation.population import padded_places
-from fedvlr_jax.simulation.simulation import Simulation
 
 WarmProtocols = WarmProtocol | AlternatingProtocol
 
@@ -28,14 +30,20 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
     return float(1 - lengths.sum() / places)
 
 
-def parameter_counts(simulation: Simulation) -> dict[str, int]:
+def parameter_counts(federation: Federation, features: Features) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
     return {
-        "server": sum(
-            leaf.size for leaf in jax.tree.leaves(simulation.shared_shapes.server.params)
-        ),
-        "private_per_client": simulation.federation.training.model.private_numbers(),
+        "server": sum(_shared_numbers(federation, features)),
+        "private_per_client": federation.training.model.private_numbers(),
     }
+
+
+def _shared_numbers(federation: Federation, features: Features) -> tuple[int, int]:
+    """How many numbers D and gamma have, and the backbone's network."""
+    init = functools.partial(init_server, federation)
+    params = jax.eval_shape(init, features, keys.from_seed(0)).server.params
+    fusion, network = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params)
+    return fusion, network
 
 
 def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
@@ -44,18 +52,21 @@ def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
     All but `asked` are None for a run that was begun where they were not counted.
 
     Args:
-        cohort: clients that are asked in a round.
+        cohort: clients that are asked in a round; with a clock those that have begun are counted.
         progress: where the run has ended.
     """
     asked = cohort * progress.round
     if not _counted(progress):
-        unknown = dict.fromkeys(("trained", "late", "uploads_counted", "rounds_without_clients"))
+        unknown = dict.fromkeys(
+            ("trained", "late", "cut_off", "uploads_counted", "rounds_without_clients")
+        )
         return {"asked": asked} | unknown
-    trained = sum(progress.trained)
+    trained, cut_off = sum(progress.trained), sum(progress.cut_off.values())
     return {
-        "asked": asked,
+        "asked": trained + cut_off if any(progress.milliseconds) else asked,
         "trained": trained,
         "late": sum(progress.late),
+        "cut_off": cut_off,
         # What is late in the last round never arrives.
         "uploads_counted": trained - (progress.late[-1] if progress.late else 0),
         "rounds_without_clients": progress.trained.count(0),
@@ -67,9 +78,10 @@ def traffic(
 ) -> dict[str, Any]:
     """Bytes that clients received and sent, over the client rounds that were trained.
 
-    A client that drops out receives nothing and sends nothing; what arrives late was sent. Totals
-    are None where clients were not counted, the mean upload also where none came. Totals are over
-    all rounds, what is per client round is apart for warm ones.
+    A client that drops out receives nothing and sends nothing; what arrives late was sent; a client
+    that is cut off has received all and sent nothing. Totals are None where clients were not
+    counted, the mean upload also where none came. Totals are over all rounds, what is per client
+    round is apart for warm ones.
 
     Args:
         protocol: of all rounds but warm ones.
@@ -85,6 +97,9 @@ def traffic(
         found[kind], *more = _sent(warm[kind], of_kind, counted)
         totals = [a + b for a, b in zip(totals, more, strict=True)]
     down, up = totals if counted else (None, None)
+    if counted:
+        protocols = {"": protocol, **warm}
+        down += sum(n * protocols[kind].download_bytes() for kind, n in progress.cut_off.items())
     return found | {"download_bytes": down, "upload_bytes": up}
 
 
@@ -130,14 +145,10 @@ def _counted(progress: Progress) -> bool:
     return len(progress.trained) == progress.round
 
 
-def protocol_of(simulation: Simulation) -> Protocol:
+def protocol_of(federation: Federation, features: Features) -> Protocol:
     """What server and clients send each other."""
-    federation = simulation.federation
     training, model = federation.training, federation.training.model
-    fusion, network = (
-        sum(leaf.size for leaf in jax.tree.leaves(part))
-        for part in simulation.shared_shapes.server.params
-    )
+    fusion, network = _shared_numbers(federation, features)
     return Protocol(
         n_items=federation.n_items,
         n_views=model.n_views,

@@ -87,6 +87,8 @@ class Done:
         late: how many of them upload a round late.
         together: how many clients trained in all runs of the program.
         kind: of warm rounds, see `Federation.kind`.
+        cut_off: how many others began for nothing.
+        milliseconds: simulated ones that it took.
     """
 
     seconds: float
@@ -95,6 +97,8 @@ class Done:
     late: int
     together: int
     kind: str = ""
+    cut_off: int = 0
+    milliseconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Progress:
         round_seconds: wall seconds of every round so far.
         trained: clients that trained in every round so far, those that dropped out left out.
         late: how many of them uploaded a round late.
+        cut_off: how many others began for nothing, by the kind of the round.
+        milliseconds: simulated ones of every round so far.
         together: as `trained`, over all runs that the program trained.
         by_length: over all rounds, how many clients that trained had 0, 1, ... train items.
         warm_by_length: the same over the warm rounds of every kind alone.
@@ -131,6 +137,8 @@ class Progress:
     round_seconds: list[float] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
+    cut_off: dict[str, int] = field(default_factory=dict)
+    milliseconds: list[int] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     by_length: list[int] = field(default_factory=list)
     warm_by_length: dict[str, list[int]] = field(default_factory=dict)
@@ -147,6 +155,8 @@ class Progress:
             round_seconds=self.round_seconds + [done.seconds for done in rounds],
             trained=self.trained + [int(done.by_length.sum()) for done in rounds],
             late=self.late + [done.late for done in rounds],
+            cut_off=_counted(self.cut_off, rounds),
+            milliseconds=self.milliseconds + [done.milliseconds for done in rounds],
             together=self.together + [done.together for done in rounds],
             by_length=_added(self.by_length, rounds),
             warm_by_length=self.warm_by_length
@@ -160,6 +170,11 @@ class Progress:
         )
 
     @property
+    def simulated_seconds(self) -> float:
+        """Of all rounds so far."""
+        return sum(self.milliseconds) / 1000
+
+    @property
     def uploads(self) -> int:
         """Uploads that the server had in the last round: none from who came late, or stayed away.
 
@@ -167,6 +182,15 @@ class Progress:
         """
         before = self.late[-2] if len(self.late) > 1 else 0
         return self.trained[-1] - self.late[-1] + before
+
+
+def _counted(cut_off: dict[str, int], rounds: Sequence[Done]) -> dict[str, int]:
+    """Clients that were cut off, by kind, with those of more rounds."""
+    found = dict(cut_off)
+    for done in rounds:
+        if done.cut_off:
+            found[done.kind] = found.get(done.kind, 0) + done.cut_off
+    return found
 
 
 def _added(by_length: list[int], rounds: Sequence[Done]) -> list[int]:

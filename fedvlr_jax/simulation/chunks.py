@@ -70,11 +70,11 @@ def for_each_row(
     def chunk(index: Array, carry: Carry) -> Carry:
         return body(jax.lax.dynamic_slice_in_dim(order, index * size, size), carry)
 
-    return jax.lax.fori_loop(0, _most(-(-chosen.sum() // size)), chunk, carry)
+    return jax.lax.fori_loop(0, same_in_all(-(-chosen.sum() // size)), chunk, carry)
 
 
 @jax.custom_batching.custom_vmap
-def _most(number: Int[Array, ""]) -> Int[Array, ""]:
+def same_in_all(number: Int[Array, ""]) -> Int[Array, ""]:
     """The number itself; where several runs train together, the largest, the same for all.
 
     Batched trip counts would make a loop choose between the old and the new of everything that it
@@ -83,6 +83,6 @@ def _most(number: Int[Array, ""]) -> Int[Array, ""]:
     return number
 
 
-@_most.def_vmap
-def _most_of_all(_: int, batched: list[bool], number: Array) -> tuple[Array, bool]:
+@same_in_all.def_vmap
+def _largest(_: int, batched: list[bool], number: Array) -> tuple[Array, bool]:
     return (number.max() if batched[0] else number), False

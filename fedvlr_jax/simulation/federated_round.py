@@ -24,8 +24,9 @@ from fedvlr_jax.protocol import Broadcast, CohortSum, Upload
 from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.server.aggregate import Gathered, Server, ServerRates, ServerState
 from fedvlr_jax.server.privacy import noised
-from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation import clock, keys
 from fedvlr_jax.simulation.chunks import for_each_chunk
+from fedvlr_jax.simulation.clock import Attendance, Clock, Rules, Times
 from fedvlr_jax.simulation.mesh import AXIS, BY_CLIENT, EVERYWHERE
 from fedvlr_jax.simulation.population import Bucket, Population, with_pools
 from fedvlr_jax.simulation.private import Private, all_finite, beginnings
@@ -40,7 +41,8 @@ class Rates(NamedTuple):
 
     `dropout` is the probability that a sampled client does not take part, `late` that what it
     uploads arrives a round late, `noise` the noise on the
-    sum of clipped uploads, in clip norms, `gradient_noise` that on the mean gradient.
+    sum of clipped uploads, in clip norms, `gradient_noise` that on the mean gradient. `times` are
+    of the clients' devices, None where they have none.
     """
 
     server: ServerRates
@@ -49,6 +51,20 @@ class Rates(NamedTuple):
     late: Float[Array, ""]
     noise: Float[Array, ""]
     gradient_noise: Float[Array, ""]
+    times: Times | None = None
+
+
+class Flight(NamedTuple):
+    """The clients that train while the server takes steps (buffered.py), by client id.
+
+    `due` is in how many milliseconds each uploads, -1 for those that do not train, `began` the
+    number of rounds that were done when it began. `versions` are what the server has learned, as
+    it was in the last rounds: round k's is at place k modulo their number.
+    """
+
+    due: Int[Array, " clients"]
+    began: Int[Array, " clients"]
+    versions: aggregate.Shared
 
 
 class FederationState(NamedTuple):
@@ -58,6 +74,7 @@ class FederationState(NamedTuple):
     not needed.
     `diverged` is the first round whose loss or parameters were not finite, -1 while there is none.
     `late` is what clients have uploaded that counts in the next round, None where all are on time.
+    `time` is the simulated time, None without devices; `flight` is there with a buffer only.
     """
 
     key: keys.Words
@@ -66,28 +83,33 @@ class FederationState(NamedTuple):
     server: ServerState
     private: Float[Array, "rows numbers"] | None
     late: Gathered | None = None
+    time: Clock | None = None
+    flight: Flight | None = None
 
 
 class Participation(NamedTuple):
     """How many clients took part in a round: sampled, and not dropped out.
 
     `by_length` counts them by their number of train items, `late` those whose uploads arrive a
-    round late. It is the simulator's own, for its reports; no server learns it from a `CohortSum`.
+    round late, `cut_off` others that began to train for nothing. It is the simulator's own, for its
+    reports; no server learns it from a `CohortSum`.
     """
 
     by_length: Int[Array, " lengths"]
     late: Int[Array, ""]
+    cut_off: Int[Array, ""]
 
 
 class Outcome(NamedTuple):
     """What a round came to.
 
     `loss` is the weighted mean training loss of the uploads that the server had in the round, 0
-    where there were none.
+    where there were none, `milliseconds` the simulated time that it took, 0 without devices.
     """
 
     loss: Float[Array, ""]
     participation: Participation
+    milliseconds: Int[Array, ""]
 
 
 class Counts(NamedTuple):
@@ -130,12 +152,35 @@ class Counts(NamedTuple):
         over = jnp.floor(low / _BASE)
         return self._replace(numbers=jnp.stack([high + over, low - _BASE * over]))
 
-    @property
-    def participation(self) -> Participation:
-        """How many clients these are."""
+    def participation(self, cut_off: Int[Array, ""]) -> Participation:
+        """How many clients these are, beside those that were cut off."""
         high, low = self.numbers.astype(jnp.int32)
         late, by_length = jnp.split(high * _BASE + low, [1])
-        return Participation(by_length, late[0])
+        return Participation(by_length, late[0], cut_off)
+
+
+class Spent(NamedTuple):
+    """What a round has taken: milliseconds, and clients that began for nothing.
+
+    `time` and `flight` are those of the state after it.
+    """
+
+    elapsed: Int[Array, ""]
+    cut_off: Int[Array, ""]
+    time: Clock | None = None
+    flight: Flight | None = None
+
+
+class Uploaded(NamedTuple):
+    """The clients' half of a round, without their states: sums of uploads, counts, the time.
+
+    With a buffer `totals` are pulled back to what the server learns already, as uploads are of
+    different versions of it.
+    """
+
+    totals: CohortSum | Gathered
+    counts: Counts
+    spent: Spent
 
 
 @dataclass(frozen=True)
@@ -150,6 +195,7 @@ class Federation:
         cohort: clients sampled per round, 0 for all.
         skew: how unevenly clients are available, see `choose_clients`.
         late: whether some clients' uploads arrive a round late.
+        rules: how the server waits for clients whose devices take time; None where none do.
         buckets: widths and chunk sizes of training.
         sample: clients that are evaluated, 0 for all.
         evaluation_buckets: widths and chunk sizes of evaluation.
@@ -174,6 +220,7 @@ class Federation:
     runs: int = 1
     precision: str = "highest"
     warm: "Federation | None" = None
+    rules: Rules | None = None
 
     @property
     def phases(self) -> "tuple[Federation, ...]":
@@ -184,6 +231,11 @@ class Federation:
     def warm_rounds(self) -> int:
         """How many warm rounds a run begins with."""
         return sum(phase.server.warm.rounds for phase in self.phases)
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether the server takes steps while clients train (buffered.py)."""
+        return self.rules is not None and self.rules.buffer > 0
 
     @property
     def is_warm(self) -> bool:
@@ -211,11 +263,13 @@ def train_cohort(
     taking_part: Bool[Array, " rows"],
     rates: Rates,
     key: keys.Words,
+    stragglers: Bool[Array, " clients"] | None = None,
 ) -> tuple[Private, CohortSum, Counts]:
     """Train every client that takes part, on the device that has it, and sum their uploads.
 
     Late or not, a client trains on what was sent in this round. The sum is stacked by arrival: in
-    time, and late where that can happen. Warm rounds need no private states.
+    time, and late where that can happen, as drawn or for `stragglers`, by client id. Warm rounds
+    need no private states.
     """
     training = federation.training
     local = choose(training)
@@ -227,11 +281,15 @@ def train_cohort(
         taking_part: Array,
         rates: Rates,
         key: keys.Words,
+        stragglers: Array | None,
     ) -> tuple[Private, CohortSum, Counts]:
         round_key = keys.for_round(key, keys.CLIENT, sent.round)
         arrival = jnp.zeros_like(population.client)
         if federation.late:
-            arrival = is_late(key, sent.round, population.client, rates.late).astype(jnp.int32)
+            late = is_late(key, sent.round, population.client, rates.late)
+            if stragglers is not None:
+                late |= of_rows(stragglers, population.client)
+            arrival = late.astype(jnp.int32)
 
         def whole(parts: Upload, last: Upload) -> Upload:
             upload = joined(parts, last)
@@ -282,10 +340,15 @@ def train_cohort(
     return jax.shard_map(
         on_device,
         mesh=federation.mesh,
-        in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, EVERYWHERE, EVERYWHERE),
+        in_specs=(EVERYWHERE, BY_CLIENT, BY_CLIENT, BY_CLIENT, *[EVERYWHERE] * 3),
         out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
         check_vma=False,
-    )(sent, private, population, taking_part, rates, key)
+    )(sent, private, population, taking_part, rates._replace(times=None), key, stragglers)
+
+
+def of_rows(chosen: Bool[Array, " clients"], client: Int[Array, " rows"]) -> Bool[Array, " rows"]:
+    """A choice by client id, for the clients of some rows; False in padding rows."""
+    return chosen.at[client].get(mode="fill", fill_value=False, wrap_negative_indices=False)
 
 
 def federated_round(
@@ -296,8 +359,8 @@ def federated_round(
     rates: Rates,
 ) -> tuple[FederationState, Outcome]:
     """One round (METHOD "One round"): the state after it, and what it came to."""
-    private, totals, counts = clients_half(federation, state, population, features, rates)
-    state, outcome = server_step(federation, state, features, totals, counts, rates)
+    private, uploaded = clients_half(federation, state, population, features, rates)
+    state, outcome = server_step(federation, state, features, uploaded, rates)
     return state._replace(private=private.states), outcome
 
 
@@ -308,17 +371,57 @@ def clients_half(
     features: Features,
     rates: Rates,
     wanted: Bool[Array, ""] | None = None,
-) -> tuple[Private, CohortSum, Counts]:
+) -> tuple[Private, Uploaded]:
     """A round up to the cohort's sums; where it is not `wanted` nobody takes part."""
     sent = sent_by(federation, state, features, rates)
-    taking_part = choose_cohort(
-        federation, state.key, state.round, population.client, rates.dropout
-    )
+    came, spent = attendance(federation, state.key, state.round, state.time, rates)
+    taking_part = of_rows(came.trains, population.client)
     if wanted is not None:
         taking_part &= wanted
-    return train_cohort(
-        federation, sent, Private(state.private), population, taking_part, rates, state.key
+    private, totals, counts = train_cohort(
+        federation,
+        sent,
+        Private(state.private),
+        population,
+        taking_part,
+        rates,
+        state.key,
+        came.late if federation.rules else None,
     )
+    return private, Uploaded(totals, counts, spent)
+
+
+def attendance(
+    federation: Federation,
+    key: keys.Words,
+    number: Int[Array, ""],
+    time: Clock | None,
+    rates: Rates,
+) -> tuple[Attendance, Spent]:
+    """Who takes part in round `number`, and what it takes; nothing of it hangs on training.
+
+    Where devices take time, a cohort is drawn from the clients that can be asked; the server waits
+    for the first one if there is none. Where it asks everybody, each begins when it can.
+    """
+    rules, nothing = federation.rules, jnp.zeros((), jnp.int32)
+    draw = functools.partial(drawn, federation, key, number, rates.dropout)
+    if rules is None:
+        sampled, stays = draw(federation.cohort)
+        trains = sampled & stays
+        return Attendance(trains, jnp.zeros_like(trains), nothing, nothing), Spent(nothing, nothing)
+    times, waits = rates.times, clock.until_open(rates.times, time)
+    took = clock.durations(times, federation.kind, key, number)
+    before = nothing
+    if rules.asked:
+        before = waits.min()
+        open_then = clock.until_open(times, time.after(before)) == 0
+        asked, stays = draw(rules.asked, open_then)
+    else:
+        asked, stays = draw(0)
+        took = jnp.minimum(took + waits, clock.LONGEST)
+    found = clock.synchronous(rules, took, asked, stays, times.deadline)
+    elapsed = before + found.elapsed
+    return found, Spent(elapsed, found.cut_off, time.after(elapsed))
 
 
 def sent_by(
@@ -356,17 +459,20 @@ def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]
         of_one = _warm(federation).nothing(sent)
     else:
         of_one = aggregate.nothing(federation.server, sent, federation.training.held)
-    total = jax.tree.map(lambda x: jnp.zeros((arrivals, *x.shape)), of_one)
+    return jax.tree.map(lambda x: jnp.zeros((arrivals, *x.shape)), of_one), nobody(federation)
+
+
+def nobody(federation: Federation) -> Counts:
+    """Nobody counted."""
     lengths = federation.buckets[-1].width + 1
-    return total, Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
+    return Counts(jnp.zeros((2, 1 + lengths)), jnp.zeros(()))
 
 
 def server_step(
     federation: Federation,
     state: FederationState,
     features: Features,
-    totals: CohortSum,
-    counts: Counts,
+    uploaded: Uploaded,
     rates: Rates,
 ) -> tuple[FederationState, Outcome]:
     """The server's half of a round: the state with all but `private` after it, and the outcome.
@@ -374,6 +480,7 @@ def server_step(
     What was uploaded in time is added to what is late from the round before, gradients of what was
     sent then. In a warm round there is neither, nor a loss.
     """
+    totals = uploaded.totals
     in_time, late = jax.tree.map(lambda x: x[0], totals), None
     noise_key = keys.for_round(state.key, keys.NOISE, state.round)
     total = in_time
@@ -384,7 +491,7 @@ def server_step(
         server = _warm(federation).step(
             federation.server, state.server, features, total, state.round, rates.server
         )
-        return _after(state, server, state.late, counts, jnp.zeros(()))
+        return after_step(state, server, state.late, uploaded, jnp.zeros(()))
     noise = aggregate.Noise(noise_key, rates.gradient_noise)
     gather = functools.partial(aggregate.gathered, federation.server, state.server, features)
     found = gather(total)
@@ -399,43 +506,45 @@ def server_step(
     server = aggregate.step(
         federation.server, state.server, found, state.round, rates.server, noise
     )
-    return _after(state, server, late, counts, losses / jnp.maximum(weight, 1))
+    return after_step(state, server, late, uploaded, losses / jnp.maximum(weight, 1))
 
 
-def _after(
+def after_step(
     state: FederationState,
     server: ServerState,
     late: Gathered | None,
-    counts: Counts,
+    uploaded: Uploaded,
     loss: Float[Array, ""],
 ) -> tuple[FederationState, Outcome]:
     """The state after a round that has come to this, and the outcome."""
-    number = state.round + 1
+    number, counts, spent = state.round + 1, uploaded.counts, uploaded.spent
     finite = (counts.bad == 0) & jnp.isfinite(loss) & _all_finite((server.params, late))
     diverged = jnp.where((state.diverged < 0) & ~finite, number, state.diverged)
-    after = FederationState(state.key, number, diverged, server, state.private, late)
-    return after, Outcome(loss, counts.participation)
+    # Warm rounds leave those alone that train while the server takes steps.
+    flight = state.flight if spent.flight is None else spent.flight
+    after = FederationState(
+        state.key, number, diverged, server, state.private, late, spent.time, flight
+    )
+    return after, Outcome(loss, counts.participation(spent.cut_off), spent.elapsed)
 
 
-def choose_cohort(
+def drawn(
     federation: Federation,
     key: keys.Words,
     number: Int[Array, ""],
-    client: Int[Array, " rows"],
     dropout: Float[Array, ""],
-) -> Bool[Array, " rows"]:
-    """Which clients take part in round `number`: those that are sampled and do not drop out."""
+    size: int | Int[Array, ""],
+    among: Bool[Array, " clients"] | None = None,
+) -> tuple[Bool[Array, " clients"], Bool[Array, " clients"]]:
+    """Which clients are sampled in round `number`, and who of all would not drop out."""
+    n = federation.n_clients
     sample_key = keys.for_round(key, keys.COHORT, number)
-    sampled = choose_clients(
-        sample_key, client, federation.n_clients, federation.cohort, federation.skew
-    )
+    sampled = choose_clients(sample_key, jnp.arange(n), n, size, federation.skew, among)
 
-    def stay() -> Bool[Array, " rows"]:
-        dropout_key = keys.for_round(key, keys.DROPOUT, number)
-        drawn = jax.random.uniform(dropout_key, (federation.n_clients,))
-        return drawn.at[client].get(mode="clip") >= dropout
+    def stay() -> Bool[Array, " clients"]:
+        return jax.random.uniform(keys.for_round(key, keys.DROPOUT, number), (n,)) >= dropout
 
-    return sampled & jax.lax.cond(dropout > 0, stay, lambda: jnp.ones_like(sampled))
+    return sampled, jax.lax.cond(dropout > 0, stay, lambda: jnp.ones_like(sampled))
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
@@ -455,9 +564,17 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
     number = jnp.zeros((), jnp.int32)
     late = None
     if federation.late:
-        nobody = jax.tree.map(jnp.zeros_like, server.params)
-        late = Gathered(nobody, jnp.zeros(()), jnp.zeros(()))
-    return FederationState(key, number, jnp.full((), -1, jnp.int32), server, None, late)
+        nothing_late = jax.tree.map(jnp.zeros_like, server.params)
+        late = Gathered(nothing_late, jnp.zeros(()), jnp.zeros(()))
+    never = jnp.full((), -1, jnp.int32)
+    time = None if federation.rules is None else clock.begin()
+    state = FederationState(key, number, never, server, None, late, time)
+    if federation.is_buffered:
+        idle = jnp.full(federation.n_clients, -1, jnp.int32)
+        of_each = (federation.rules.versions,)
+        versions = jax.tree.map(lambda x: jnp.zeros(of_each + x.shape), server.params)
+        state = state._replace(flight=Flight(idle, jnp.zeros_like(idle), versions))
+    return state
 
 
 def init_state(

@@ -160,8 +160,9 @@ def _check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
     stored = Config().flat() | stored  # a run may be older than a setting
     for name in wanted:
         if name not in _MAY_DIFFER and stored.get(name) != wanted[name]:
-            what = "the data behind it has" if name == "data_fingerprint" else f"--{name} was"
-            found = "changed" if name == "data_fingerprint" else short(stored.get(name))
+            behind = {"data_fingerprint": "the data", "devices_fingerprint": "the devices' table"}
+            what = f"{behind[name]} behind it has" if name in behind else f"--{name} was"
+            found = "changed" if name in behind else short(stored.get(name))
             raise UserError(
                 f"--out={out}: holds another configuration's run ({what} {found}, now "
                 f"{wanted[name]}), expected the same settings or another folder"

@@ -8,7 +8,20 @@ from jaxtyping import Array, Int, UInt32
 
 Words = UInt32[Array, " words"]
 
-SERVER, PRIVATE, COHORT, CLIENT, TIES, SAMPLE, POOL, DROPOUT, NOISE, LATE = range(10)
+(
+    SERVER,
+    PRIVATE,
+    COHORT,
+    CLIENT,
+    TIES,
+    SAMPLE,
+    POOL,
+    DROPOUT,
+    NOISE,
+    LATE,
+    CLOCK,
+    ROUNDING,
+) = range(12)
 
 
 def from_seed(seed: int) -> Words:

@@ -19,7 +19,7 @@ from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, PrunedError, Stopped, UserError
 from fedvlr_jax.processes import together
 from fedvlr_jax.reporter import Reporter
-from fedvlr_jax.simulation.accounting import protocol_of, traffic, warm_protocols_of
+from fedvlr_jax.simulation.accounting import traffic, warm_protocols_of
 from fedvlr_jax.simulation.callbacks import Callback
 from fedvlr_jax.simulation.checkpoint import Checkpoints, DamagedError, Done, Progress
 from fedvlr_jax.simulation.evaluate import NOT_FINITE
@@ -123,11 +123,14 @@ class Running:
 
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Remember a round of all runs of the program, which took so many seconds."""
-        by_length, late = (of_all[self.number] for of_all in outcome.participation)
+        by_length, late, cut_off = (of_all[self.number] for of_all in outcome.participation)
         trained = int(outcome.participation.by_length.sum())
         loss = float(outcome.loss[self.number])
         kind = self.simulation.federation.of_round(self.rounds_done).kind
-        self.since.append(Done(seconds, loss, by_length, int(late), trained, kind))
+        milliseconds = int(outcome.milliseconds[self.number])
+        self.since.append(
+            Done(seconds, loss, by_length, int(late), trained, kind, int(cut_off), milliseconds)
+        )
 
     def evaluate(self) -> None:
         """Rank the validation split, and let callbacks hear of it; the run may end by that."""
@@ -221,7 +224,7 @@ class Running:
         score = metrics.selection_score(found)
         better = score > progress.best_score
         federation = self.simulation.federation
-        sent = traffic(protocol_of(self.simulation), progress, warm_protocols_of(federation))
+        sent = traffic(self.simulation.protocol, progress, warm_protocols_of(federation))
         line = {
             "round": number,
             # In a warm round there is nothing that a loss would be of.
@@ -233,6 +236,7 @@ class Running:
             "client_updates": sum(progress.trained),
             **{f"{way}_bytes": sent[f"{way}_bytes"] for way in ("download", "upload")},
             "seconds": round(sum(progress.round_seconds), 6),
+            "simulated_seconds": progress.simulated_seconds if federation.rules else None,
             **{f"valid/{name}": value for name, value in found.items()},
         }
         return dataclasses.replace(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int
 
 from fedvlr_jax import numerics, record
 from fedvlr_jax.analysis import metrics
-from fedvlr_jax.config import Config, ParticipationConfig, having
+from fedvlr_jax.config import ClockConfig, Config, ParticipationConfig, having
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, UserError
 from fedvlr_jax.fusion.operators import Features
@@ -181,11 +181,12 @@ def _check(config: Config, run: Path, members: Dataset) -> None:
 
 
 def _alone(config: Config) -> Config:
-    """The configuration of clients of which all take part, all are evaluated and none uploads."""
+    """The configuration of clients of which all take part at once, and none uploads."""
     return dataclasses.replace(
         config,
         method=dataclasses.replace(config.method, cohort=0, aggregation="mean"),
         participation=ParticipationConfig(),
+        clock=ClockConfig(),
         schedule=dataclasses.replace(config.schedule, eval_clients=0),
     )
 

@@ -14,16 +14,13 @@ from fedvlr_jax import numerics
 from fedvlr_jax.fusion.composition import composition
 from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.server import aggregate
-from fedvlr_jax.simulation import evaluate, kept
+from fedvlr_jax.simulation import buffered, evaluate, federated_round, kept
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
     Outcome,
     Rates,
-    clients_half,
-    federated_round,
     sent_by,
-    server_step,
 )
 from fedvlr_jax.simulation.mesh import RUNS, everywhere
 from fedvlr_jax.simulation.population import Population
@@ -155,21 +152,22 @@ def round_of(
     """
     over = functools.partial(_over_runs, federation)
     stacked = (True, by_run, False, True)  # state, population, features, rates
+    kind = buffered if federation.is_buffered else federated_round
     if federation.warm is None:
-        return over(functools.partial(federated_round, federation), *stacked)
-    clients = over(functools.partial(clients_half, federation), *stacked, True)
-    server = over(functools.partial(server_step, federation), True, False, True, True, True)
+        return over(functools.partial(kind.federated_round, federation), *stacked)
+    clients = over(functools.partial(kind.clients_half, federation), *stacked, True)
+    server = over(functools.partial(kind.server_step, federation), True, False, True, True)
     warm_round = round_of(federation.warm, by_run)
 
     def step(
         state: FederationState, population: Population, features: Features, rates: Rates
     ) -> tuple[FederationState, Outcome]:
         is_warm = state.round < federation.warm_rounds
-        private, totals, counts = clients(state, population, features, rates, ~is_warm)
+        private, uploaded = clients(state, population, features, rates, ~is_warm)
         state = state._replace(private=None)
 
         def normal() -> tuple[FederationState, Outcome]:
-            return server(state, features, totals, counts, rates)
+            return server(state, features, uploaded, rates)
 
         def warm() -> tuple[FederationState, Outcome]:
             found = warm_round(state, population, features, rates)

@@ -17,7 +17,6 @@ from fedvlr_jax.simulation.accounting import (
     padded_share,
     parameter_counts,
     participation,
-    protocol_of,
     sent_once,
     speed,
     traffic,
@@ -83,7 +82,7 @@ def _summary(
     users: Int[np.ndarray, " evaluated"],
 ) -> dict[str, Any]:
     data, federation = run.dataset.interactions, run.simulation.federation
-    protocol = protocol_of(run.simulation)
+    protocol = run.simulation.protocol
     best = next(line for line in run.progress.lines if line["round"] == run.progress.best_round)
     return {
         "version": __version__,
@@ -112,12 +111,13 @@ def _summary(
             ),
         },
         "participation": participation(run.simulation.cohort_size, run.progress),
+        "simulated_seconds": run.progress.simulated_seconds if federation.rules else None,
         "communication": traffic(protocol, run.progress, warm_protocols_of(federation))
         | sent_once(federation)
         | {"protocol": dataclasses.asdict(protocol)},
         "to_target": _to_target(run),
         "privacy": _privacy(run),
-        "parameters": parameter_counts(run.simulation),
+        "parameters": parameter_counts(federation, run.simulation.features),
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }

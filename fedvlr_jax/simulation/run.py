@@ -17,6 +17,7 @@ import numpy as np
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics, plugins
 from fedvlr_jax.config import Config, check_made, check_population, having
+from fedvlr_jax.data import devices
 from fedvlr_jax.data.types import Dataset
 from fedvlr_jax.errors import DivergedError, PrunedError, UserError
 from fedvlr_jax.opened import Run, open_run
@@ -166,6 +167,7 @@ def train_together(
         for number, (config, out) in enumerate(zip(configs, outs, strict=True)):
             record = config.flat() | where | {"data_fingerprint": fingerprints[number]}
             record |= {"jax": environment.in_force(config.method.plugins)}
+            record |= devices.identity(config.clock.devices_profile)
             notes = claims.enter_context(folder.claimed(out, record))
             summary = folder.finished_summary(out, config.schedule.rounds)
             for note in () if summary else notes:

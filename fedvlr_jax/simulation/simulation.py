@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Int
 
 from fedvlr_jax import backbones, numerics
 from fedvlr_jax.aggregation import MEAN
+from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client import closed_form
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import LocalTraining
@@ -24,6 +26,8 @@ from fedvlr_jax.fusion.operators import Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.simulation import keys
+from fedvlr_jax.simulation.accounting import protocol_of
+from fedvlr_jax.simulation.clock import Rules
 from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
@@ -55,6 +59,7 @@ from fedvlr_jax.simulation.population import (
     place_by_run,
     worthwhile_widths,
 )
+from fedvlr_jax.simulation.times import times_of
 from fedvlr_jax.simulation.traced import pool_size, rates_of
 
 # Floats that one chunk holds: private parameters and gathered view rows of one epoch. Small enough
@@ -116,6 +121,11 @@ class Simulation:
         """Shapes of the state of a run alone, without private states."""
         init = functools.partial(init_server, self.federation)
         return jax.eval_shape(init, self.features, keys.from_seed(0))
+
+    @functools.cached_property
+    def protocol(self) -> Protocol:
+        """What server and clients send each other, in all rounds but warm ones."""
+        return protocol_of(self.federation, self.features)
 
     @property
     def cohort_size(self) -> int:
@@ -226,7 +236,8 @@ def build(
         n_items=data.n_items,
         cohort=method.cohort,
         skew=part.availability_skew,
-        late=part.late > 0,
+        late=part.late > 0 or config.clock.stragglers == "late",
+        rules=_rules(config),
         buckets=make_buckets(
             _widths(config, lengths, shares[0], TRAINING_PLACES),
             Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed, most),
@@ -251,13 +262,31 @@ def build(
         if method.als_passes:
             warm = _alternating(config, federation, warm, chunking)
         federation = dataclasses.replace(federation, warm=warm)
+    all_rates = [
+        rates_of(one)._replace(times=times_of(one, federation, features, of.interactions.lengths))
+        for one, of in ((config, dataset), *others)
+    ]
     if others:
-        configs = (config, *(other for other, _ in others))
-        rates = jax.tree.map(lambda *x: np.stack(x), *map(rates_of, configs))
+        rates = jax.tree.map(lambda *x: np.stack(x), *all_rates)
         rates = jax.device_put(rates, by_run(mesh))
     else:
-        rates = copied(mesh, rates_of(config))
+        rates = copied(mesh, *all_rates)
     return Simulation(federation, interactions, features, rates)
+
+
+def _rules(config: Config) -> Rules | None:
+    """How the server waits for clients, None where they take no time."""
+    rules, cohort = config.clock, config.method.cohort
+    if rules.devices_profile == "none":
+        return None
+    more = rules.over_selection > 0
+    return Rules(
+        asked=math.ceil(cohort * (1 + rules.over_selection)),
+        wanted=cohort if more else 0,
+        late=rules.stragglers == "late",
+        buffer=rules.buffer,
+        versions=rules.max_staleness + 1 if rules.buffer else 1,
+    )
 
 
 def _spectral(config: Config, federation: Federation, chunking: Chunking) -> Federation:
@@ -347,11 +376,16 @@ def _warm_rounds(
         **training,
     )
     per_place, per_client = floats
+    rules = federation.rules
+    if rules is not None:
+        rules = dataclasses.replace(rules, late=False, buffer=0, versions=1)
     return dataclasses.replace(
         federation,
         server=server,
         training=how,
         late=False,
+        # Later uploads would be of other sums.
+        rules=rules,
         buckets=make_buckets(
             tuple(bucket.width for bucket in federation.buckets),
             chunking,
@@ -523,7 +557,7 @@ def state_shardings(mesh: Mesh, stacked: bool = False) -> FederationState:
     shared, private = everywhere(mesh), by_client(mesh)
     if stacked:
         shared, private = by_run(mesh), by_run_and_client(mesh)
-    return FederationState(*[shared] * 4, private=private, late=shared)
+    return FederationState(*[shared] * 4, private=private, late=shared, time=shared, flight=shared)
 
 
 def abstract(tree: Any, sharding: Sharding | None = None) -> Any:

@@ -38,7 +38,12 @@ def place_of_states(config: Config, simulation: Simulation) -> str:
             "--private_state=host: only one process at a time can do that, expected "
             "--private_state=device where several train together"
         )
-    if wanted == "auto" and several:
+    if wanted == "host" and federation.is_buffered:
+        raise UserError(
+            f"--buffer={config.clock.buffer}: clients begin and end at any time, which needs all "
+            "private states on the devices, expected --private_state=device"
+        )
+    if wanted == "auto" and (several or federation.is_buffered):
         wanted = "device"
     if wanted == "auto":
         fits = fit.state_bytes(federation) <= _room(simulation)

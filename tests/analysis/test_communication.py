@@ -50,7 +50,7 @@ def test_a_simulations_protocol_counts_its_parameters():
     simulation = worlds.simulation(
         backbone="fedncf", views="sum,mlp,gate", client_mode="local", negative_pool=9
     )
-    found = protocol_of(simulation)
+    found = protocol_of(simulation.federation, simulation.features)
     d, ncf = 8, (16 * 8 + 8) + (8 * 4 + 4) + (4 * 2 + 2) + (10 + 1)
     maps = 3 * (12 * d + 2 * d) + 3 * (10 * d + 2 * d) + 3 * (d * d + 2 * d)
     mlp = (3 * d * 2 * d + 2 * d) + (2 * d * d + d) + 2 * d

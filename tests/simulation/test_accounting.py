@@ -18,7 +18,7 @@ from fedvlr_jax.errors import Stopped
 from fedvlr_jax.simulation import accounting, keys, results
 from fedvlr_jax.simulation.checkpoint import Done, Progress
 from fedvlr_jax.simulation.federated_round import (
-    choose_cohort,
+    drawn,
     federated_round,
     is_late,
     sent_by,
@@ -156,7 +156,7 @@ def test_a_round_counts_who_trained_and_means_their_losses(number, dropout, late
     rates = simulation.rates._replace(dropout=jnp.float32(dropout), late=jnp.float32(late))
     state, waiting = simulation.initial_state(seed), []
     for k in range(3):
-        after, (loss, came) = step(state, simulation.population, simulation.features, rates)
+        after, (loss, came, _) = step(state, simulation.population, simulation.features, rates)
         old, new = (np.asarray(s.private)[:13] for s in (state, after))
         trained = np.flatnonzero((old != new).any(axis=1))
         np.testing.assert_array_equal(came.by_length, np.bincount(LENGTHS[trained], minlength=21))
@@ -178,7 +178,8 @@ def test_a_round_counts_who_trained_and_means_their_losses(number, dropout, late
 def draw(federation, words, numbers, dropout, late):
     """Who comes in some rounds, and who of them is late."""
     everybody = jnp.arange(13)
-    came = jax.vmap(lambda k: choose_cohort(federation, words, k, everybody, dropout))(numbers)
+    rounds = jax.vmap(lambda k: drawn(federation, words, k, dropout, federation.cohort))(numbers)
+    came = jnp.logical_and(*rounds)
     return came, jax.vmap(lambda k: is_late(words, k, everybody, late))(numbers) & came
 
 

@@ -15,7 +15,6 @@ from fedvlr_jax.errors import Stopped, UserError
 from fedvlr_jax.fusion.operators import EMBEDDING
 from fedvlr_jax.reporter import Silent
 from fedvlr_jax.simulation.federated_round import (
-    choose_cohort,
     clients_half,
     federated_round,
     sent_by,
@@ -116,10 +115,7 @@ def test_sums_of_several_cohorts_add_up():
     assert federation.warm_rounds == 6  # three for either pass over 13 clients
     _, before = after_rounds(simulation, 3)
     _, after = after_rounds(simulation, 6)
-    came = [
-        choose_cohort(federation, state.key, jnp.int32(n), jnp.arange(13), jnp.float32(0.4))
-        for n in range(3, 6)
-    ]
+    came = [worlds.came(federation, state.key, jnp.int32(n), simulation.rates) for n in range(3, 6)]
     x = np.concatenate([X[np.asarray(one)] for one in came])
     assert not x.any(axis=0).all()  # what nobody has stays
     np.testing.assert_allclose(embedding_of(after), solved(x, embedding_of(before)), atol=2e-5)
@@ -191,7 +187,8 @@ def test_an_upload_has_the_history_and_nothing_else():
     simulation = worlds.simulation(**passes(1))
     state = first()._replace(private=None)
     half = jax.jit(functools.partial(clients_half, simulation.federation.warm))
-    _, totals, _ = half(state, simulation.population, simulation.features, simulation.rates)
+    _, uploaded = half(state, simulation.population, simulation.features, simulation.rates)
+    totals = uploaded.totals
     queries = heads(X, embedding_of(state))
     upper = np.triu_indices(DIM)
     numbers = [np.r_[q, np.outer(q, q)[upper], 1] for q in queries]
@@ -297,15 +294,10 @@ def test_bytes_are_those_of_every_kind_of_rounds(whole):
     found = finished.summary["communication"]
     protocol = AlternatingProtocol(40, DIM)
     assert found["als"]["download_bytes_per_client_round"] == protocol.download_bytes()
-    key, total = worlds.simulation(**passes(cohort=7)).initial_state(3).key, 0.0
+    simulation, total = worlds.simulation(**passes(cohort=7)), 0.0
+    key = simulation.initial_state(3).key
     for number in range(2, 6):
-        came = choose_cohort(
-            worlds.simulation(**passes(cohort=7)).federation,
-            key,
-            jnp.int32(number),
-            jnp.arange(13),
-            jnp.float32(0),
-        )
+        came = worlds.came(simulation.federation, key, jnp.int32(number), simulation.rates)
         lengths = np.array(worlds.LENGTHS, float)[np.asarray(came)]
         total += (lengths * (1 + DIM + DIM * (DIM + 1) / 2 + 1) + 2).sum() * 4
     assert found["als"]["upload_bytes_per_client_round"] == pytest.approx(total / 28)

@@ -319,7 +319,7 @@ def test_cohorts_are_uniform_over_clients():
 def test_other_client_optimizers_start_anew_each_round(optimizer):
     simulation = worlds.simulation(client_optimizer=optimizer, client_lr=0.01, router_lr=0.01)
     state = simulation.initial_state(0)
-    after, (loss, _) = whole_round(simulation, state)
+    after, (loss, *_) = whole_round(simulation, state)
     assert np.isfinite(float(loss))
     # A first step of Adam (and of adagrad, nearly) has the size of its rate whatever the gradient.
     new, old = (worlds.opened(simulation, s.private).head["theta"] for s in (after, state))

@@ -9,7 +9,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.federated_round import (
-    choose_cohort,
+    drawn,
     is_late,
     train_cohort,
 )
@@ -21,12 +21,13 @@ from tests.simulation.test_federated_round import close, moved, one_round, whole
 
 def taking_part(simulation, rounds):
     federation, words = simulation.federation, keys.from_seed(0)
-    clients, dropout = jnp.arange(federation.n_clients), simulation.rates.dropout
 
     @jax.jit
     @jax.vmap
     def draw(number):
-        return choose_cohort(federation, words, number, clients, dropout)
+        return jnp.logical_and(
+            *drawn(federation, words, number, simulation.rates.dropout, federation.cohort)
+        )
 
     return np.asarray(draw(jnp.arange(rounds)))
 
@@ -43,16 +44,8 @@ def test_dropouts_stay_away_independently():
 def test_clients_that_drop_out_keep_their_state():
     simulation = worlds.simulation(dropout=0.5)
     state = moved(simulation)
-    after, (loss, _) = whole_round(simulation, state)
-    came = np.asarray(
-        choose_cohort(
-            simulation.federation,
-            state.key,
-            state.round,
-            simulation.population.client,
-            simulation.rates.dropout,
-        )
-    )
+    after, (loss, *_) = whole_round(simulation, state)
+    came = np.asarray(worlds.came(simulation.federation, state.key, state.round, simulation.rates))
     assert 0 < came.sum() < len(came)
     old, new = (np.asarray(s.private) for s in (state, after))
     np.testing.assert_array_equal((old != new).any(axis=1), came)
@@ -62,7 +55,7 @@ def test_clients_that_drop_out_keep_their_state():
 def test_a_round_without_anybody_changes_nothing():
     simulation = worlds.simulation(dropout=0.999999, server_optimizer="sgd")
     state = simulation.initial_state(0)
-    after, (loss, came) = whole_round(simulation, state)
+    after, (loss, came, _) = whole_round(simulation, state)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
     assert came.by_length.sum() == 0
@@ -115,7 +108,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
         # Late gradients are of what was sent to those clients, so through its operators.
         arriving = gathered(expected, later)
         expected = stepped(expected, found)
-        state, (loss, _) = whole_round(simulation, state)
+        state, (loss, *_) = whole_round(simulation, state)
         close(state.server.params, expected.params)
         close(state.private, private)
         assert float(loss) == pytest.approx(float(found.loss / found.weight), abs=1e-5)
@@ -124,7 +117,7 @@ def test_what_is_late_is_added_to_the_next_round(mode):
 def test_a_first_round_with_nobody_in_time_moves_only_clients():
     simulation = worlds.simulation(late=0.999999, server_optimizer="sgd")
     state = moved(simulation)
-    after, (loss, came) = whole_round(simulation, state)
+    after, (loss, came, _) = whole_round(simulation, state)
     close(after.server.params, state.server.params, tolerance=0)
     assert float(loss) == 0
     assert came.late == came.by_length.sum() == simulation.n_clients

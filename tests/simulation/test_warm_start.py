@@ -18,7 +18,6 @@ from fedvlr_jax.reporter import Silent
 from fedvlr_jax.server.aggregate import Gathered
 from fedvlr_jax.simulation.checkpoint import _as_tree
 from fedvlr_jax.simulation.federated_round import (
-    choose_cohort,
     clients_half,
     federated_round,
     sent_by,
@@ -140,8 +139,8 @@ def test_pairs_are_the_same_as_a_product_of_matrices():
     training = dataclasses.replace(federation.training, dense=True)
     half = functools.partial(clients_half, dataclasses.replace(federation, training=training))
     arguments = simulation.population, simulation.features, simulation.rates
-    _, totals, _ = jax.jit(half)(state._replace(private=None), *arguments)
-    np.testing.assert_array_equal(totals.gradient[0], x.T @ x)
+    _, uploaded = jax.jit(half)(state._replace(private=None), *arguments)
+    np.testing.assert_array_equal(uploaded.totals.gradient[0], x.T @ x)
 
 
 def test_pairs_of_several_cohorts_add_up():
@@ -150,10 +149,7 @@ def test_pairs_of_several_cohorts_add_up():
     assert federation.warm_rounds == 3  # of 13 clients
     _, after = after_rounds(simulation, 3)
     x, state = histories(DATA), simulation.initial_state(3)
-    came = [
-        choose_cohort(federation, state.key, jnp.int32(n), jnp.arange(13), jnp.float32(0.4))
-        for n in range(3)
-    ]
+    came = [worlds.came(federation, state.key, jnp.int32(n), simulation.rates) for n in range(3)]
     assert {int(one.sum()) for one in came} != {5}
     of_all = np.concatenate([x[np.asarray(one)] for one in came])
     np.testing.assert_array_equal(after.server.warmed.sums, of_all.T @ of_all)
@@ -344,9 +340,7 @@ def test_bytes_are_those_of_both_kinds_of_rounds(whole):
     numbers = lengths * 25 if form else lengths * (lengths + 1) / 2
     total = 0.0
     for number in range(3):
-        came = choose_cohort(
-            simulation.federation, key, jnp.int32(number), jnp.arange(13), jnp.float32(0)
-        )
+        came = worlds.came(simulation.federation, key, jnp.int32(number), simulation.rates)
         total += (4 * (lengths + numbers + 2))[np.asarray(came)].sum()
     assert found["warm"]["upload_bytes_per_client_round"] == pytest.approx(total / 27)
 

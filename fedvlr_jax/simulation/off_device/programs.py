@@ -15,13 +15,16 @@ from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.protocol import Broadcast, CohortSum
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import evaluate, keys
+from fedvlr_jax.simulation.clock import Attendance, Clock
 from fedvlr_jax.simulation.federated_round import (
     Counts,
     Federation,
     FederationState,
     Outcome,
     Rates,
-    choose_cohort,
+    Spent,
+    Uploaded,
+    attendance,
     nothing,
     sent_by,
     server_step,
@@ -41,14 +44,15 @@ Sums = tuple[CohortSum, Counts]
 def lowered(settings: Settings) -> dict[str, Lowered]:
     """The programs before they are compiled, for a state and the sources of a wave.
 
-    `cohort`: key, round, rates -> which clients take part.
+    `cohort`: key, round, time, rates -> which clients take part, and what that takes.
     `open`: state, features, rates -> views, and a sum of nothing.
     `bring`: states that nobody needs any more (donated), where the wave's are, population, key ->
     the wave's states.
-    `wave`: states and sums (both donated), views, population, rates, key -> states and sums.
-    `close`: state, features, sums, rates -> state, outcome.
-    `warm open`, `warm wave`, `warm close`: the same of a warm round, where a run has some; `als
-    open` and so on likewise.
+    `wave`: states and sums (both donated), views, population, rates, key, who is late -> states and
+    sums.
+    `close`: state, features, sums, what the round takes, rates -> state, outcome.
+    `warm cohort`, `warm open`, `warm wave`, `warm close`: the same of a warm round, where a run has
+    some; `als open` and so on likewise.
     `ranks`: views, states, population, key, target -> ranks.
     `remove`: state, features, rates -> the views without each modality, and what they are made of.
     `rankings`: views, those without each modality, states, population, key -> tastes.
@@ -56,11 +60,6 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
     federation = settings.federation
     (state, sources), population, features, rates = settings.begin()
     clients, alike = by_client(federation.mesh), everywhere(federation.mesh)
-
-    def cohort(key: keys.Words, number: Int[Array, ""], rates: Rates) -> Bool[Array, " clients"]:
-        return choose_cohort(
-            federation, key, number, jnp.arange(federation.n_clients), rates.dropout
-        )
 
     def brought(into: States, sources: Sources, population: Population, key: keys.Words) -> States:
         return bring(federation, into, sources, population.client, key)
@@ -111,7 +110,6 @@ def lowered(settings: Settings) -> dict[str, Lowered]:
         for name, program in _of_a_round(one, lower, shapes).items()
     }
     return of_a_round | {
-        "cohort": lower(cohort, key, state.round, rates, out_shardings=alike),
         "bring": lower(
             brought, states, sources, population, key, donate_argnums=0, out_shardings=clients
         ),
@@ -126,7 +124,7 @@ def _of_a_round(
     lower: Callable[..., Lowered],
     shapes: tuple,
 ) -> dict[str, Lowered]:
-    """Programs `open`, `wave` and `close` of a round.
+    """Programs `cohort`, `open`, `wave` and `close` of a round.
 
     Args:
         federation: of the round.
@@ -147,23 +145,32 @@ def _of_a_round(
         population: Population,
         rates: Rates,
         key: keys.Words,
+        late: Bool[Array, " clients"],
     ) -> tuple[States, Sums]:
         everybody = population.client >= 0
         totals, counts = sums
         before = Private(None if federation.is_warm else states)
         private, more, others = train_cohort(
-            federation, sent, before, population, everybody, rates, key
+            federation, sent, before, population, everybody, rates, key, late
         )
         states = states if federation.is_warm else private.states
         return states, (jax.tree.map(jnp.add, totals, more), counts.plus(others))
 
     def close(
-        state: FederationState, features: Features, sums: Sums, rates: Rates
+        state: FederationState, features: Features, sums: Sums, spent: Spent, rates: Rates
     ) -> tuple[FederationState, Outcome]:
-        return server_step(federation, state, features, *sums, rates)
+        return server_step(federation, state, features, Uploaded(*sums, spent), rates)
 
+    def cohort(
+        key: keys.Words, number: Int[Array, ""], time: Clock | None, rates: Rates
+    ) -> tuple[Attendance, Spent]:
+        return attendance(federation, key, number, time, rates)
+
+    came, spent = jax.eval_shape(cohort, state.key, state.round, state.time, rates)
+    late, spent = abstract((came.late, spent), alike)
     sent, sums = abstract(jax.eval_shape(opened, state, features, rates), alike)
     return {
+        "cohort": lower(cohort, state.key, state.round, state.time, rates, out_shardings=alike),
         "open": lower(opened, state, features, rates, out_shardings=alike),
         "wave": lower(
             wave,
@@ -173,8 +180,11 @@ def _of_a_round(
             population,
             rates,
             state.key,
+            late,
             donate_argnums=(0, 1),
             out_shardings=(clients, alike),
         ),
-        "close": lower(close, state, features, sums, rates, donate_argnums=0, out_shardings=alike),
+        "close": lower(
+            close, state, features, sums, spent, rates, donate_argnums=0, out_shardings=alike
+        ),
     }

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.stages import Compiled
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax import numerics, record
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.protocol import Broadcast
 from fedvlr_jax.simulation import keys, programs
 from fedvlr_jax.simulation.checkpoint import Checkpoints, Progress
+from fedvlr_jax.simulation.clock import Clock
 from fedvlr_jax.simulation.evaluate import evaluated_clients
-from fedvlr_jax.simulation.federated_round import Outcome, init_server
+from fedvlr_jax.simulation.federated_round import Outcome, Spent, init_server
 from fedvlr_jax.simulation.mesh import by_client, copied, everywhere
 from fedvlr_jax.simulation.off_device.bring import Sources
 from fedvlr_jax.simulation.off_device.programs import lowered
@@ -45,6 +46,15 @@ class _Trained:
     clients: Int[np.ndarray, "devices rows"]
     states: Float[Array, "all_rows numbers"]
     kept: bool
+
+
+@dataclass(frozen=True)
+class _Came:
+    """A round's cohort, split into waves; who of all is late, and what the round takes."""
+
+    waves: list[np.ndarray]
+    late: Bool[Array, " clients"]
+    spent: Spent
 
 
 class OffDevice(Run):
@@ -113,18 +123,18 @@ class OffDevice(Run):
     def round(self) -> Outcome:
         """One round: every wave of the cohort, then the server's step."""
         features, rates = self._simulation.features, self._simulation.rates
-        cohort = self._cohort or self._draw(self._rounds)
-        kind = self._simulation.federation.of_round(self._rounds).kind
-        begin, train, end = (f"{kind} {name}".strip() for name in ("open", "wave", "close"))
+        came = self._came or self._draw(self._rounds, self.state.time)
+        begin, train, end = (self._named(self._rounds, x) for x in ("open", "wave", "close"))
         self._rounds += 1
         # Drawn before the devices are busy: a program that is called later would wait for them.
-        self._cohort = self._draw(self._rounds)
+        self._came = self._draw(self._rounds, came.spent.time)
+        cohort = came.waves
         sent, sums = self.programs[begin](self.state, features, rates)
-        following = itertools.chain(cohort[1:], self._cohort[:1])
+        following = itertools.chain(cohort[1:], self._came.waves[:1])
         wave = self._ahead or self._prepared(cohort[0])
         for clients in following:
             states, sums = self.programs[train](
-                self._states(wave), sums, sent, wave.population, rates, self.state.key
+                self._states(wave), sums, sent, wave.population, rates, self.state.key, came.late
             )
             self._keep()
             # The wave was brought from the states before it; the next one may write over them.
@@ -133,7 +143,7 @@ class OffDevice(Run):
             wave = self._prepared(clients)
             jax.block_until_ready(states)
         self._ahead = wave
-        self.state, outcome = self.programs[end](self.state, features, sums, rates)
+        self.state, outcome = self.programs[end](self.state, features, sums, came.spent, rates)
         return stacked_by_run(jax.block_until_ready((self.state, outcome))[1])
 
     def ranks(self, split: str) -> Int[np.ndarray, " clients"]:
@@ -220,16 +230,20 @@ class OffDevice(Run):
         self._last = _Trained(nobody(layout), empty(), kept=True)
         self._free: Float[Array, "all_rows numbers"] | None = empty()
         self._ahead: Wave | None = None
-        self._cohort: list[np.ndarray] | None = None
+        self._came: _Came | None = None
 
-    def _draw(self, number: int) -> list[Int[np.ndarray, " wave"]]:
-        """The cohort of a round, split into waves."""
-        number = copied(self._layout.mesh, np.int32(number))
-        chosen = jax.device_get(
-            self.programs["cohort"](self.state.key, number, self._simulation.rates)
-        )
-        clients = np.flatnonzero(chosen)
-        return np.split(clients, range(self._layout.size, len(clients), self._layout.size))
+    def _named(self, number: int, name: str) -> str:
+        """The program of that name for round `number`."""
+        return f"{self._simulation.federation.of_round(number).kind} {name}".strip()
+
+    def _draw(self, number: int, time: Clock | None) -> "_Came":
+        """The cohort of a round that begins at that time."""
+        placed = copied(self._layout.mesh, np.int32(number))
+        draw = self.programs[self._named(number, "cohort")]
+        came, spent = draw(self.state.key, placed, time, self._simulation.rates)
+        clients = np.flatnonzero(jax.device_get(came.trains))
+        waves = np.split(clients, range(self._layout.size, len(clients), self._layout.size))
+        return _Came(waves, came.late, spent)
 
     def _prepared(self, clients: Int[np.ndarray, " wave"]) -> Wave:
         # The last wave may still be reading the other buffer.
