@@ -34,6 +34,7 @@ from fedvlr_jax.settings import (
 )
 
 _LAYOUT = Role.LAYOUT | Role.RESUMED
+_MOST_BITS = 8
 _LONGEST_DEADLINE = 1_700_000  # seconds, about 20 days
 _server, _counted, _traced, _switch, _layout = (
     functools.partial(setting, role=role)
@@ -389,6 +390,24 @@ class ParticipationConfig:
     )
     delta: float = _traced(
         1e-5, "The delta of the privacy budget (epsilon, delta) that is reported.", PROBABILITY
+    )
+    upload_bits: int = setting(
+        0,
+        "Bits of every number that clients upload, from 1 to 8; numbers are rounded up or down at "
+        "random. 0 means 32-bit floats.",
+        (lambda v: 0 <= v <= _MOST_BITS, f"a whole number from 0 to {_MOST_BITS}"),
+    )
+    upload_rows: int = setting(
+        0,
+        "Most rows of items that a client uploads in a round, those with the largest norms. 0 "
+        "means those of all items that it has touched.",
+        AT_LEAST_ZERO,
+    )
+    error_feedback: str = choice(
+        "on",
+        "Whether a client keeps what --upload_bits and --upload_rows have lost, and adds it to its "
+        "next upload.",
+        names.SWITCHES,
     )
     gradient_noise: float = _switch(
         0.0,

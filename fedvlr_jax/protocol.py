@@ -137,14 +137,15 @@ class Upload(NamedTuple):
     have each item, or to its items' equations; there is no other part, and the weight is 1.
     `weight` is alpha_u before normalization over the cohort, `loss` alpha_u times the client's mean
     training loss of the round.
-    `squares` is a part of the same gradient that all items have, where clients solve their heads.
+    `squares` is a part of the same gradient that all items have, where clients solve their heads;
+    of a compressed upload the matrix S itself.
     """
 
     gradient: Rows | Terms | None
     shared: Any
     weight: Float[Array, ""]
     loss: Float[Array, ""]
-    squares: Squares | None = None
+    squares: Squares | Float[Array, "stacked stacked"] | None = None
 
 
 class CohortSum(NamedTuple):

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 _FLOAT, _ID = 4, 4
+_BLOCK = 256  # numbers beside rows that share a scale (client/compression.py)
 
 
 def neighbours_bytes(n_items: int, kept: int) -> int:
@@ -106,6 +107,9 @@ class Protocol:
         draws: negatives that a client draws per train item and round.
         local: whether clients move copies of what is shared (client mode `local`).
         exact: whether clients solve for their heads (`--client_solver=exact`).
+        by_item: whether they upload the rows of all items one by one then, as clipping needs.
+        bits: of a number that is uploaded, 0 for 32.
+        rows: most rows of items that are uploaded, 0 for all that are touched.
 
     Example:
         >>> protocol = Protocol(1676, 3, 64, network=0, gamma=70_016, pool=0, draws=20, local=False)
@@ -124,6 +128,9 @@ class Protocol:
     draws: int
     local: bool
     exact: bool = False  # runs of before there was a choice do not say
+    by_item: bool = False
+    bits: int = 0
+    rows: int = 0
 
     def download_bytes(self) -> int:
         """To every client of the cohort.
@@ -146,14 +153,23 @@ class Protocol:
         An id and a row for every distinct item that the client touched: G d floats of gradient, or
         in client mode `local` d floats of D. Beside them the network, in client mode `local` gamma,
         and the client's weight and loss. A client that solves for its head touches its history
-        only, and uploads a symmetric matrix of G d rows for all other items.
+        only, and uploads a symmetric matrix of G d rows for all other items. With bits, numbers
+        are coded as client/encoding.py writes them.
         """
         row = self.dim if self.local else self.n_views * self.dim
-        dense = self.network + self.local * self.gamma + 2
-        if self.exact:
+        dense = self.network + self.local * self.gamma
+        touched = self.touched(lengths)
+        if self.exact and not self.by_item:
             dense += _symmetric(self.n_views * self.dim)
-        touched = lengths.astype(float) if self.exact else self.touched(lengths)
-        return touched * (_ID + row * _FLOAT) + dense * _FLOAT
+        if self.rows:
+            touched = np.minimum(touched, self.rows)
+        blocks, left = divmod(dense, _BLOCK)
+        beside = blocks * self._coded(_BLOCK) + (self._coded(left) if left else 0)
+        return touched * (_ID + self._coded(row)) + beside + 2 * _FLOAT
+
+    def _coded(self, numbers: int) -> int:
+        """Bytes of so many numbers of one row or block."""
+        return _FLOAT + -(-numbers * self.bits // 8) if self.bits else numbers * _FLOAT
 
     def paper_upload_bytes(self) -> int:
         """The paper's: gradients of D, gamma and the network, whatever the client has touched."""
@@ -163,8 +179,11 @@ class Protocol:
         """Expected number of distinct items that a client touches in a round.
 
         Its n train items are always touched; each of the others in its pool is missed by all of its
-        uniform draws with probability (1 - 1/pool) ** draws.
+        uniform draws with probability (1 - 1/pool) ** draws. A solved head touches no others, or
+        all of them by item.
         """
+        if self.exact:
+            return np.full(len(lengths), float(self.n_items)) if self.by_item else lengths * 1.0
         outside = self.n_items - lengths
         pool = np.minimum(self.pool, outside) if self.pool else outside
         return lengths + pool * (1 - (1 - 1 / pool) ** (self.draws * lengths))

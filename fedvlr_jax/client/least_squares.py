@@ -151,7 +151,7 @@ def _finish(
     of_all = 2 * here.weight * sent.least_squares.unobserved
     squares = Squares(jnp.full(training.epochs, of_all), work.queries)
     gradient = gradient._replace(coefficients=here.weight * gradient.coefficients)
-    if training.held:
+    if training.by_item:
         # What may change the upload has to see its rows: those of all items, one by one.
         gradient, squares = _by_item(sent, gradient, squares), None
     state = ClientState(parameters, work.head)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.backbones.base import Backbone, Network
+from fedvlr_jax.client.compression import Compression, Residual
 from fedvlr_jax.client.router import Router, pool
 
 
@@ -23,11 +24,15 @@ class OwnItems(NamedTuple):
 
 
 class ClientState(NamedTuple):
-    """What never leaves the device: router phi_u, head theta_u, own item vectors; None without."""
+    """What never leaves the device: router phi_u, head theta_u, own item vectors; None without.
+
+    `residual` is what compressed uploads have left out so far, None without error feedback.
+    """
 
     router: Any
     head: Any
     own: OwnItems | None = None
+    residual: Residual | None = None
 
 
 class ClientData(NamedTuple):
@@ -54,6 +59,7 @@ class ClientModel:
             another in vectors of width G d, each with its own part of the head (variant vbpr).
         pool: items in a client's pool of negatives, 0 for all.
         longest: train items of the longest history.
+        compression: of uploads, None where they are sent as they are.
     """
 
     backbone: Backbone
@@ -63,6 +69,7 @@ class ClientModel:
     fused: bool = True
     pool: int = 0
     longest: int = 0
+    compression: Compression | None = None
 
     @property
     def router(self) -> Router:
@@ -97,7 +104,10 @@ class ClientModel:
 
     def init(self, router_key: Array, head_key: Array) -> ClientState:
         """A client's private state before its first round."""
-        return ClientState(self.init_router(router_key), self.init_head(head_key), self.init_own())
+        residual = self.compression.init() if self.compression else None
+        return ClientState(
+            self.init_router(router_key), self.init_head(head_key), self.init_own(), residual
+        )
 
     @functools.cached_property
     def initial_shapes(self) -> ClientState:

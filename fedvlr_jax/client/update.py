@@ -74,9 +74,14 @@ class LocalTraining:
     exact: bool = False
 
     @property
+    def by_item(self) -> bool:
+        """Whether what changes an upload needs all rows of items one by one."""
+        return self.clipped or self.aggregation.of_client is not None
+
+    @property
     def held(self) -> bool:
         """Whether a client's upload is held until all of it is there, as what changes it needs."""
-        return self.clipped or self.aggregation.of_client is not None
+        return self.by_item or self.model.compression is not None
 
 
 class LocalUpdate(NamedTuple):

@@ -59,7 +59,7 @@ def changed(aggregation: Aggregation, upload: Upload, n_items: int) -> Upload:
     Raises:
         UserError: the function gives other shapes than it got.
     """
-    items, rows = _rows(upload, n_items)
+    items, rows = rows_by_item(upload, n_items)
     real = (items < n_items)[:, None, None]
     scale = jnp.where(upload.weight > 0, upload.weight, 1)
     gradient = ClientGradient(jnp.where(real, rows, 0), upload.shared)
@@ -69,10 +69,13 @@ def changed(aggregation: Aggregation, upload: Upload, n_items: int) -> Upload:
     return upload._replace(gradient=Rows(items, rows), shared=found.shared)
 
 
-def _rows(
+def rows_by_item(
     upload: Upload, n_items: int
 ) -> tuple[Int[Array, " places"], Float[Array, "places views dim"]]:
-    """The gradient's rows, those of an item added up in one place."""
+    """The gradient's rows, those of an item added up in one place.
+
+    Places without an item have a number from `n_items` on.
+    """
     gradient = upload.gradient
     if isinstance(gradient, Rows):
         items, rows = gradient

@@ -149,6 +149,7 @@ def protocol_of(federation: Federation, features: Features) -> Protocol:
     """What server and clients send each other."""
     training, model = federation.training, federation.training.model
     fusion, network = _shared_numbers(federation, features)
+    compression = model.compression
     return Protocol(
         n_items=federation.n_items,
         n_views=model.n_views,
@@ -159,6 +160,9 @@ def protocol_of(federation: Federation, features: Features) -> Protocol:
         draws=training.epochs * training.negatives,
         local=training.mode == "local",
         exact=training.exact,
+        by_item=training.by_item,
+        bits=compression.bits if compression else 0,
+        rows=compression.rows if compression else 0,
     )
 
 

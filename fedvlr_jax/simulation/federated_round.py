@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from fedvlr_jax.client.compression import Residual, compressed
 from fedvlr_jax.client.model import ClientData, ClientState
 from fedvlr_jax.client.privacy import clipped
 from fedvlr_jax.client.update import ClientRates, LocalTraining
@@ -291,11 +292,19 @@ def train_cohort(
                 late |= of_rows(stragglers, population.client)
             arrival = late.astype(jnp.int32)
 
-        def whole(parts: Upload, last: Upload) -> Upload:
+        rounding_key = keys.for_round(key, keys.ROUNDING, sent.round)
+        compression = training.model.compression
+
+        def whole(
+            parts: Upload, last: Upload, owed: Residual | None, client: Array
+        ) -> tuple[Upload, Residual | None]:
             upload = joined(parts, last)
             if training.aggregation.of_client is not None:
                 upload = changed(training.aggregation, upload, federation.n_items)
-            return clipped(upload, rates.client.clip) if training.clipped else upload
+            if compression is not None:
+                own_key = jax.random.fold_in(rounding_key, client)
+                upload, owed = compressed(compression, upload, owed, federation.n_items, own_key)
+            return (clipped(upload, rates.client.clip) if training.clipped else upload), owed
 
         def body(rows: Array, data: ClientData, carry: tuple) -> tuple:
             private, totals, counts = carry
@@ -304,6 +313,12 @@ def train_cohort(
             data = with_pools(data, key, federation.n_items, training.model.pool)
             before = private.read(training.model, rows)
             client_keys = jax.vmap(lambda c: jax.random.fold_in(round_key, c))(data.client)
+            owed = None
+            if before is not None:
+                before, owed = before._replace(residual=None), before.residual
+                # Unused places of a chunk owe nothing.
+                used = rows < len(arrival)
+                owed = jax.tree.map(lambda x: jnp.einsum("c...,c->c...", x, used), owed)
             begin = functools.partial(local.begin, training, sent)
             work = jax.vmap(begin)(before, data, client_keys)
 
@@ -321,7 +336,9 @@ def train_cohort(
                 lambda work, data, key: local.finish(training, sent, work, data, rates.client, key)
             )(work, data, client_keys)
             if training.held:
-                last = jax.vmap(whole, in_axes=(1, 0))(parts, last)
+                last, owed = jax.vmap(whole, in_axes=(1, 0, 0, 0))(parts, last, owed, data.client)
+                if owed is not None:
+                    after = after._replace(residual=owed)
             totals = added(totals, last, here)
             return private.write(rows, after), totals, counts.with_states(after)
 
@@ -458,7 +475,7 @@ def nothing(federation: Federation, sent: Broadcast) -> tuple[CohortSum, Counts]
     if federation.is_warm:
         of_one = _warm(federation).nothing(sent)
     else:
-        of_one = aggregate.nothing(federation.server, sent, federation.training.held)
+        of_one = aggregate.nothing(federation.server, sent, federation.training.by_item)
     return jax.tree.map(lambda x: jnp.zeros((arrivals, *x.shape)), of_one), nobody(federation)
 
 

@@ -16,13 +16,14 @@ from fedvlr_jax import backbones, numerics
 from fedvlr_jax.aggregation import MEAN
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.client import closed_form
+from fedvlr_jax.client.compression import Compression
 from fedvlr_jax.client.model import ClientModel
 from fedvlr_jax.client.update import LocalTraining
 from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
-from fedvlr_jax.fusion.operators import Features, Fusion, named
+from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion, named
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.simulation import keys
@@ -212,6 +213,8 @@ def build(
         exact=method.client_solver == "exact",
     )
     features = _features(mesh, server.fusion, catalogue)
+    compression = _compression(config, server, features, int(lengths.max()))
+    model = dataclasses.replace(model, compression=compression)
     training = LocalTraining(
         model,
         # Without a router nothing moves from one solution to the next.
@@ -241,7 +244,10 @@ def build(
         buckets=make_buckets(
             _widths(config, lengths, shares[0], TRAINING_PLACES),
             Chunking((_DENSE_CHUNKS if training.dense else 1) * floats, fixed, most),
-            *_training_floats(config, server, training, features),
+            *np.add(
+                _training_floats(config, server, training, features),
+                _compression_floats(compression, data.n_items),
+            ).tolist(),
         ),
         sample=config.schedule.eval_clients,
         # An evaluated client needs its scores a few times over, with neighbours a few times more,
@@ -272,6 +278,40 @@ def build(
     else:
         rates = copied(mesh, *all_rates)
     return Simulation(federation, interactions, features, rates)
+
+
+def _compression(
+    config: Config, server: aggregate.Server, features: Features, longest: int
+) -> Compression | None:
+    """How uploads are made smaller, None where they are not."""
+    part, local = config.participation, server.mode == "local"
+    if not (part.upload_bits or part.upload_rows):
+        return None
+    # Clipping and plugins make rows of all items.
+    by_history = server.exact and not part.clip_norm and server.aggregation.of_client is None
+    shapes = jax.eval_shape(lambda: _shared_upload(server, features))
+    dense = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    row = server.fusion.dim * (1 if local else len(server.fusion.views))
+    if by_history:
+        dense += row * (row + 1) // 2
+    return Compression(
+        bits=part.upload_bits,
+        rows=part.upload_rows,
+        by_history=by_history,
+        places=(longest if by_history else server.fusion.n_items) * (part.error_feedback == "on"),
+        width=row,
+        dense=dense,
+    )
+
+
+def _shared_upload(server: aggregate.Server, features: Features) -> Any:
+    """Zeros of the shape of `Upload.shared`."""
+    key = jax.random.key(0)
+    state = aggregate.init(server, features, key)
+    if server.mode != "local":
+        return state.params.network
+    params = state.params.fusion["params"]
+    return state.params.network, {k: v for k, v in params.items() if k != EMBEDDING}
 
 
 def _rules(config: Config) -> Rules | None:
@@ -346,6 +386,7 @@ def _warm_rounds(
     floats: tuple[int, int],
     *,
     mode: str,
+    model: ClientModel | None = None,
     **training: Any,
 ) -> Federation:
     """The federation of warm rounds of one kind.
@@ -355,7 +396,8 @@ def _warm_rounds(
         warm: of these.
         chunking: of their clients.
         floats: that a client's history place and a client take beside its private state.
-        mode: what clients sum up.
+        mode: what clients sum up; it is sent as it is.
+        model: of their clients, where it is another one.
         training: what else is different about how they train.
     """
     server = federation.server._replace(
@@ -369,6 +411,7 @@ def _warm_rounds(
     how = dataclasses.replace(
         federation.training,
         epochs=1,
+        model=dataclasses.replace(model or federation.training.model, compression=None),
         mode=mode,
         expected=False,
         aggregation=MEAN,
@@ -502,7 +545,7 @@ def _training_floats(
     per_place, per_client = samples * row, model.private_numbers()
     if training.exact:
         # The system that a client solves, its factor, and two tables by item of what is changed.
-        tables = 2 * (method.local_epochs + 1) * n_items if training.held else 0
+        tables = 2 * (method.local_epochs + 1) * n_items if training.by_item else 0
         return 3 * row, per_client + 4 * model.width**2 + tables
     if training.dense:
         tables = 2 if training.aggregation.of_client else 0  # of the whole upload
@@ -521,6 +564,15 @@ def _training_floats(
         per_client += 2 * (numbers - n_items * model.dim)
         per_place += method.local_epochs * samples * model.dim
     return per_place, per_client
+
+
+def _compression_floats(how: Compression | None, n_items: int) -> tuple[int, int]:
+    """What compression adds: the upload, what is sent of it and owed, what is drawn for each."""
+    if how is None:
+        return 0, 0
+    if how.by_history:
+        return 4 * how.width, 4 * how.dense + how.width**2
+    return 0, 4 * (n_items * how.width + how.dense)
 
 
 def _features(mesh: Mesh, fusion: Fusion, catalogue: Catalogue) -> Features:

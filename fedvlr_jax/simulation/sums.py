@@ -38,12 +38,14 @@ def added(totals: CohortSum, uploads: Upload, arrival: Int[Array, " clients"]) -
 
 def _squares(
     total: Float[Array, "arrivals stacked stacked"] | None,
-    uploaded: Squares | None,
+    uploaded: Squares | Float[Array, "clients stacked stacked"] | None,
     arrives: Float[Array, "clients arrivals"],
 ) -> Float[Array, "arrivals stacked stacked"] | None:
     """The sum of the uploaded matrices: one product of matrices for a chunk."""
     if uploaded is None:
         return total
+    if not isinstance(uploaded, Squares):
+        return total + jnp.einsum("csr,ca->asr", uploaded, arrives)
     weighed = jnp.einsum("ct,cts,ca->acts", *uploaded, arrives)
     return total + jnp.einsum("acts,ctr->asr", weighed, uploaded.directions)
 
