@@ -26,6 +26,7 @@ PROGRAMS = (
     "benchmarks.scaling",
     "benchmarks.roofline",
     "benchmarks.accelerators",
+    "benchmarks.clocks",
 )
 _HEAD = """\
 # Flags
