@@ -12,6 +12,7 @@ from fedvlr_jax.errors import UserError
 PROGRAMS = {
     "train": "train one federation",
     "sweep": "train with every combination of settings, and report what they change",
+    "scaling-study": "tell how time, cost and accuracy change with the number of clients",
     "search": "find the settings with the best validation score",
     "compare": "compare the results of two sweeps",
     "recommend": "show what a finished run recommends to one user",

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[1] / "flags.md"
 PROGRAMS = (
     "experiments.train",
     "experiments.sweep",
+    "experiments.scaling_study",
     "experiments.search",
     "experiments.compare",
     "experiments.paper",

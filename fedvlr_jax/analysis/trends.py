@@ -94,7 +94,7 @@ class SaturatingLaw:
     @property
     def has_limit(self) -> bool:
         """Whether the exponent is told from the smallest one: below, a limit means nothing."""
-        return self.interval[0] > _EXPONENTS[1]
+        return self.interval[0] > float(_EXPONENTS[1])
 
 
 def verdict(interval: Interval) -> str:

@@ -26,7 +26,10 @@ DATABASE = "runs.sqlite"
 _PATIENCE = 60.0  # seconds to wait while another process writes
 _MOST = files.MOST_TEXT  # bytes of a row
 # What sweeps and searches write into their folder, beside what they are known by.
-_MADE = ("report.html", "results.csv", "scaling.png", "trials.csv", "search.png", "best.yaml")
+_MADE = (
+    *("report.html", "results.csv", "scaling.png", "study.json"),
+    *("trials.csv", "search.png", "best.yaml"),
+)
 _OLDER_SEARCH = "study.sqlite"
 _KIND = "kind"  # the fact that says whose folder it is
 _TABLES = (

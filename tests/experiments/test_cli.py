@@ -189,6 +189,7 @@ LISTS = {
     "benchmarks.throughput": ("clients", "contenders"),
     "benchmarks.scaling": ("axes", "clients"),
     "experiments.sweep": ("clients", "sweep"),
+    "experiments.scaling_study": ("clients", "sweep"),
     "experiments.search": ("search",),
 }
 
