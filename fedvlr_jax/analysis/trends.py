@@ -137,14 +137,12 @@ def power_law(
         return None
     middle = np.log(clients).mean()
     x = np.log(clients) - middle
-    # The slope first, then the values at the points.
-    wanted = np.stack([np.zeros(len(at) + 1), np.ones(len(at) + 1)], axis=1)
-    wanted[:, 0], wanted[0] = 1.0, (0.0, 1.0)
-    wanted[1:, 1] = np.log(at) - middle
+    # What is wanted of a line (value at 0, slope): its slope, then values at 1 and at the points.
+    places = np.log(np.concatenate([[1.0], at])) - middle
+    wanted = np.array([(0.0, 1.0), *((1.0, place) for place in places)])
     lines = _lines_through(x, np.log(low), np.log(high), wanted)
     if lines is not None:
-        low_ends, high_ends = lines
-        values = (low_ends + high_ends) / 2
+        values, low_ends, high_ends = lines
     else:
         line, influence, covariance = _censored_line(x, np.log(low), np.log(high))
         values = wanted @ line
@@ -157,20 +155,15 @@ def power_law(
         low_ends, high_ends = values - halves, values + halves
     if len(np.unique(clients)) == len(clients):
         low_ends, high_ends = np.full((2, len(values)), np.nan)
-    ends = [np.exp(np.clip(part[1:], -700, 700)) for part in (values, low_ends, high_ends)]
-    mean = _value_at(values, wanted, -middle)
+    # Ends that no float holds stand at the largest ones.
+    costs = [np.exp(np.clip(part[1:], -700, 700)) for part in (values, low_ends, high_ends)]
     return PowerLaw(
         exponent=float(values[0]),
         interval=(float(low_ends[0]), float(high_ends[0])),
-        coefficient=float(np.exp(np.clip(mean, -700, 700))),
-        curve=Curve(*ends),
+        coefficient=float(costs[0][0]),
+        curve=Curve(*(part[1:] for part in costs)),
         bends=_lack_of_fit(clients, np.log(low)) if (low == high).all() else None,
     )
-
-
-def _value_at(values: Float[np.ndarray, " k"], wanted: np.ndarray, x: float) -> float:
-    """The line at x, from its slope and its value at the first of the points."""
-    return float(values[1] + values[0] * (x - wanted[1, 1]))
 
 
 def _lines_through(
@@ -178,30 +171,34 @@ def _lines_through(
     low: Float[np.ndarray, " runs"],
     high: Float[np.ndarray, " runs"],
     wanted: Float[np.ndarray, "k 2"],
-) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]] | None:
-    """The least and the most that lines through all intervals have, None if there is no line.
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]] | None:
+    """What lines through all intervals have: one in their middle, the least, and the most.
 
     Args:
         x: of the runs.
         low: the ends below.
         high: the ends above, some of them infinite.
-        wanted: directions in which lines, (value at 0, slope), are looked at.
+        wanted: what of a line, (value at 0, slope), is looked at, the slope first.
+
+    Returns:
+        None if there is no such line.
     """
     design = np.stack([np.ones_like(x), x], axis=1)
     above = np.isfinite(high)
     bounds = np.concatenate([high[above], -low]) + _EXACT
     sides = np.concatenate([design[above], -design])
 
-    def least(direction: np.ndarray) -> float | None:
-        found = optimize.linprog(direction, sides, bounds, bounds=(None, None))
-        return found.fun if found.success else None
+    def least(direction: np.ndarray) -> optimize.OptimizeResult:
+        return optimize.linprog(direction, sides, bounds, bounds=(None, None))
 
-    if least(wanted[0]) is None:
+    steepest = [least(sign * wanted[0]) for sign in (1, -1)]
+    if not all(found.success for found in steepest):
         return None
+    middle = wanted @ (steepest[0].x + steepest[1].x) / 2
+    ends = [[sign * least(sign * direction).fun for direction in wanted] for sign in (1, -1)]
     # No more digits than the bounds have.
-    ends = [[sign * least(sign * d) for d in wanted] for sign in (1, -1)]
-    lower, upper = np.round(np.array(ends), 5) + 0.0
-    return lower, upper
+    values, lower, upper = np.round(np.array([middle, *ends]), 5) + 0.0
+    return values, lower, upper
 
 
 def _censored_line(

@@ -151,7 +151,7 @@ def _run(
     row |= {"data_seed": flat["data_seed"], "goal": goal, "reached": reached}
     row[TIME.key] = row[TIME.least] = summary["timing"]["round_seconds_median"]
     for key, columns in _COSTS.items():
-        if lines and all(lines[-1].get(column) is not None for column in columns):
+        if lines and all(line.get(column) is not None for line in lines for column in columns):
             row |= _cost(key, columns, target.metric, lines, goal)
     row[ACCURACY.key] = float(gains[known].mean()) if known.any() else None
     row[ERROR] = trends.mean_error(gains, known)
@@ -171,7 +171,7 @@ def _cost(
     for line in lines:
         spent.append(sum(float(line[column]) for column in columns))
         rounds.append(line["round"])
-        value = line[metric]
+        value = line.get(metric)
         if goal is not None and value is not None and value >= goal:
             share = 1 / max(rounds[-1] - rounds[-2], 1)
             # Of one round, the sum would differ in its last digit.
