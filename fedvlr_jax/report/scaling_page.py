@@ -16,6 +16,7 @@ from fedvlr_jax.report.scaling_results import (
     ROUNDS,
     SIMULATED,
     TIME,
+    WITHIN,
     Fit,
     Quantity,
 )
@@ -109,7 +110,8 @@ def _panel(quantity: Quantity, fitted: Sequence[Fit], runs: pd.DataFrame, axes: 
         y = Axis(_AXES[quantity], log=True, limits=(min(shown) / _MARGIN, max(shown) * _MARGIN))
     else:
         y = Axis(_AXES[quantity], zero=True)
-    return Panel(seeds.axis_of("clients", axes["clients"], by_factors=True), y, drawn)
+    marks = [*axes["clients"], BEYOND * max(axes["clients"])]
+    return Panel(seeds.axis_of("clients", marks, by_factors=True), y, drawn)
 
 
 def _of_fit(quantity: Quantity, fit: Fit, runs: pd.DataFrame, style: int) -> list[Series]:
@@ -131,7 +133,7 @@ def _of_fit(quantity: Quantity, fit: Fit, runs: pd.DataFrame, style: int) -> lis
     curve = scaling_results.within_limits(fit)
     parts = [np.array(part) * scale for part in (curve.value, curve.low, curve.high)]
     value, low, high = (np.where(np.isnan(part), parts[0], part) for part in parts)
-    for part, dash in ((slice(None, -1), 0), (slice(-2, None), 1)):
+    for part, dash in ((slice(WITHIN), 0), (slice(WITHIN - 1, None), 1)):
         ends = low[part].tolist(), high[part].tolist()
         name = f"{which} law".strip()
         look = {"style": style, "kind": "band", "dash": dash, "legend": not dash}

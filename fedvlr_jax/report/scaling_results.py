@@ -18,7 +18,7 @@ from fedvlr_jax.runs.declare import Axes
 from fedvlr_jax.runs.ledger import FINISHED, Row
 
 BEYOND = 10  # times the largest number of clients: as far as a law is followed
-_POINTS = 24  # of a curve, among the numbers of clients
+WITHIN, _AHEAD = 24, 8  # points of a curve, from the smallest number of clients to the largest
 _BENT = 0.01  # p-value below which a law is said not to hold
 _CUTOFF = 50
 POWER, SATURATING = "a * clients^b", "a - b * clients^-c"
@@ -74,7 +74,8 @@ class Fit:
         quantity: that is fitted.
         settings: the combination.
         law: None where there are too few runs for one.
-        at: numbers of clients of the law's curve; the last is as far as the law is followed.
+        at: numbers of clients of the law's curve: `WITHIN` from the smallest to the largest of the
+            runs, then as far as the law is followed.
         sizes: numbers of clients of runs, in order.
         values: of the runs, in order of the table; what was spent where there is no more known.
         n_censored: runs that did not reach the target.
@@ -203,10 +204,10 @@ def _fit(quantity: Quantity, settings: dict[str, Any], runs: pd.DataFrame, same_
     clients = runs["clients"].to_numpy(int)
     values = runs[quantity.key].to_numpy(float)
     sizes = np.unique(clients)
-    at = np.geomspace(sizes[0], sizes[-1], _POINTS) if len(sizes) else np.zeros(0)
-    # Rounded, as ends that differ from a number of clients in their last digit alone read badly.
-    at = np.array([float(f"{x:.12g}") for x in at])
-    at = np.append(at, BEYOND * sizes[-1:])
+    at = np.zeros(0)
+    if len(sizes):
+        within = np.geomspace(sizes[0], sizes[-1], WITHIN)
+        at = np.append(within, np.geomspace(sizes[-1], BEYOND * sizes[-1], _AHEAD + 1)[1:])
     law, least, high = None, values, np.nan_to_num(values, nan=math.inf)
     if of_accuracy:
         law = trends.saturating_law(clients, values, runs[ERROR].to_numpy(float), at, same_users)
@@ -258,7 +259,7 @@ def as_json(fit: Fit) -> dict[str, Any]:
         entry["lack_of_fit_p_value"] = law.bends
     curve = within_limits(fit)
     entry["extrapolation"] = {
-        "clients": int(fit.at[last]),
+        "clients": round(fit.at[last]),
         "value": float(curve.value[last]),
         "interval": _pair((float(curve.low[last]), float(curve.high[last]))),
     }
@@ -332,7 +333,7 @@ def _of_law(fit: Fit, law: PowerLaw | SaturatingLaw, here: str) -> str:
         law_said = f"as N^{law.exponent:.2f}{_ends(law.interval)}"
     span = (
         f"from {_shown(quantity, curve.value[0])} at {fit.sizes[0]:,} clients to "
-        f"{_shown(quantity, curve.value[-2])} at {fit.sizes[-1]:,}"
+        f"{_shown(quantity, curve.value[WITHIN - 1])} at {fit.sizes[-1]:,}"
     )
     span += f", {change}" if change else ""
     if verb is None:
@@ -341,7 +342,9 @@ def _of_law(fit: Fit, law: PowerLaw | SaturatingLaw, here: str) -> str:
     else:
         begin = f"{quantity.name}{here} {verb} with the number of clients N {law_said}, {span}"
     ends = _ends((float(curve.low[-1]), float(curve.high[-1])), quantity=quantity)
-    beyond = f"At {int(fit.at[-1]):,} clients the law has {_shown(quantity, curve.value[-1])}{ends}"
+    beyond = (
+        f"At {round(fit.at[-1]):,} clients the law has {_shown(quantity, curve.value[-1])}{ends}"
+    )
     return f"{begin} ({len(fit.values)} runs). {beyond}."
 
 
