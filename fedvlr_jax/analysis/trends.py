@@ -150,8 +150,8 @@ def power_law(
         if not (low == high).all():
             # Where few runs have both ends, what they differ by says little of the spread.
             factor = stats.t.ppf((1 + _LEVEL) / 2, max(int(reached.sum()) - 2, 1))
-            own = factor * np.sqrt(np.einsum("ki,ij,kj->k", wanted, covariance, wanted))
-            halves = np.maximum(halves, own)
+            own = np.einsum("ki,ij,kj->k", wanted, covariance, wanted)
+            halves = np.maximum(halves, factor * np.sqrt(np.maximum(own, 0.0)))
         low_ends, high_ends = values - halves, values + halves
     if len(np.unique(clients)) == len(clients):
         low_ends, high_ends = np.full((2, len(values)), np.nan)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedvlr_jax.analysis.trends import PowerLaw
 from fedvlr_jax.report import scaling_results, seeds
 from fedvlr_jax.report.chart import Axis, Chart, Panel, Series
 from fedvlr_jax.report.scaling_results import (
@@ -69,9 +70,10 @@ def sections(
         Section("Answer", answer),
         Section(
             "Over the number of clients",
-            "Points are runs. Lines are the fitted laws with their 95 % intervals; dashed, they go "
-            f"on to {BEYOND} times the largest number of clients, and no further. Large markers "
-            "are what runs spent that did not reach the target.",
+            "Points are runs, at the upper end of a cost that is known as an interval. Lines are "
+            "the fitted laws with their 95 % intervals; dashed, they go on to "
+            f"{BEYOND} times the largest number of clients, and no further. Large markers are what "
+            "runs spent that did not reach the target.",
             charts=(chart(fitted, runs, axes),),
         ),
         Section("Fitted laws", f"{_FITS} {_SAME if same else _OWN}", _fits(fitted)),
@@ -148,9 +150,9 @@ def _fits(fitted: Sequence[Fit]) -> pd.DataFrame:
         law, scale = fit.law, fit.quantity.scale
         beyond = told["extrapolation"]
         coefficient = None
-        if law is not None:
+        if isinstance(law, PowerLaw) or (law is not None and law.has_limit):
             a = told["coefficients"]["a"] * scale
-            coefficient = f"{a:,.4g} {fit.quantity.unit}"
+            coefficient = f"{scaling_results.number(a)} {fit.quantity.unit}"
         row: dict[str, Any] = {"quantity": fit.quantity.name} | fit.settings
         row |= {"verdict": fit.verdict, "law": told["form"]}
         ends = told["interval"] and tuple(told["interval"])
@@ -158,8 +160,9 @@ def _fits(fitted: Sequence[Fit]) -> pd.DataFrame:
         row |= {"a": coefficient, "runs": told["n_runs"], "not reached": told["n_censored"]}
         row[f"at {BEYOND} times the largest"] = None
         if beyond is not None:
-            shown = [f"{scale * x:,.4g}" for x in (beyond["value"], *(beyond["interval"] or ()))]
-            bounds = f" ({shown[1]} to {shown[2]})" if beyond["interval"] else ""
+            ends = beyond["interval"] or ()
+            shown = [scaling_results.number(scale * x) for x in (beyond["value"], *ends)]
+            bounds = f" ({shown[1]} to {shown[2]})" if ends else ""
             row[f"at {BEYOND} times the largest"] = f"{shown[0]} {fit.quantity.unit}{bounds}"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -173,11 +176,7 @@ def _runs(runs: pd.DataFrame, axes: Axes) -> pd.DataFrame:
     table["reached"] = np.where(runs["reached"], "yes", "no")
     for quantity in QUANTITIES:
         if quantity.key in runs:
-            column = (
-                quantity.name
-                if quantity.unit == "rounds"
-                else (f"{quantity.name}, {quantity.unit}")
-            )
-            table[column] = runs[quantity.key].astype(float) * quantity.scale
+            unit = "" if quantity == ROUNDS else f", {quantity.unit}"
+            table[f"{quantity.name}{unit}"] = runs[quantity.key].astype(float) * quantity.scale
     table["best round"] = runs["best_round"]
     return table

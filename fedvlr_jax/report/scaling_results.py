@@ -350,10 +350,10 @@ def _of_law(fit: Fit, law: PowerLaw | SaturatingLaw, here: str) -> str:
 
 def _shown(quantity: Quantity, value: float) -> str:
     unit = quantity.unit.removesuffix("s") if value == 1 else quantity.unit
-    return f"{_number(quantity.scale * value)} {unit or quantity.unit}"
+    return f"{number(quantity.scale * value)} {unit or quantity.unit}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits, and all of a whole number."""
     if abs(value) >= 1e15:
         return f"{value:.3g}"
@@ -367,7 +367,7 @@ def _ends(
     if any(map(math.isnan, interval)):
         return " (without an interval, as no two runs have the same number of clients)"
     if quantity is not None:
-        low, high = (_number(quantity.scale * end) for end in interval)
+        low, high = (number(quantity.scale * end) for end in interval)
     else:
         low, high = (form.format(end) for end in interval)
     return f" (95 % interval {low} to {high})"
