@@ -32,7 +32,7 @@ USAGE = """
 
 _SET_HERE = ("clients", "seed", "target", "data")
 # Every round is evaluated, as few are needed to a target; what is large is evaluated on a sample.
-_DEFAULTS = {"rounds": 30, "eval_every": 1, "eval_clients": 2000, "keep_checkpoints": "none"}
+_DEFAULTS = {"rounds": 25, "eval_every": 1, "eval_clients": 2000, "keep_checkpoints": "none"}
 _TARGET = "valid/warm/ndcg@50:0.95max"
 
 
