@@ -13,7 +13,7 @@ from experiments.reporting import facts
 from fedvlr_jax import files, targets
 from fedvlr_jax.config import Config, having, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.report import drawing, scaling_page, scaling_results, sections, sweep_results
+from fedvlr_jax.report import drawing, scaling_page, scaling_results, sweep_results
 from fedvlr_jax.runs import declare
 from fedvlr_jax.runs.grid import Grid
 from fedvlr_jax.runs.ledger import FAILED, FINISHED, Row
@@ -181,8 +181,9 @@ class _Report:
             trained_on=sweep_results.machines(results),
         )
         remarks = sweep_results.remarks(results)
-        parts = scaling_page.sections(fitted, table, self._axes, self._given, remarks)
-        page = sections.page(f"Scaling study {self._out.name}", made, parts)
+        told = fitted, table, self._axes, self._given
+        # The answer comes first.
+        page = scaling_page.page(f"Scaling study {self._out.name}", *told, remarks, made)
         files.write_text(self._out / "report.html", page)
 
 

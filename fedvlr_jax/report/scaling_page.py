@@ -1,6 +1,6 @@
 """What the page of a study of the number of clients says: answers, panels, laws, runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fedvlr_jax.report.scaling_results import (
     Quantity,
 )
 from fedvlr_jax.report.sections import Section
+from fedvlr_jax.report.sections import page as as_html
 from fedvlr_jax.runs.declare import Axes
 
 _AXES = {
@@ -47,6 +48,21 @@ _SAME = (
     "All runs are of one population for each number of clients (--data_seed), so intervals of "
     "costs hold for this population only; those of accuracy hold for users drawn like these."
 )
+
+
+def page(
+    title: str,
+    fitted: Sequence[Fit],
+    runs: pd.DataFrame,
+    axes: Axes,
+    target: str,
+    remarks: Sequence[str],
+    facts: Mapping[str, str],
+) -> str:
+    """The page, the answer first; `facts` are how it was made, the others as in `sections`."""
+    made = pd.DataFrame({"what": list(facts), "it is": list(facts.values())})
+    parts = sections(fitted, runs, axes, target, remarks)
+    return as_html(title, {}, [*parts, Section("How it was made", "", made)])
 
 
 def sections(

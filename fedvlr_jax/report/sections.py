@@ -64,13 +64,15 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
 
     Args:
         title: its heading.
-        facts: how the results were made: the command, versions, the data set.
+        facts: how the results were made: the command, versions, the data set; a page without them
+            begins with its contents.
         sections: in order; the table of contents lists them.
     """
     named = list(enumerate(sections, 1))
     rows = "\n".join(
         f"<dt>{shell.text(name)}</dt><dd>{shell.text(value)}</dd>" for name, value in facts.items()
     )
+    made = f"<dl>\n{rows}\n</dl>" if facts else ""
     contents = "\n".join(
         f'<li><a href="#part-{number}">{shell.text(section.title)}</a></li>'
         for number, section in named
@@ -79,9 +81,7 @@ def page(title: str, facts: dict[str, str], sections: Sequence[Section]) -> str:
     if any(section.charts for section in sections):
         parts += f"\n{plotting.library()}"
     body = f"""<h1>{shell.text(title)}</h1>
-<dl>
-{rows}
-</dl>
+{made}
 <nav aria-label="Contents"><ol>
 {contents}
 </ol></nav>

@@ -212,8 +212,11 @@ def test_the_page_and_the_file_say_the_same(tmp_path):
     shown = parts[2].table
     assert shown["exponent"].tolist() == [entry["exponent"] for entry in told["fits"]]
     assert shown["verdict"].tolist() == [entry["verdict"] for entry in told["fits"]]
-    page = sections.page("Study", {}, parts)
+    shown = study.fits, study.table, study.axes, TARGET
+    page = scaling_page.page("Study", *shown, ["so it is"], {"command": "made so"})
     assert "nan" not in page.lower().split("plotly.js")[0]
+    assert page.index(sentences[0][:40]) < page.index("made so") < page.index("plotly.js v")
+    assert "<dl>" not in page
     drawing.write(parts[1].charts[0], tmp_path / "scaling.png")
     assert matplotlib.image.imread(tmp_path / "scaling.png").shape[0] > 500
 
