@@ -267,10 +267,11 @@ def as_json(fit: Fit) -> dict[str, Any]:
 
 
 def within_limits(fit: Fit) -> Curve:
-    """A law's curve; accuracy is from 0 to 100 %."""
+    """A law's curve; accuracy is from 0 to 100 %, and no run has less than a round."""
+    least = 1.0 if fit.quantity == ROUNDS else 0.0
     most = 100.0 if fit.quantity == ACCURACY else math.inf
     curve = fit.law.curve
-    return Curve(*(np.clip(part, 0.0, most) for part in (curve.value, curve.low, curve.high)))
+    return Curve(*(np.clip(part, least, most) for part in (curve.value, curve.low, curve.high)))
 
 
 def _pair(interval: tuple[float, float]) -> list[float] | None:
