@@ -117,7 +117,7 @@ def define_settings(
         elif kind in (Path, Path | None):
             define_path(into, name, default, text, check_of(leaf))
         elif setting_type(leaf) is str:
-            default = ",".join(default) if isinstance(default, tuple) else default
+            default = ",".join(map(str, default)) if isinstance(default, tuple) else default
             flags.DEFINE_string(name, default, text, flag_values=into)
         else:
             define_number(into, name, default, text, check_of(leaf), setting_type(leaf))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from experiments import interrupts
 from experiments.reporting import Nothing, Quiet
+from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import Config
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.runs.ledger import FAILED, Row
@@ -18,7 +19,6 @@ from fedvlr_jax.runs.scheduler import Plan
 
 _MOST_ENDED = 8  # runs that have ended, and are still shown
 _PER_SECOND = 4  # pictures
-_SCORE = "valid/warm/ndcg@50"
 
 
 class Board(Nothing):
@@ -80,7 +80,7 @@ class Board(Nothing):
     def __rich__(self) -> Group:
         """The table as it is now."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("run", "", "round", "warm NDCG@50 %", "time left"):
+        for name in ("run", "", "round", "warm NDCG %", "time left"):
             table.add_column(name, justify="left" if name in ("run", "") else "right")
         shown = [run for run in self._ended if run not in (self._done_before or ())]
         for run in shown[-_MOST_ENDED:]:
@@ -138,7 +138,8 @@ class _Training(Quiet):
 
     def evaluated(self, line: dict) -> None:
         """Show the score."""
-        self.score = line[_SCORE]
+        valid = metrics.of_line(line)
+        self.score = valid[metrics.selection(valid)]
 
     def seconds_left(self) -> float | None:
         """At the pace so far, None before the first round."""
@@ -156,8 +157,9 @@ def _work(config: Config) -> float:
 def _end(row: Row) -> tuple[str, str, str, str]:
     if row.status == FAILED:
         return "failed", "", "", ""
-    done, score = row.content["rounds_done"], row.content["valid"]["warm/ndcg@50"]
-    return "done", str(done), _percent(score), ""
+    valid = row.content["valid"]
+    score = valid[metrics.selection(valid)]
+    return "done", str(row.content["rounds_done"]), _percent(score), ""
 
 
 def _percent(value: float | None) -> str:

@@ -11,7 +11,7 @@ from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.report import shell
 from fedvlr_jax.report.user_page import card, outcome, planted
-from fedvlr_jax.settings import AT_LEAST_ZERO, FILE, FOLDER, at_least, setting
+from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FILE, FOLDER, setting
 
 USAGE = """
     usage: python -m experiments.recommend --run=DIR --user=ID [--top=N] [--out=FILE]
@@ -33,7 +33,12 @@ class _Own:
     original_user: str | None = setting(
         None, "The user's id in the raw data (as in users.csv), instead of --user."
     )
-    top: int = setting(10, "Number of items to recommend, 50 at most.", at_least(1, 50))
+    top: int = setting(
+        10,
+        "Number of items to recommend, at most as many as the run has ranked: 50, or the largest K "
+        "of its --cutoffs if that is more.",
+        AT_LEAST_ONE,
+    )
     data: Path | None = setting(
         None, "Folder of the data set, if it has moved since the run.", FOLDER
     )

@@ -10,6 +10,7 @@ import jax
 from tqdm import tqdm
 
 from experiments import interrupts
+from fedvlr_jax.analysis import metrics
 from fedvlr_jax.foreign import printable
 from fedvlr_jax.reporter import Reporter, Silent
 from fedvlr_jax.runs.ledger import FAILED, Row
@@ -102,11 +103,15 @@ class Progress(Quiet):
 
     def evaluated(self, line: dict) -> None:
         """Print loss and validation metrics of one evaluation."""
+        k = metrics.selection_cutoff(metrics.cutoffs_of(line))
+        hits, gains, warm_hits, warm_gains = (
+            _percent(line[f"valid/{group}{name}@{k}"])
+            for group in ("", "warm/")
+            for name in ("hr", "ndcg")
+        )
         self._print(
-            f"round {line['round']:>4}  {_loss(line)}  valid "
-            f"HR@50 {_percent(line['valid/hr@50'])}  NDCG@50 {_percent(line['valid/ndcg@50'])}  "
-            f"warm HR@50 {_percent(line['valid/warm/hr@50'])}  "
-            f"NDCG@50 {_percent(line['valid/warm/ndcg@50'])}  {line['seconds']:.1f} s"
+            f"round {line['round']:>4}  {_loss(line)}  valid HR@{k} {hits}  NDCG@{k} {gains}  "
+            f"warm HR@{k} {warm_hits}  NDCG@{k} {warm_gains}  {line['seconds']:.1f} s"
         )
 
     def end(self) -> None:

@@ -23,7 +23,7 @@ from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.study import Combination, Point, Study, points
 from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
 
-SET_BY_STUDIES = ("server_lr", "client_lr", "seed")
+SET_BY_STUDIES = ("server_lr", "client_lr", "seed", "cutoffs")
 # What is searched where heads are solved and nothing else is asked for.
 SOLVED = (
     "dim=32,64,128",
@@ -224,8 +224,9 @@ class StudyLines(Sentences):
     def ended(self, run: str, row: Row) -> None:
         """Print its score, or why it has none."""
         if row.status == FINISHED:
-            score = metrics.selection_score(row.content["valid"])
-            self.note(f"{run}: valid {metrics.SELECTION} {score:.2f}")
+            valid = row.content["valid"]
+            score = metrics.selection_score(valid)
+            self.note(f"{run}: valid {metrics.selection(valid)} {score:.2f}")
         else:
             self.note(f"{run}: {row.content['reason']}")
 

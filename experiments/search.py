@@ -82,7 +82,7 @@ def main(values: flags.FlagValues) -> None:
         reason = trials[-1].outcome.reason
         raise UserError(f"--out={out}: no trial is complete, the last one because of: {reason}")
     print(f"the best by validation, of {len(trials)} trials:")
-    print(tabulate.as_text(search_page.best_table(trials, search.space, _SHOWN)))
+    print(tabulate.as_text(search_page.best_table(trials, search.space, _SHOWN, search.cutoff)))
     folders = planner.folders(best.params)
     summaries = [record.summary(folder, ("test",)) for folder in folders]
     print(
@@ -142,8 +142,8 @@ class _Lines(Sentences):
         trial = self._trial(run)
         outcome = trial.outcome
         if outcome.state == COMPLETE:
-            valid = f"valid NDCG@50 {outcome.value:.2f}, best round {outcome.best_round}"
-            self.note(f"trial {trial.number} {COMPLETE}: {valid}")
+            valid = f"valid NDCG@{self._planner.search.cutoff} {outcome.value:.2f}"
+            self.note(f"trial {trial.number} {COMPLETE}: {valid}, best round {outcome.best_round}")
         elif outcome.state != RUNNING:
             self.note(f"trial {trial.number} {outcome.state}: {outcome.reason}")
 
@@ -170,7 +170,8 @@ class _Report:
             search_page.write_best(search, best.params, self._out / "best.yaml")
         done = ended(trials)
         if done and self._seldom.is_due(whole=len(done) >= self._number):
-            drawing.write(search_page.chart(trials, search.space), self._out / "search.png")
+            chart = search_page.chart(trials, search.space, search.cutoff)
+            drawing.write(chart, self._out / "search.png")
             counts = Counter(trial.outcome.state for trial in done)
             made = facts(
                 "search",

@@ -15,7 +15,7 @@ from experiments.reporting import facts
 from fedvlr_jax import files, record
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
-from fedvlr_jax.report import baseline, drawing, sections, sweep_page, sweep_results
+from fedvlr_jax.report import baseline, drawing, sections, seeds, sweep_page, sweep_results
 from fedvlr_jax.report.baseline import Baseline
 from fedvlr_jax.runs import declare, estimate
 from fedvlr_jax.runs.grid import Grid
@@ -230,11 +230,11 @@ class _Report:
         )
         parts = sweep_page.sections(table, self._runs, self._axes, self._out)
         if whole and self._baseline is not None:
-            against = self._axes, self._baseline
-            compared = baseline.differences(table, *against, self._out / record.RUNS_FOLDER)
+            against, k = (self._axes, self._baseline), seeds.cutoff(table)
+            compared = baseline.differences(table, *against, self._out / record.RUNS_FOLDER, k)
             files.write_table(self._out / "baseline.csv", compared)
-            self.differences = baseline.sentences(compared, *against)
-            parts.insert(1, baseline.section(compared, *against))
+            self.differences = baseline.sentences(compared, *against, k)
+            parts.insert(1, baseline.section(compared, *against, k))
         page = sections.page(f"Sweep {self._out.name}", made, parts)
         files.write_text(self._out / "report.html", page)
 

@@ -8,6 +8,7 @@ from absl import flags
 import fedvlr_jax
 from experiments import cli, interrupts
 from experiments.reporting import Progress, Quiet
+from fedvlr_jax.analysis import metrics
 from fedvlr_jax.config import leaves
 from fedvlr_jax.events import WithEvents
 from fedvlr_jax.foreign import printable
@@ -77,15 +78,15 @@ def _show(result: fedvlr_jax.Result) -> None:
     summary = result.summary
     done = summary["rounds_done"]
     print(f"best round {summary['best_round']} of {done} (by validation), test in percent:")
-    for group, metrics, prefix in (
+    for group, measured, prefix in (
         ("all", summary["test"], ""),
         ("warm", summary["test"], "warm/"),
         ("cold", summary["test"], "cold/"),
         ("popularity, warm", summary["popularity"]["test"], "warm/"),
     ):
         numbers = "  ".join(
-            f"{name} {'--' if (v := metrics[prefix + name]) is None else f'{v:.2f}'}"
-            for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50")
+            f"{name} {'--' if (v := measured[prefix + name]) is None else f'{v:.2f}'}"
+            for name in metrics.told(summary["test"])
         )
         print(f"  {group:<16} {numbers}")
     for remark in remarks(summary):

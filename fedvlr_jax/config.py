@@ -7,7 +7,7 @@ module trusts what it is given.
 import dataclasses
 import functools
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,10 @@ from fedvlr_jax.settings import (
     Check,
     Role,
     at_least,
+    check_of,
     checked,
     choice,
+    fitted,
     kind_of,
     path_setting,
     setting,
@@ -36,6 +38,7 @@ from fedvlr_jax.settings import (
 _LAYOUT = Role.LAYOUT | Role.RESUMED
 _MOST_BITS = 8
 _LONGEST_DEADLINE = 1_700_000  # seconds, about 20 days
+_LARGEST_CUTOFF = 10_000
 _server, _counted, _traced, _switch, _layout = (
     functools.partial(setting, role=role)
     for role in (Role.SERVER, Role.CLIENTS, Role.TRACED, Role.SWITCH, _LAYOUT)
@@ -479,10 +482,18 @@ class ScheduleConfig:
         "Number of clients that are evaluated, a fixed random sample. 0 means every client.",
         AT_LEAST_ZERO,
     )
+    cutoffs: tuple[int, ...] = setting(
+        names.CUTOFFS,
+        "The numbers K, ascending and separated by commas, at which HR@K, NDCG@K, MRR@K and what "
+        "rankings show are reported. The best round is the one with the best validation NDCG@50 "
+        "over warm clients, or NDCG at the largest K if 50 is not among them.",
+        at_least(1, _LARGEST_CUTOFF),
+        known=(),
+    )
     patience: int = _traced(
         0,
-        "Stop after this number of evaluations without a better validation score (warm "
-        "NDCG@50). 0 means never.",
+        "Stop after this number of evaluations without a better validation score (that by which "
+        "the best round is chosen, see --cutoffs). 0 means never.",
         AT_LEAST_ZERO,
     )
     target: str = _traced(
@@ -495,6 +506,14 @@ class ScheduleConfig:
     seed: int = _traced(
         0, "Seed of initial parameters, cohorts, negatives and the order of ties.", SEED
     )
+
+    @property
+    def ranked(self) -> int:
+        """How many items of every client's ranking are kept: as many as the largest K, 50 at least.
+
+        That is where there are so many.
+        """
+        return max(*names.CUTOFFS, *self.cutoffs)
 
 
 @dataclass(frozen=True)
@@ -579,8 +598,8 @@ class Config:
 
         Args:
             **settings: any leaf of the tree, e.g. `data="data/KU"`, `rounds=50`. Lists (`LISTS`)
-                may be a comma-separated string or a sequence of names. `plugins` are imported
-                before the others are checked.
+                may be a comma-separated string or a sequence of names or whole numbers. `plugins`
+                are imported before the others are checked.
 
         Raises:
             UserError: an unknown name, a value of the wrong type or out of its range, or settings
@@ -607,7 +626,7 @@ class Config:
         groups = {}
         for group in dataclasses.fields(cls):
             values = {
-                leaf.name: _checked_names(leaf, settings[leaf.name])
+                leaf.name: _checked_list(leaf, settings[leaf.name])
                 if leaf.name in LISTS
                 else checked(leaf, settings[leaf.name])
                 for leaf in dataclasses.fields(group.type)
@@ -621,7 +640,7 @@ class Config:
         merged: dict[str, Any] = {}
         for group in dataclasses.asdict(self).values():
             merged |= group
-        lists = {name: merged[name] and ",".join(merged[name]) for name in LISTS}
+        lists = {name: merged[name] and ",".join(map(str, merged[name])) for name in LISTS}
         return merged | lists
 
 
@@ -696,11 +715,12 @@ def having(role: Role) -> tuple[str, ...]:
     return with_role(leaves(), role)
 
 
-def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | None:
-    if value is None and leaf.default is None:
-        return None
-    known = LISTS[leaf.name]
-    expected = f"expected names from {', '.join(known)}" if known else "expected names of modules"
+def _checked_list(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | tuple[int, ...] | None:
+    return (_checked_numbers if leaf.type == tuple[int, ...] else _checked_names)(leaf, value)
+
+
+def _listed(leaf: dataclasses.Field, value: Any, expected: str) -> Sequence[Any]:
+    """What is in a list, or between the commas of a text."""
     wrong = f"--{leaf.name}={reprlib.repr(value)}: {expected}"
     # An array or a column of names is a list, too; a set has no order.
     listed = getattr(value, "tolist", lambda: value)()
@@ -709,6 +729,34 @@ def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | Non
         raise UserError(f"{wrong} in a list, found {kind_of(value)}")
     if not len(chosen):
         raise UserError(f"{wrong}, found none")
+    return chosen
+
+
+def _checked_numbers(leaf: dataclasses.Field, value: Any) -> tuple[int, ...]:
+    check = check_of(leaf)
+    expected = f"expected a list in ascending order, each {check[1]}"
+    chosen, numbers = _listed(leaf, value, expected), []
+    for one in chosen:
+        try:
+            # One spelling of a number, so that equal lists are equal texts in a sweep, too.
+            plain = not isinstance(one, str) or str(int(one)) == one
+            numbers.append(fitted(int, check, int(one) if isinstance(one, str) else one))
+        except ValueError:
+            plain = False
+        if not plain:
+            shown = one if isinstance(one, str) else reprlib.repr(one)
+            raise UserError(f"--{leaf.name}={shown}: {expected}")
+    if numbers != sorted(set(numbers)):
+        raise UserError(f"--{leaf.name}={','.join(map(str, numbers))}: {expected}")
+    return tuple(numbers)
+
+
+def _checked_names(leaf: dataclasses.Field, value: Any) -> tuple[str, ...] | None:
+    if value is None and leaf.default is None:
+        return None
+    known = LISTS[leaf.name]
+    expected = f"expected names from {', '.join(known)}" if known else "expected names of modules"
+    chosen = _listed(leaf, value, expected)
     for name in chosen:
         if not isinstance(name, str) or (name not in known if known else not name):
             shown = name if isinstance(name, str) else reprlib.repr(name)
@@ -726,6 +774,7 @@ def _resolved(config: Config) -> Config:
     _check_method(config.method)
     _check_participation(config)
     _check_clock(config)
+    _check_schedule(config.schedule)
     data = config.data
     given = {name: getattr(data, name) for name in SYNTHETIC_DEFAULTS}
     if data.data == "synthetic":
@@ -736,7 +785,7 @@ def _resolved(config: Config) -> Config:
                 f"--history_length={filled['history_length']}: expected at most half of the "
                 f"{filled['items']} items, so that negatives are left to draw"
             )
-        check_population(config, filled["clients"])
+        check_population(config, filled["clients"], filled["items"])
     else:
         for name, value in given.items():
             if value is not None:
@@ -883,12 +932,30 @@ def _check_clock(config: Config) -> None:
         )
 
 
-def check_population(config: Config, n_clients: int) -> None:
-    """Refuse a cohort or an evaluation sample larger than the population.
+def _check_schedule(schedule: ScheduleConfig) -> None:
+    target = targets.parsed(schedule.target)
+    if target is not None and target.cutoff not in schedule.cutoffs:
+        raise UserError(
+            f"--target={schedule.target}: expected a metric at one of the --cutoffs, which are "
+            f"{', '.join(map(str, schedule.cutoffs))}"
+        )
+
+
+def check_population(config: Config, n_clients: int, n_items: int) -> None:
+    """Refuse a cohort or an evaluation sample larger than the population, or a K above the items.
+
+    The default cutoffs are taken with any number of items.
 
     Raises:
-        UserError: `--cohort` or `--eval_clients` exceeds `n_clients`.
+        UserError: `--cohort` or `--eval_clients` exceeds `n_clients`, or one of `--cutoffs`
+            `n_items`.
     """
+    cutoffs = config.schedule.cutoffs
+    if cutoffs != names.CUTOFFS and max(cutoffs) > n_items:
+        raise UserError(
+            f"--cutoffs={','.join(map(str, cutoffs))}: expected at most the {n_items} items there "
+            "are"
+        )
     flat = config.flat()
     for name in having(Role.CLIENTS):
         if flat[name] > n_clients:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt32
 
 from fedvlr_jax import data as data_sets
 from fedvlr_jax import numerics, record
+from fedvlr_jax.analysis.metrics import selection
 from fedvlr_jax.client.flat import unflatten
 from fedvlr_jax.client.model import ClientModel, ClientState
 from fedvlr_jax.config import Config, leaves
@@ -109,13 +110,17 @@ class Run:
         """A row per evaluation, with the columns of metrics.jsonl."""
         return pd.DataFrame(record.evaluations(self.folder))
 
-    def rounds_to(self, target: Any, metric: str = "valid/warm/ndcg@50") -> int | None:
+    def rounds_to(self, target: Any, metric: str | None = None) -> int | None:
         """The first evaluated round in which a column of `curve` is at least `target`, or None.
+
+        Without a `metric` it is the one that chose the best round.
 
         Raises:
             UserError: no number, or no such column.
         """
         target = argument("target", float, ANY, target)
+        if metric is None:
+            metric = f"valid/{selection(self.summary['valid'])}"
         if metric not in self.curve:
             raise UserError(f"--metric={metric}: expected one of {', '.join(self.curve)}")
         there = self.curve["round"][pd.to_numeric(self.curve[metric]) >= target]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fedvlr_jax import files
-from fedvlr_jax.analysis.metrics import SELECTION
+from fedvlr_jax.analysis.metrics import selection
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.foreign import short, words_of
 from fedvlr_jax.names import MODALITIES
@@ -193,7 +193,8 @@ def _evaluation(where: str, line: str) -> dict[str, Any]:
     numbers = files.parse_json(line, where)
     if type(numbers.get("round")) is not int or numbers["round"] < 0:
         raise UserError(f"{where}: round is not a number of rounds, {_EXPECTED}")
-    _refuse_missing(where, numbers, (f"valid/{SELECTION}",))
+    needed = selection(name for name in numbers if name.startswith("valid/"))
+    _refuse_missing(where, numbers, (f"valid/{needed}",))
     for name, value in numbers.items():
         if not _is_number(value):
             raise UserError(f"{where}: {short(name)} is not a number, {_EXPECTED}")

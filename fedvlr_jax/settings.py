@@ -72,7 +72,8 @@ def setting(
 ) -> Any:
     """A dataclass field that is a setting; `text` says what it is and its unit.
 
-    One that is a list has the names that may be in it as `known`, none where any may.
+    One that is a list has the names that may be in it as `known`, none where any may; one of whole
+    numbers has a check that is of each of them.
     """
     metadata = {"help": text, "check": check, "role": role, **more}
     return dataclasses.field(default=default, metadata=metadata)
@@ -110,7 +111,7 @@ def with_role(leaves: Mapping[str, dataclasses.Field], role: Role) -> tuple[str,
 
 def setting_type(leaf: dataclasses.Field) -> type:
     """The Python type that a flag for `leaf` parses: str, int or float."""
-    if leaf.type in (str, str | None, tuple[str, ...], tuple[str, ...] | None):
+    if leaf.type in (str, str | None, tuple[str, ...], tuple[str, ...] | None, tuple[int, ...]):
         return str
     return int if leaf.type in (int, int | None) else float
 

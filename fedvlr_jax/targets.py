@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 from fedvlr_jax.names import METRIC_GROUPS, METRICS
 
 Run = TypeVar("Run", bound=Hashable)  # what tells runs apart
-_FORM = re.compile(r"(?P<metric>[^:]+):(?P<value>[^:]+?)(?P<relative>max)?")
-_NAMES = tuple(f"valid/{group}{name}" for group in METRIC_GROUPS for name in METRICS)
+_FORM = re.compile(
+    rf"(?P<metric>valid/(?:{'|'.join(METRIC_GROUPS)})(?:{'|'.join(METRICS)})@[1-9]\d{{0,8}})"
+    r":(?P<value>[^:]+?)(?P<relative>max)?"
+)
 EXPECTED = (
     "a metric of the validation split and a value in percent, like valid/warm/ndcg@50:12.5, or a "
     "share of the best value of all runs, like valid/warm/ndcg@50:0.9max; metrics are valid/, "
-    f"then warm/, cold/ or nothing, then {', '.join(METRICS)}"
+    f"then warm/, cold/ or nothing, then {', '.join(f'{name}@K' for name in METRICS)}, K being one "
+    "of --cutoffs"
 )
 # What a target may cost, by its column in metrics.jsonl.
 COSTS = (
@@ -39,6 +42,11 @@ class Target:
     metric: str
     value: float
     relative: bool = False
+
+    @property
+    def cutoff(self) -> int:
+        """The metric's K."""
+        return int(self.metric.rpartition("@")[2])
 
     def goal(self, best: float | None) -> float | None:
         """The value in percent, given the best one of all runs compared, None if there is none."""
@@ -79,7 +87,7 @@ def parsed(text: str) -> Target | None:
         (None, None, None)
     """
     found = _FORM.fullmatch(text)
-    if found is None or found["metric"] not in _NAMES:
+    if found is None:
         return None
     try:
         value = float(found["value"])

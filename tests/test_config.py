@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from fedvlr_jax import names
@@ -87,6 +88,23 @@ def test_lists_of_settings_follow_from_their_roles():
         ({"chunk": 10**20}, "--chunk=100000000000000000000: expected a whole number"),
         ({"server_lr": 10**400}, "--server_lr=1000"),
         ({"views": []}, "--views=[]: expected names from"),
+        ({"cutoffs": "0,10"}, "--cutoffs=0: expected a list in ascending order, each a whole"),
+        ({"cutoffs": "10,ten"}, "--cutoffs=ten: expected a list in ascending order"),
+        ({"cutoffs": "010"}, "--cutoffs=010: expected a list in ascending order"),
+        ({"cutoffs": "9" * 5000}, "--cutoffs=9999"),
+        ({"cutoffs": "10,5"}, "--cutoffs=10,5: expected a list in ascending order"),
+        ({"cutoffs": [5, 5]}, "--cutoffs=5,5: expected a list in ascending order"),
+        ({"cutoffs": [2.5]}, "--cutoffs=2.5: expected a list in ascending order"),
+        ({"cutoffs": [True]}, "--cutoffs=True: expected a list in ascending order"),
+        ({"cutoffs": ()}, "--cutoffs=(): expected a list in ascending order"),
+        ({"cutoffs": 10}, "--cutoffs=10: expected a list in ascending order"),
+        ({"cutoffs": None}, "--cutoffs=None: expected a list in ascending order"),
+        ({"cutoffs": "10001"}, "--cutoffs=10001: expected a list in ascending order, each a whole"),
+        ({"cutoffs": "5,41", "items": 40}, "--cutoffs=5,41: expected at most the 40 items"),
+        (
+            {"cutoffs": "5,10", "target": "valid/ndcg@50:3"},
+            "--target=valid/ndcg@50:3: expected a metric at one of the --cutoffs, which are 5, 10",
+        ),
     ],
 )
 def test_mistakes_are_refused_in_one_sentence(settings, sentence):
@@ -150,3 +168,17 @@ def test_what_only_steps_of_heads_depend_on_is_refused_where_heads_are_solved(se
     with pytest.raises(UserError, match=words):
         Config.of(**setting)
     assert Config.of(client_solver="sgd", **setting)
+
+
+@pytest.mark.parametrize("given", ["5,40", [5, 40], (5, 40.0), np.array([5, 40])])
+def test_cutoffs_are_a_list_however_they_are_given(given):
+    config = Config.of(cutoffs=given, items=40)
+    assert config.schedule.cutoffs == (5, 40)
+    assert config.flat()["cutoffs"] == "5,40"
+    assert config.schedule.ranked == 50
+    assert Config.of(**config.flat()) == config
+    assert Config.of(cutoffs="10,100").schedule.ranked == 100
+
+
+def test_the_default_cutoffs_go_with_any_number_of_items():
+    assert Config.of(items=20, cutoffs="10,20,50") == Config.of(items=20)

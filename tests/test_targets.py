@@ -38,6 +38,9 @@ def line(number, value, metric=METRIC):
         "valid/ndcg@50:1.1max",
         "valid/ndcg@50:max",
         "valid/ndcg@50:0.9:max",
+        "valid/ndcg@0:3",
+        "valid/map@50:3",
+        "valid/lukewarm/ndcg@50:3",
     ],
 )
 def test_what_is_no_target_is_a_sentence(text):
@@ -104,3 +107,8 @@ def test_a_run_stops_at_its_target_and_says_what_it_took(tmp_path):
     for name in ("download_bytes", "upload_bytes"):
         assert there[name] == pytest.approx(summary["communication"][name])
     assert whole.summary["to_target"] is None
+
+
+def test_a_target_is_at_one_of_the_cutoffs():
+    config = Config.of(cutoffs="5,30", target="valid/cold/mrr@30:3")
+    assert targets.parsed(config.schedule.target).cutoff == 30

@@ -4,6 +4,8 @@ Coverage and the Gini coefficient of exposure as in Ge et al. 2010 ("Beyond accu
 and Hosanagar 2009; novelty is the mean self-information of what is shown (Zhou et al. 2010).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int
 
@@ -13,14 +15,18 @@ _NAMES = ("coverage", "gini", "novelty")
 
 
 def of_rankings(
-    top: Int[np.ndarray, "users top"], popularity: Int[np.ndarray, " items"], n_clients: int
+    top: Int[np.ndarray, "users top"],
+    popularity: Int[np.ndarray, " items"],
+    n_clients: int,
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, float | None]:
-    """How exposed items are in the first 10, 20 and 50 places of all users' rankings.
+    """How exposed items are in the first K places of all users' rankings.
 
     Args:
         top: every user's items, best first, -1 where there are fewer.
         popularity: how many clients have each item in the train split.
         n_clients: number of clients.
+        cutoffs: the values of K, none larger than the rankings are long.
 
     Returns:
         For every cutoff K `coverage@K`, the percentage of all items that somebody is shown;
@@ -36,9 +42,9 @@ def of_rankings(
     """
     n_items, found = len(popularity), {}
     if not (top >= 0).any():
-        return dict.fromkeys(f"{name}@{k}" for k in CUTOFFS for name in _NAMES)
+        return dict.fromkeys(f"{name}@{k}" for k in cutoffs for name in _NAMES)
     surprise = -np.log2((popularity + 1) / (n_clients + 1))
-    for k in CUTOFFS:
+    for k in cutoffs:
         shown = top[:, :k]
         items = shown[shown >= 0]
         counts = np.bincount(items, minlength=n_items)

@@ -6,7 +6,8 @@ METHOD "Evaluation": percent, averaged over the clients that have a held-out ite
 if somebody has its held-out item in the train split, cold if nobody has.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,26 @@ from jaxtyping import Bool, Float, Int
 
 from fedvlr_jax.names import CUTOFFS, METRIC_GROUPS
 
-SELECTION = "warm/ndcg@50"
+_SELECTED = 50  # K of what chooses, where it is measured
+SELECTION = f"warm/ndcg@{_SELECTED}"  # where nobody has asked for other K
+_NDCG = re.compile(r"(?:.*/)?ndcg@(\d{1,9})")
 
 
 def from_ranks(
-    ranks: Int[np.ndarray, " clients"], warm: Bool[np.ndarray, " clients"]
+    ranks: Int[np.ndarray, " clients"],
+    warm: Bool[np.ndarray, " clients"],
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, float | None]:
     """HR@K, NDCG@K and MRR@K in percent, and again as `warm/...` and `cold/...`.
 
     Args:
         ranks: place of each client's held-out item, 0 for the first; -1 for clients left out.
         warm: whether that item has a train interaction by anyone.
+        cutoffs: the values of K.
 
     Returns:
-        `hr@10` .. `mrr@50`, None for a group without clients (never NaN, so that it is JSON).
+        `hr@10` .. `mrr@50`, or of other K, None for a group without clients (never NaN, so that it
+        is JSON).
 
     Example:
         >>> ranks = np.array([0, 12, 99, -1])
@@ -42,13 +49,13 @@ def from_ranks(
     return {
         group + name: value
         for group, chosen in groups.items()
-        for name, value in _metrics(ranks[chosen]).items()
+        for name, value in _metrics(ranks[chosen], cutoffs).items()
     }
 
 
-def _metrics(ranks: np.ndarray) -> dict[str, float | None]:
+def _metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
-    for k in CUTOFFS:
+    for k in cutoffs:
         hit = ranks < k
         values[f"hr@{k}"] = float(100 * hit.mean()) if len(ranks) else None
         values[f"ndcg@{k}"] = float(100 * gains(ranks, k).mean()) if len(ranks) else None
@@ -92,10 +99,51 @@ def of_line(line: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def selection_score(metrics: dict[str, float | None]) -> float | None:
-    """What the best round is chosen by: warm NDCG@50, or over all clients if none is warm.
+def cutoffs_of(names: Iterable[str]) -> set[int]:
+    """The values of K that some metrics are measured at, told by the names of their NDCG@K.
+
+    Example:
+        >>> sorted(cutoffs_of(["warm/ndcg@5", "test/ndcg@20", "hr@10", "worst_tenth/ndcg"]))
+        [5, 20]
+    """
+    return {int(found[1]) for name in names if (found := _NDCG.fullmatch(name))}
+
+
+def told(names: Iterable[str]) -> list[str]:
+    """Of some metrics those that one line has room for: HR and NDCG at the first and last K.
+
+    Example:
+        >>> told(["ndcg@5", "ndcg@10", "ndcg@20"])
+        ['hr@5', 'hr@20', 'ndcg@5', 'ndcg@20']
+    """
+    known = sorted(cutoffs_of(names))
+    ends = sorted({*known[:1], *known[-1:]})
+    return [f"{name}@{k}" for name in ("hr", "ndcg") for k in ends]
+
+
+def selection_cutoff(cutoffs: Iterable[int]) -> int:
+    """K of the NDCG that chooses the best round: 50, or the largest where 50 is not measured.
+
+    Of no cutoffs it is 50.
+
+    Example:
+        >>> selection_cutoff((10, 50, 100)), selection_cutoff((5, 10))
+        (50, 10)
+    """
+    known = set(cutoffs)
+    return _SELECTED if _SELECTED in known else max(known, default=_SELECTED)
+
+
+def selection(names: Iterable[str]) -> str:
+    """The one of some metrics that chooses the best round: `warm/ndcg@50`, or of another K."""
+    return f"warm/ndcg@{selection_cutoff(cutoffs_of(names))}"
+
+
+def selection_score(metrics: Mapping[str, float | None]) -> float | None:
+    """What the best round is chosen by: its `selection`, or over all clients if none is warm.
 
     None where nobody has a held-out item.
     """
-    warm = metrics[SELECTION]
-    return metrics["ndcg@50"] if warm is None else warm
+    chosen = selection(metrics)
+    warm = metrics[chosen]
+    return metrics[chosen.removeprefix("warm/")] if warm is None else warm

@@ -117,13 +117,14 @@ class Difference:
         return f"{self.mean:+.2f} ({self.low:.2f} to {self.high:.2f}), {p}"
 
 
-def gains(ranks: Int[np.ndarray, "seeds users"]) -> Float[np.ndarray, " users"]:
-    """NDCG@50 in percent of every user, averaged over seeds.
+def gains(ranks: Int[np.ndarray, "seeds users"], cutoff: int = 50) -> Float[np.ndarray, " users"]:
+    """NDCG@cutoff in percent of every user, averaged over seeds.
 
     Args:
         ranks: of every user's held-out item under every seed, 0 for the first; none is -1.
+        cutoff: the value of K.
     """
-    return 100 * metrics.gains(ranks, 50).mean(axis=0)
+    return 100 * metrics.gains(ranks, cutoff).mean(axis=0)
 
 
 def paired(

@@ -93,12 +93,15 @@ def _is(value: Any, text: str) -> bool:
         return False
 
 
-def over_users(first: Sequence[Path], second: Sequence[Path]) -> Difference | None:
-    """NDCG@50 in percent of `first` minus `second`, paired over warm users, averaged over runs.
+def over_users(
+    first: Sequence[Path], second: Sequence[Path], cutoff: int = 50
+) -> Difference | None:
+    """NDCG in percent of `first` minus `second`, paired over warm users, averaged over runs.
 
     Args:
         first: folders of finished runs.
         second: those to compare with.
+        cutoff: K of the NDCG.
 
     Returns:
         None where not all runs have the same data, users and warm users.
@@ -116,20 +119,23 @@ def over_users(first: Sequence[Path], second: Sequence[Path]) -> Difference | No
         if any(not np.array_equal(one[name], arrays[name]) for name in ("user", "warm")):
             return None
     ranks = (np.stack([arrays["rank"][arrays["warm"]] for arrays in side]) for side in sides)
-    return paired(*map(gains, ranks))
+    return paired(*(gains(side, cutoff) for side in ranks))
 
 
-def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Path) -> pd.DataFrame:
+def differences(
+    table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Path, cutoff: int = 50
+) -> pd.DataFrame:
     """Every combination minus the one that differs from it in the baseline's setting alone.
 
     Args:
         table: of runs, in the order of the axes.
         folder: of the runs' folders.
+        cutoff: K of the NDCG.
 
     Returns:
         What is varied; the `difference` in words; `runs`, how many seeds both have finished; and
-        the difference of NDCG@50 in percent over warm users, as in `Difference`, None where users
-        are not the same. Combinations without a finished counterpart are left out.
+        the difference of NDCG in percent over warm users, as in `Difference`, None where users are
+        not the same. Combinations without a finished counterpart are left out.
     """
     names = seeds.varied(axes)
     finished = table.loc[table["status"] == FINISHED, [*names, "seed", "run"]]
@@ -141,19 +147,19 @@ def differences(table: pd.DataFrame, axes: Axes, baseline: Baseline, folder: Pat
     rows = []
     for values, runs in seeds.grouped(pairs, names):
         sides = ([folder / run for run in runs[side]] for side in ("run", "run minus"))
-        difference = over_users(*sides)
+        difference = over_users(*sides, cutoff)
         mine = seeds.label(values, [baseline.setting])
         row = values | {"difference": f"{mine} - {baseline.label}", "runs": len(runs)}
         rows.append(row | (vars(difference) if difference else {"mean": None, "users": 0}))
     return pd.DataFrame(rows, columns=[*names, "difference", "runs", *_NUMBERS])
 
 
-def sentences(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
+def sentences(table: pd.DataFrame, axes: Axes, baseline: Baseline, cutoff: int = 50) -> list[str]:
     """The `differences` in words."""
     if table.empty:
         return [f"compared with {baseline}: no run has a counterpart"]
     lines = [
-        f"compared with {baseline}, NDCG@50 in points of percent over warm users, mean "
+        f"compared with {baseline}, NDCG@{cutoff} in points of percent over warm users, mean "
         "(95 % interval):"
     ]
     for _, row in table.iterrows():
@@ -167,22 +173,22 @@ def sentences(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> list[str]:
     return lines
 
 
-def section(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> Section:
+def section(table: pd.DataFrame, axes: Axes, baseline: Baseline, cutoff: int = 50) -> Section:
     """A part of a sweep's report, of its `differences`."""
     text = (
-        f"NDCG@50 in points of percent of every combination minus the one that differs from it in "
-        f"{baseline} alone: over warm test users, averaged over the seeds that both have finished "
-        "and paired by user, with the 95 % interval over users (bootstrap) and the p-value of a "
-        "sign-flip permutation test. The numbers are in baseline.csv."
+        f"NDCG@{cutoff} in points of percent of every combination minus the one that differs from "
+        f"it in {baseline} alone: over warm test users, averaged over the seeds that both have "
+        "finished and paired by user, with the 95 % interval over users (bootstrap) and the "
+        "p-value of a sign-flip permutation test. The numbers are in baseline.csv."
     )
-    text += "".join(f"\n\n{sentence}." for sentence in sentences(table, axes, baseline)[1:])
+    text += "".join(f"\n\n{sentence}." for sentence in sentences(table, axes, baseline, cutoff)[1:])
     table = table.rename(columns={"low": "mean low", "high": "mean high"})
     known = table[table["users"] > 0]
-    charts = () if known.empty else (_chart(known, axes, baseline),)
+    charts = () if known.empty else (_chart(known, axes, baseline, cutoff),)
     return Section(f"Compared with {baseline}", text, table, charts)
 
 
-def _chart(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> Chart:
+def _chart(table: pd.DataFrame, axes: Axes, baseline: Baseline, cutoff: int) -> Chart:
     others = baseline.others(axes)
     x, parts = seeds.along({n: axes[n] for n in others}), ["difference", *others]
     if x is None:
@@ -194,6 +200,7 @@ def _chart(table: pd.DataFrame, axes: Axes, baseline: Baseline) -> Chart:
         across, ends = seeds.axis_of(x, axes[x], x == "clients"), [min(axes[x]), max(axes[x])]
         lines = seeds.series(table, "mean", x, [n for n in parts if n != x])
     zero = Series("no difference", ends, [0.0, 0.0], style=GREY, dash=1)
-    y = Axis(f"NDCG@50 minus that of\n{baseline} (points)", zero=True)
-    summary = f"Difference in NDCG@50 between other values of {baseline.setting} and {baseline}."
+    y = Axis(f"NDCG@{cutoff} minus that of\n{baseline} (points)", zero=True)
+    other = f"other values of {baseline.setting} and {baseline}"
+    summary = f"Difference in NDCG@{cutoff} between {other}."
     return Chart(summary, [Panel(across, y, [*lines, zero])], size=(7.0, 4.0))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_jax import record
+from fedvlr_jax.analysis.metrics import cutoffs_of, selection_cutoff
 from fedvlr_jax.analysis.statistics import bounds, welch
 from fedvlr_jax.config import Config, having, leaves
 from fedvlr_jax.errors import UserError
@@ -21,8 +22,9 @@ from fedvlr_jax.report.sections import Section
 from fedvlr_jax.settings import FOLDER, Role, UnfitError, fitted
 from fedvlr_jax.targets import Target
 
-SCORE = "warm NDCG@50, %"
-_METRICS = {SCORE: "warm/ndcg@50", "warm HR@50, %": "warm/hr@50"}
+# Shown of both, at a K that all runs have.
+SCORE = "warm NDCG@{k}, %"
+_METRICS = {SCORE: "warm/ndcg@{k}", "warm HR@{k}, %": "warm/hr@{k}"}
 # What a target took, its column in metrics.jsonl and its unit there.
 _TO_TARGET = {
     "rounds to target": ("round", 1),
@@ -31,7 +33,6 @@ _TO_TARGET = {
     "MB up to target": ("upload_bytes", 1e-6),
     "seconds to target": ("seconds", 1),
 }
-_NEEDED = (*(f"test/{name}" for name in _METRICS.values()), "timing/round_seconds_median")
 _WIDTH = 100  # characters of what is printed
 
 
@@ -53,12 +54,19 @@ class Comparison:
         table: a row per combination that is in both.
         varied: the table's first columns, in which its rows differ.
         alone: the folders of the runs that have no counterpart, of A and of B.
+        cutoff: K of the metrics: 50 where all runs have it, else the largest that they share.
     """
 
     settings: pd.DataFrame
     table: pd.DataFrame
     varied: tuple[str, ...]
     alone: tuple[list[Path], list[Path]]
+    cutoff: int = 50
+
+    @property
+    def score(self) -> str:
+        """What is compared in the first place."""
+        return SCORE.format(k=self.cutoff)
 
 
 def held(folder: str | Path) -> list[FinishedRun]:
@@ -72,9 +80,16 @@ def held(folder: str | Path) -> list[FinishedRun]:
     except UnfitError as expected:
         raise UserError(f"{reprlib.repr(folder)}: expected {expected}") from None
     return [
-        FinishedRun(Config().flat() | record.settings(run), record.summary(run, _NEEDED), run)
+        FinishedRun(Config().flat() | record.settings(run), _summary(run), run)
         for run in record.finished(folder)
     ]
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    """With the metrics that are compared, at what the best round was chosen by."""
+    k = selection_cutoff(cutoffs_of(record.summary(run, ("test",))["test"]))
+    names = (f"test/{name.format(k=k)}" for name in _METRICS.values())
+    return record.summary(run, (*names, "timing/round_seconds_median"))
 
 
 def compared(
@@ -90,8 +105,10 @@ def compared(
     are paired as well.
 
     Raises:
-        UserError: no combination is in both.
+        UserError: no combination is in both, no K that metrics are measured at, or a run has not
+            measured what the target names.
     """
+    k = _cutoff([*first, *second])
     without = ("seed", *having(Role.LAYOUT))
     names = [name for name in leaves() if name not in without]
     values = [{n: {r.settings.get(n) for r in runs} for n in names} for runs in (first, second)]
@@ -114,33 +131,53 @@ def compared(
     spent: dict[Path, dict[str, Any]] = {}
     if target is not None:
         curves = {run.folder: record.evaluations(run.folder) for run in (*first, *second)}
+        for run, measured in curves.items():
+            if measured and target.metric not in measured[-1]:
+                raise UserError(
+                    f"--target={target.metric}: {run} has not measured it, expected a metric at "
+                    "a K that is among the --cutoffs of all runs"
+                )
         spent = target.costs_of(curves)
     rows = [
-        dict(zip(varied, key, strict=True)) | _row(*(group[key] for group in groups), spent)
+        dict(zip(varied, key, strict=True)) | _row(*(group[key] for group in groups), spent, k)
         for key in common
     ]
     settings = [{"setting": n, "A": str(*values[0][n]), "B": str(*values[1][n])} for n in apart]
     alone = tuple(
         [r.folder for k, runs in g.items() if k not in common for r in runs] for g in groups
     )
-    return Comparison(pd.DataFrame(settings), pd.DataFrame(rows), varied, alone)
+    return Comparison(pd.DataFrame(settings), pd.DataFrame(rows), varied, alone, k)
+
+
+def _cutoff(runs: Sequence[FinishedRun]) -> int:
+    """K of the metrics that all runs have."""
+    known = [cutoffs_of(run.summary["test"]) for run in runs]
+    shared = set.intersection(*known)
+    if not shared:
+        asked = " and ".join(dict.fromkeys(",".join(map(str, sorted(one))) for one in known))
+        raise UserError(
+            f"the two have metrics at no K in common (--cutoffs={asked}), expected runs with a K "
+            "in common"
+        )
+    return selection_cutoff(shared)
 
 
 def _row(
     first: Sequence[FinishedRun],
     second: Sequence[FinishedRun],
     spent: Mapping[Path, Mapping[str, Any]],
+    k: int,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"runs of A": len(first), "runs of B": len(second)}
-    for name, metric in _METRICS.items():
-        a, b = ([run.summary["test"][metric] for run in runs] for runs in (first, second))
+    for name, metric in _at(k).items():
+        a, b = ([run.summary["test"].get(metric) for run in runs] for runs in (first, second))
         if None in a or None in b:
             continue
         row |= seeds.mean_of(f"A: {name}", a, bounds(metric))
         row |= seeds.mean_of(f"B: {name}", b, bounds(metric))
-        if name == SCORE:
+        if name == SCORE.format(k=k):
             row |= seeds.with_ends("B - A", float(np.mean(b) - np.mean(a)), welch(b, a))
-    difference = over_users(*([run.folder for run in runs] for runs in (second, first)))
+    difference = over_users(*([run.folder for run in runs] for runs in (second, first)), cutoff=k)
     row["over users"] = str(difference) if difference and difference.users else None
     seconds = [
         float(np.median([run.summary["timing"]["round_seconds_median"] or np.nan for run in runs]))
@@ -155,6 +192,11 @@ def _row(
     return row
 
 
+def _at(k: int) -> dict[str, str]:
+    """What is shown of both, and the metric that it is."""
+    return {name.format(k=k): metric.format(k=k) for name, metric in _METRICS.items()}
+
+
 def lines(comparison: Comparison, first: str, second: str) -> list[str]:
     """The comparison as text, which is readable at 100 columns."""
     text = [f"A: {first}", f"B: {second}"]
@@ -166,8 +208,8 @@ def lines(comparison: Comparison, first: str, second: str) -> list[str]:
         title = f"{values} ({row['runs of A']} runs of A, {row['runs of B']} of B)"
         text += ["", *textwrap.wrap(title, _WIDTH, subsequent_indent="  ")]
         text.append(_columns("", "A", "B", "B - A"))
-        for name in _METRICS:
-            names = (f"A: {name}", f"B: {name}", *(["B - A"] if name == SCORE else []))
+        for name in _at(comparison.cutoff):
+            names = (f"A: {name}", f"B: {name}", *(["B - A"] if name == comparison.score else []))
             text.append(_columns(name, *(_cell(row, column) for column in names)))
         time = row["round time, B / A"]
         text.append(_columns("over users, B - A", row["over users"] or "--"))
@@ -229,14 +271,14 @@ def sections(comparison: Comparison) -> list[Section]:
 
 def chart(comparison: Comparison) -> Chart | None:
     """Accuracy of both over the first number that combinations differ in, None without one."""
-    table = comparison.table
+    table, score = comparison.table, comparison.score
     x = seeds.along({n: tuple(dict.fromkeys(table[n])) for n in comparison.varied})
-    if x is None or f"A: {SCORE}" not in table:
+    if x is None or f"A: {score}" not in table:
         return None
     others = [n for n in comparison.varied if n != x]
     drawn = []
     for side, dash in (("A", 1), ("B", 0)):
         look = {"name": f"{side} {{}}", "dash": dash}
-        drawn += seeds.series(table, f"{side}: {SCORE}", x, others, **look)
-    axes = seeds.axis_of(x, table[x].tolist()), Axis(f"test {SCORE}", zero=True)
+        drawn += seeds.series(table, f"{side}: {score}", x, others, **look)
+    axes = seeds.axis_of(x, table[x].tolist()), Axis(f"test {score}", zero=True)
     return Chart(f"Accuracy of A and B over {x}.", [Panel(*axes, drawn)], size=(7.0, 4.0))

@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from fedvlr_jax import files
+from fedvlr_jax.analysis import metrics
 from fedvlr_jax.analysis.statistics import spread
 from fedvlr_jax.config import defaults_beside, leaves
 from fedvlr_jax.report.chart import GREY, Axis, Chart, Panel, Series, side_by_side
@@ -38,13 +39,15 @@ def results(trials: Sequence[Trial], space: Space) -> pd.DataFrame:
     return table.astype({"best_round": "Int64"})
 
 
-def best_table(trials: Sequence[Trial], space: Space, number: int) -> pd.DataFrame:
-    """The best trials, at most `number` of them: by validation alone."""
+def best_table(
+    trials: Sequence[Trial], space: Space, number: int, cutoff: int = 50
+) -> pd.DataFrame:
+    """The best trials, at most `number` of them: by validation alone, NDCG at a `cutoff`."""
     rows = [
         {
             "trial": trial.number,
             **{name: trial.params[name] for name in space},
-            "valid NDCG@50 %": trial.outcome.value,
+            f"valid NDCG@{cutoff} %": trial.outcome.value,
             "best round": trial.outcome.best_round,
         }
         for trial in ranked(trials)[:number]
@@ -59,7 +62,7 @@ def test_line(summaries: Sequence[Mapping[str, Any]]) -> str:
         summaries: of the runs of one trial, as in summary.json.
     """
     parts = []
-    for name in ("hr@10", "hr@50", "ndcg@10", "ndcg@50"):
+    for name in metrics.told(summaries[0]["test"]):
         values = [summary["test"][f"warm/{name}"] for summary in summaries]
         mean, deviation = spread(name, values).values()
         text = "--" if mean is None else f"{mean:.2f}"
@@ -96,29 +99,30 @@ def write_best(search: Search, params: Mapping[str, Any], path: Path) -> None:
 
 def sections(search: Search, trials: Sequence[Trial]) -> list[Section]:
     """The parts of the page, of a search in which a trial has ended."""
-    parts = []
+    parts, k = [], search.cutoff
     if best := ranked(trials)[:1]:
         text = (
-            "Trials that are complete, by the validation NDCG@50 of warm clients of their best "
+            f"Trials that are complete, by the validation NDCG@{k} of warm clients of their best "
             "round, in percent. The best of many has a score that is too good, as it was chosen "
             "for it: compare test metrics. This trains the best one again:\n\n"
             f"{command(settings(search, best[0].params))}"
         )
-        parts.append(Section("The best by validation", text, best_table(trials, search.space, 10)))
+        table = best_table(trials, search.space, 10, k)
+        parts.append(Section("The best by validation", text, table))
     text = (
         "The score over each searched setting, and over trials. Pruned trials stand at the best "
         "score that they had reached, failed ones at the lower edge."
     )
-    parts.append(Section("What was tried", text, charts=(chart(trials, search.space),)))
+    parts.append(Section("What was tried", text, charts=(chart(trials, search.space, k),)))
     shared = [{"setting": name, "value": str(value)} for name, value in search.settings.items()]
     parts.append(
         Section("Settings of all trials", "All others have defaults.", pd.DataFrame(shared))
     )
-    table = results(trials, search.space).rename(columns={"value": "valid NDCG@50, %"})
+    table = results(trials, search.space).rename(columns={"value": f"valid NDCG@{k}, %"})
     return [*parts, Section("Every trial", "This table is trials.csv.", table)]
 
 
-def chart(trials: Sequence[Trial], space: Space) -> Chart:
+def chart(trials: Sequence[Trial], space: Space, cutoff: int = 50) -> Chart:
     """The score over every searched setting and over trials, with the best one so far.
 
     What has failed has no score and stands at the lower edge. Trials with one value of a list stand
@@ -127,13 +131,14 @@ def chart(trials: Sequence[Trial], space: Space) -> Chart:
     Args:
         trials: of the search, one of which has ended.
         space: what is searched.
+        cutoff: K of the score.
     """
     trials = ended(trials)
     known = [t.outcome.value for t in trials if t.outcome.value is not None] or [0.0, 1.0]
     margin = _MARGIN * (max(known) - min(known)) or 1.0
     scores = [min(known) if t.outcome.value is None else t.outcome.value for t in trials]
     limits = (min(known) - margin, max(known) + 1.5 * margin)
-    y = Axis("validation NDCG@50,\nwarm clients (%)", limits=limits)
+    y = Axis(f"validation NDCG@{cutoff},\nwarm clients (%)", limits=limits)
     panels = [
         Panel(_axis(name, values), y, _points(trials, _places(values, name, trials), scores))
         for name, values in space.items()
@@ -146,7 +151,7 @@ def chart(trials: Sequence[Trial], space: Space) -> Chart:
         best = [of[0].outcome.value for of in leaders[first:]]
         over.append(Series("best so far", numbers[first:], best, style=_BEST_SO_FAR, kind="steps"))
     panels.append(Panel(Axis("trial", whole=True), y, over))
-    return Chart("Validation NDCG@50 over every searched setting, and over trials.", panels)
+    return Chart(f"Validation NDCG@{cutoff} over every searched setting, and over trials.", panels)
 
 
 def _points(

@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedvlr_jax.analysis.metrics import cutoffs_of, selection_cutoff
 from fedvlr_jax.analysis.statistics import Interval, bounds, interval
 from fedvlr_jax.report.chart import Axis, Numbers, Series, side_by_side
 from fedvlr_jax.runs.declare import Axes
 from fedvlr_jax.runs.ledger import FINISHED
 
 _APART = 0.07  # of neighbouring series over names, so that their intervals show
+
+
+def cutoff(table: pd.DataFrame) -> int:
+    """K of the metrics that are shown of runs.
+
+    50 where all that have finished have it, else the largest K that they share; where they share
+    none, of all that there are.
+    """
+    finished = table[table["status"] == FINISHED]
+    names = {f"test/warm/ndcg@{k}": k for k in cutoffs_of(table) if f"test/warm/ndcg@{k}" in table}
+    shared = [k for name, k in names.items() if finished[name].notna().all()]
+    return selection_cutoff(shared or names.values())
 
 
 def varied(axes: Axes) -> list[str]:

@@ -21,12 +21,13 @@ from fedvlr_jax.runs.declare import Axes
 from fedvlr_jax.runs.ledger import FAILED, FINISHED
 from fedvlr_jax.settings import setting_type
 
-_SCORE, _HITS = "test/warm/ndcg@50", "test/warm/hr@50"
-_POPULARITY = "popularity/test/warm/ndcg@50"
+# Of a metric's name its K is filled in where a sweep is known (`seeds.cutoff`).
+_SCORE, _HITS = "test/warm/ndcg@{k}", "test/warm/hr@{k}"
+_POPULARITY = "popularity/test/warm/ndcg@{k}"
 _HEADLINE = {
-    _SCORE: "warm NDCG@50, %",
-    _HITS: "warm HR@50, %",
-    _POPULARITY: "popularity's NDCG@50, %",
+    _SCORE: "warm NDCG@{k}, %",
+    _HITS: "warm HR@{k}, %",
+    _POPULARITY: "popularity's NDCG@{k}, %",
     "best_round": "best round",
     "timing/round_seconds_median": "round, s",
     "timing/client_rounds_per_second": "updates/s",
@@ -57,7 +58,6 @@ _DRAWN = {
     "timing/round_seconds_median": (Axis("median round time (s)", log=True), "time of a round"),
     "timing/client_rounds_per_second": (Axis("client updates per second", log=True), "throughput"),
     "memory/peak_rss_gb": (Axis("peak memory (GB)", zero=True), "peak memory"),
-    _SCORE: (Axis("test NDCG@50, warm (%)", zero=True), "accuracy"),
 }
 _UNITS = {
     "to_target/reached_percent": ("to_target/reached", 100),
@@ -67,10 +67,6 @@ _UNITS = {
     "memory/client_state_mb": ("memory/client_state_bytes", 1e-6),
     "communication/download_kb": ("communication/download_bytes_per_client_round", 1e-3),
     "communication/upload_kb": ("communication/upload_bytes_per_client_round", 1e-3),
-}
-_CURVES = {
-    "valid/warm/ndcg@50": Axis("valid NDCG@50, warm (%)", zero=True),
-    "train_loss": Axis("training loss (nats per sample)"),
 }
 
 
@@ -110,13 +106,19 @@ def _headline(table: pd.DataFrame, axes: Axes) -> Section:
     )
     for sentence in remarks(table):
         text += f" {sentence[0].upper()}{sentence[1:]}."
+    columns = _at(seeds.cutoff(table), _HEADLINE)
     return Section(
         "Results",
         text,
-        seeds.combined(table, axes, _HEADLINE),
-        best=tuple(_HEADLINE[name] for name in (_SCORE, _HITS)),
+        seeds.combined(table, axes, columns),
+        best=tuple(list(columns.values())[:2]),
         among=tuple(name for name in seeds.varied(axes) if name in baseline.OF_POPULATIONS),
     )
+
+
+def _at(k: int, columns: Mapping[str, str]) -> dict[str, str]:
+    """Columns and their heads with the metrics' K."""
+    return {column.format(k=k): head.format(k=k) for column, head in columns.items()}
 
 
 def _to_target(table: pd.DataFrame, axes: Axes, configs: Mapping[str, Config]) -> Section | None:
@@ -159,10 +161,14 @@ def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
     """
     x, names = seeds.along(axes), seeds.varied(axes)
     others = [name for name in names if name != x]
-    means = seeds.combined(table, axes, {column: column for column in (*_DRAWN, _POPULARITY)})
+    k = seeds.cutoff(table)
+    score, popularity = _SCORE.format(k=k), _POPULARITY.format(k=k)
+    accuracy = Axis(f"test NDCG@{k}, warm (%)", zero=True), "accuracy"
+    shown = _DRAWN | {score: accuracy}
+    means = seeds.combined(table, axes, {column: column for column in (*shown, popularity)})
     finished = table[table["status"] == FINISHED]
     panels, slopes = [], []
-    for column, (y, title) in _DRAWN.items():
+    for column, (y, title) in shown.items():
         if x is None or not (finished[column] > 0).all():
             y = Axis(y.name, zero=True)
         if x is None:
@@ -170,16 +176,16 @@ def over(table: pd.DataFrame, axes: Axes) -> tuple[Chart, list[dict[str, Any]]]:
             across, rows = Axis(", ".join(names), labels=places), means.assign(_name=places)
             look = {"name": title, "kind": "bars", "legend": False}
             drawn = seeds.series(rows, column, "_name", places=places, **look)
-            popular = pd.Series(means[_POPULARITY].tolist()).dropna()
+            popular = pd.Series(means[popularity].tolist()).dropna()
         else:
             counted = setting_type(leaves()[x]) is int and min(axes[x]) > 0
             across = seeds.axis_of(x, axes[x], counted)
             drawn = seeds.series(means, column, x, others, name="{}" if others else title)
-            if counted and column != _SCORE:
+            if counted and column != score:
                 drawn, powers = _fitted(drawn, finished, (x, column, title), others, y.log)
                 slopes += powers
-            popular = finished.groupby(x)[_POPULARITY].mean().dropna()
-        if column == _SCORE and len(popular):
+            popular = finished.groupby(x)[popularity].mean().dropna()
+        if column == score and len(popular):
             line = popular.index.tolist(), popular.tolist()
             drawn.append(Series("popularity", *line, style=GREY, dash=1))
         panels.append(Panel(across, y, drawn))
@@ -235,9 +241,14 @@ def _curves(table: pd.DataFrame, axes: Axes, out: Path) -> Section | None:
     if not lines:
         return None
     rounds = pd.concat(lines).merge(table[["run", "seed", *names]], on="run")
+    k = seeds.cutoff(table)
+    drawn = {
+        f"valid/warm/ndcg@{k}": Axis(f"valid NDCG@{k}, warm (%)", zero=True),
+        "train_loss": Axis("training loss (nats per sample)"),
+    }
     panels = [
         Panel(Axis("round", whole=True), axis, seeds.curves(rounds, column, names))
-        for column, axis in _CURVES.items()
+        for column, axis in drawn.items()
     ]
     return Section(
         "Learning curves",
@@ -321,10 +332,11 @@ def _commands(table: pd.DataFrame, configs: Mapping[str, Config], out: Path) -> 
         flat, default = configs[run].flat(), defaults_beside(configs[run])
         given = {n: v for n, v in flat.items() if v is not None and v != default[n]}
         commands.append(command(given, Path("runs/again")))
-    columns = table.reindex(columns=["run", "status", _SCORE]).assign(command=commands)
+    ((score, head),) = _at(seeds.cutoff(table), {_SCORE: _HEADLINE[_SCORE]}).items()
+    columns = table.reindex(columns=["run", "status", score]).assign(command=commands)
     return Section(
         "Every run",
         f"The command trains the run again. What it has left in this sweep is in {out / 'runs'}. "
         "All columns are in results.csv.",
-        columns.rename(columns={_SCORE: _HEADLINE[_SCORE]}).reset_index(drop=True),
+        columns.rename(columns={score: head}).reset_index(drop=True),
     )

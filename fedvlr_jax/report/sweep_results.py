@@ -9,7 +9,7 @@ import pandas as pd
 from fedvlr_jax import record, targets
 from fedvlr_jax.config import Config
 from fedvlr_jax.report import tabulate
-from fedvlr_jax.report.seeds import in_order
+from fedvlr_jax.report.seeds import cutoff, in_order
 from fedvlr_jax.runs.declare import Axes
 from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.simulation.traced import program_of
@@ -17,9 +17,9 @@ from fedvlr_jax.simulation.traced import program_of
 # Columns of the printed table, with the heads they get there.
 _SHOWN = {
     "best_round": "best round",
-    "test/warm/hr@50": "warm HR@50 %",
-    "test/warm/ndcg@50": "warm NDCG@50 %",
-    "popularity/test/warm/ndcg@50": "popularity's %",
+    "test/warm/hr@{k}": "warm HR@{k} %",
+    "test/warm/ndcg@{k}": "warm NDCG@{k} %",
+    "popularity/test/warm/ndcg@{k}": "popularity's %",
     "timing/round_seconds_median": "round s",
     "timing/client_rounds_per_second": "updates/s",
     "memory/peak_rss_gb": "peak GB",
@@ -136,5 +136,7 @@ def shown(table: pd.DataFrame, axes: Axes) -> str:
     """The table for a terminal: what runs differ in, and what they came to."""
     table = in_order(table, axes)
     table = table.assign(**{"memory/peak_rss_gb": table.get("memory/peak_rss_bytes", 0) / 1e9})
-    columns = [*axes, *(c for c in _SHOWN if c in table)]
-    return tabulate.as_text(table[columns].rename(columns=_SHOWN))
+    k = cutoff(table)
+    heads = {column.format(k=k): head.format(k=k) for column, head in _SHOWN.items()}
+    columns = [*axes, *(c for c in heads if c in table)]
+    return tabulate.as_text(table[columns].rename(columns=heads))

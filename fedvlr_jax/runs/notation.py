@@ -41,7 +41,8 @@ class Notation:
         """A line that would do for a known setting."""
         leaf = leaves()[name]
         if name in LISTS:
-            first, second, *_ = *LISTS[name], "my_module", "other"
+            numbers = leaf.type == tuple[int, ...]
+            first, second, *_ = *LISTS[name], *(("10", "50") if numbers else ("my_module", "other"))
             return self.where(f"{name}={first},{second}|{first}")
         _, expected = check_of(leaf)
         if expected.startswith("one of "):
@@ -96,6 +97,11 @@ class Notation:
             self.check_known(self.where(line), name)
             if not equals or not values:
                 raise UserError(f"{self.where(line)}: has no values, expected {self.right(name)}")
+            if name == "cutoffs" and self.flag == "search":
+                raise UserError(
+                    f"{self.where(line)}: cutoffs decide what scores are, expected another setting, "
+                    f"like {self.right('server_lr')}"
+                )
             if name in values_of:
                 raise UserError(
                     f"{self.where(line)}: {name} is {self.done} twice, expected one line with all "
@@ -131,6 +137,8 @@ class Notation:
         """
         kind = setting_type(leaves()[name])
         parts = [part.strip() for part in text.split("|" if name in LISTS else ",")]
+        if name in LISTS:  # as runs have them in their settings
+            parts = [",".join(one.strip() for one in part.split(",")) for part in parts]
         try:
             values = parts if kind is str else [number(kind, part) for part in parts]
         except (ValueError, OverflowError):

@@ -15,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from fedvlr_jax.analysis.metrics import selection_cutoff
 from fedvlr_jax.config import Config, leaves
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.runs import declare, notation
@@ -131,6 +132,12 @@ class Search:
     seeds: tuple[int, ...] | None
     search_seed: int = 0
     prune_from: int = 0
+
+    @property
+    def cutoff(self) -> int:
+        """K of the NDCG that is the score."""
+        given = {name: self.settings[name] for name in ("cutoffs",) if name in self.settings}
+        return selection_cutoff(Config.of(**given).schedule.cutoffs)
 
     def runs(self, params: Mapping[str, Any]) -> dict[str, Config]:
         """The configurations of a trial by the names of their folders, one for each seed.

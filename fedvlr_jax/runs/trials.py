@@ -49,7 +49,7 @@ class Outcome:
 
     Attributes:
         state: `COMPLETE`, `PRUNED`, `FAILED` or `RUNNING`.
-        value: validation score in percent (`analysis.metrics.SELECTION`) of the best round, the
+        value: validation score in percent (`analysis.metrics.selection`) of the best round, the
             mean over seeds; of a pruned trial the best until then; None of the others.
         best_round: of the first seed, counted from 1; None where no round was evaluated.
         seconds: of the rounds of all seeds, evaluations and compilation left out.
@@ -318,7 +318,7 @@ def _fingerprint(search: Search) -> str | None:
         return None
     dataset = DatasetCache().load(first)
     if not searched & set(having(Role.CLIENTS)):
-        check_population(first, dataset.interactions.n_clients)
+        check_population(first, dataset.interactions.n_clients, dataset.interactions.n_items)
     return dataset.fingerprint()
 
 

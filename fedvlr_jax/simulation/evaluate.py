@@ -25,7 +25,6 @@ from fedvlr_jax.simulation.population import NO_ITEM, Population, with_pools
 from fedvlr_jax.simulation.private import Private
 from fedvlr_jax.simulation.sampling import choose_clients
 
-TOP_K = 50
 NOT_FINITE = -2  # in place of a rank
 Shared = TypeVar("Shared")  # a pytree of arrays that is the same for all clients
 Results = TypeVar("Results")  # a pytree of arrays with a leading row axis
@@ -90,13 +89,15 @@ def rank_of(
     return jnp.where(target >= 0, before.sum(dtype=jnp.int32), -1)
 
 
-def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) -> Int[Array, " top"]:
-    """Ids of the first `TOP_K` candidates by score and then by `order`, -1 where there are fewer.
+def top_items(
+    scores: Float[Array, " items"], order: UInt32[Array, " items"], top: int
+) -> Int[Array, " top"]:
+    """Ids of the first `top` candidates by score and then by `order`, -1 where there are fewer.
 
     `jax.lax.top_k` is many times faster than sorting all items, but takes the lowest ids among
     equal scores. So the items that tie with the last score taken are chosen once more, by `order`.
     """
-    size = min(TOP_K, scores.shape[0])
+    size = min(top, scores.shape[0])
     best, best_items = jax.lax.top_k(scores, size)
     last = best.min()
     _, tied_items = jax.lax.top_k(
@@ -109,7 +110,7 @@ def top_items(scores: Float[Array, " items"], order: UInt32[Array, " items"]) ->
     lowest_first = jnp.where(wanted, -score, jnp.inf)
     lowest_first, _, ranked = jax.lax.sort((lowest_first, order[items], items), num_keys=2)
     ranked = jnp.where(jnp.isfinite(lowest_first), ranked, NO_ITEM)[:size]
-    return jnp.pad(ranked, (0, TOP_K - size), constant_values=NO_ITEM)
+    return jnp.pad(ranked, (0, top - size), constant_values=NO_ITEM)
 
 
 def evaluated_clients(
@@ -193,13 +194,14 @@ def rankings(
         sent, removed = shared
         ties = keys.stream(key, keys.TIES)
         scores, weights, state = candidate_scores(model, sent, state, data)
-        top = top_items(scores, tie_order(ties, data.client, federation.n_items))
+        order = tie_order(ties, data.client, federation.n_items)
+        top = top_items(scores, order, federation.top)
         relies = reliance(model, sent.network, state, weights, sent.views, removed)
         return Tastes(top, weights, relies)
 
     n_rows = population.client.shape[0]
     empty = Tastes(
-        jnp.full((n_rows, TOP_K), NO_ITEM, jnp.int32),
+        jnp.full((n_rows, federation.top), NO_ITEM, jnp.int32),
         jnp.full((n_rows, model.n_views), jnp.nan),
         jnp.full((n_rows, len(removed)), jnp.nan),
     )

@@ -203,6 +203,7 @@ class Federation:
         mesh: the devices.
         runs: how many runs train together.
         precision: of every matrix product of a run (numerics.py: products).
+        top: items of every client's ranking that are kept.
         warm: the same of the warm rounds before these, which may have others before them; None
             without.
     """
@@ -220,6 +221,7 @@ class Federation:
     mesh: Mesh
     runs: int = 1
     precision: str = "highest"
+    top: int = 50
     warm: "Federation | None" = None
     rules: Rules | None = None
 

@@ -219,7 +219,8 @@ class Running:
         progress = self.progress.after(self.since)
         number, uploads = progress.round, progress.uploads
         ranks = self.ranks("valid", number)
-        found = metrics.from_ranks(ranks, self.dataset.interactions.warm("valid"))
+        warm = self.dataset.interactions.warm("valid")
+        found = metrics.from_ranks(ranks, warm, self.config.schedule.cutoffs)
         eval_seconds = time.perf_counter() - begun
         score = metrics.selection_score(found)
         better = score > progress.best_score

@@ -7,6 +7,7 @@ is used. That is the cold start of a user, apart from that of an item.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def join(
 
     Returns:
         For every number of rounds done, the first 0: `round`, `epochs` (round * local epochs), and
-        metrics as in metrics.jsonl, `valid/hr@10` to `test/cold/ndcg@50`.
+        metrics as in metrics.jsonl, `valid/hr@10` to `test/cold/ndcg@50`, at the `--cutoffs`.
 
     Raises:
         UserError: no finished run there, one of other data or with another server, a damaged
@@ -66,7 +67,7 @@ def join(
     joined = fit_private(config, run, newcomers, members.interactions.n_clients, rounds)
     return [
         {"round": done, "epochs": done * config.method.local_epochs}
-        | _measured(newcomers, here[:, : newcomers.interactions.n_clients])
+        | _measured(newcomers, here[:, : newcomers.interactions.n_clients], config.schedule.cutoffs)
         for done, here in enumerate(joined.ranks)
     ]
 
@@ -200,10 +201,14 @@ def _numbered_from(population: Population, first: int) -> Population:
     return population._replace(client=client)
 
 
-def _measured(newcomers: Dataset, ranks: Int[np.ndarray, "splits clients"]) -> dict[str, Any]:
+def _measured(
+    newcomers: Dataset, ranks: Int[np.ndarray, "splits clients"], cutoffs: Sequence[int]
+) -> dict[str, Any]:
     """Metrics of both splits."""
     return {
         f"{split}/{name}": value
         for split, own in zip(_SPLITS, ranks, strict=True)
-        for name, value in metrics.from_ranks(own, newcomers.interactions.warm(split)).items()
+        for name, value in metrics.from_ranks(
+            own, newcomers.interactions.warm(split), cutoffs
+        ).items()
     }

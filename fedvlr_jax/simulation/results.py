@@ -40,6 +40,7 @@ def write(run: Running) -> dict[str, Any]:
     """
     data = run.dataset.interactions
     ranks, warm = run.ranks("test", run.progress.best_round), data.warm("test")
+    cutoffs = run.config.schedule.cutoffs
     found = run.states.rankings()
     for derived in (found.weights, found.reliance, found.composition):
         if not np.isfinite(derived).all():
@@ -57,9 +58,9 @@ def write(run: Running) -> dict[str, Any]:
         view_weights=weights,
         reliance=found.reliance,
     )
-    summary = _summary(run, metrics.from_ranks(ranks, warm), users)
+    summary = _summary(run, metrics.from_ranks(ranks, warm, cutoffs), users)
     summary["test"]["worst_tenth/ndcg"] = metrics.worst_tenth(ranks)
-    summary["exposure"] = exposure.of_rankings(found.top, data.popularity, data.n_clients)
+    summary["exposure"] = exposure.of_rankings(found.top, data.popularity, data.n_clients, cutoffs)
     summary["composition"] = {
         view: dict(zip(MODALITIES, np.round(shares, 4).tolist(), strict=True))
         for view, shares in zip(
@@ -166,7 +167,8 @@ def _popularity(
     """Metrics of ranking by popularity, over the same clients as the run's."""
     data = run.dataset.interactions
     ranks = popularity.held_out_ranks(data, getattr(data, split), run.config.schedule.seed)
-    return metrics.from_ranks(ranks[users], data.warm(split)[users])
+    cutoffs = run.config.schedule.cutoffs
+    return metrics.from_ranks(ranks[users], data.warm(split)[users], cutoffs)
 
 
 def _timing(run: Running) -> dict[str, float | None]:

@@ -145,7 +145,7 @@ def train_together(
     datasets = datasets or data_sets.DatasetCache().load_all(configs)
     pairs = list(zip(configs, datasets, strict=True))
     for config, dataset in pairs:
-        check_population(config, dataset.interactions.n_clients)
+        check_population(config, dataset.interactions.n_clients, dataset.interactions.n_items)
     for note in datasets[0].notes:
         reporters[0].note(note)
     data_seconds = time.perf_counter() - start
@@ -209,7 +209,7 @@ def check(config: Config, dataset: Dataset) -> None:
     Raises:
         UserError: settings that do not fit the data, the devices or their memory.
     """
-    check_population(config, dataset.interactions.n_clients)
+    check_population(config, dataset.interactions.n_clients, dataset.interactions.n_items)
     simulation = build(config, dataset)
     _check_sample(config, dataset, simulation)
     trainers.place_of_states(config, simulation)

@@ -250,6 +250,7 @@ def build(
             ).tolist(),
         ),
         sample=config.schedule.eval_clients,
+        top=config.schedule.ranked,
         # An evaluated client needs its scores a few times over, with neighbours a few times more,
         # and its history's rows.
         evaluation_buckets=make_buckets(

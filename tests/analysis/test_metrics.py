@@ -52,3 +52,22 @@ def test_the_worst_tenth_are_those_whose_item_comes_last(ranks):
         return
     count = next(n for n in range(1, 5) if 10 * n >= len(known))
     assert found == pytest.approx(100 * sum(known[:count]) / count)
+
+
+@given(
+    ranks=st.lists(st.integers(-1, 70), min_size=1, max_size=30),
+    cutoffs=st.sets(st.integers(1, 70), min_size=1, max_size=5),
+)
+def test_other_cutoffs_choose_by_50_or_the_largest(ranks, cutoffs):
+    cutoffs, ranks = sorted(cutoffs), np.array(ranks)
+    found = metrics.from_ranks(ranks, np.ones(len(ranks), bool), cutoffs)
+    assert metrics.cutoffs_of(found) == set(cutoffs)
+    assert len(found) == 3 * 3 * len(cutoffs)
+    k = 50 if 50 in cutoffs else cutoffs[-1]
+    assert metrics.selection(found) == f"warm/ndcg@{k}"
+    assert metrics.selection_cutoff(cutoffs) == k
+    has = ranks[ranks >= 0]
+    expected = None
+    if len(has):
+        expected = pytest.approx(100 * np.mean([1 / np.log2(r + 2) if r < k else 0 for r in has]))
+    assert metrics.selection_score(found) == expected

@@ -11,12 +11,12 @@ from fedvlr_jax.report import compare_page
 USERS = 40
 
 
-def run(folder, score, seed, fingerprint="x", **settings):
+def run(folder, score, seed, fingerprint="x", cutoffs=(50,), **settings):
     """A finished run on disk, as far as it is compared; half of its users gain with the score."""
     folder.mkdir(parents=True)
     flat = Config.of(seed=seed, **settings).flat() | {"data_fingerprint": fingerprint}
     (folder / "config.json").write_text(json.dumps(flat))
-    test = {"warm/ndcg@50": score, "warm/hr@50": 2 * score}
+    test = {f"warm/{m}@{k}": f * score for k in cutoffs for f, m in ((1, "ndcg"), (2, "hr"))}
     summary = {"test": test, "timing": {"round_seconds_median": score / 10}}
     (folder / "summary.json").write_text(json.dumps(summary))
     rank = np.full(USERS, 70)  # beyond what counts
@@ -89,9 +89,8 @@ def test_two_seeds_have_no_interval_of_a_difference(tmp_path):
             run(tmp_path / side / "runs" / str(seed), score, seed, variant="mlp")
     found = compare_page.compared(*(compare_page.held(tmp_path / name) for name in "ab")).table
     assert found[["B - A low", "B - A high"]].isna().all(axis=None)
-    ends = found[
-        [f"{side}: {compare_page.SCORE} {end}" for side in "AB" for end in ("low", "high")]
-    ]
+    score = compare_page.SCORE.format(k=50)
+    ends = found[[f"{side}: {score} {end}" for side in "AB" for end in ("low", "high")]]
     assert ends.iloc[0].tolist() == [40.0, 44.0, 50.0, 51.0]
 
 
@@ -218,3 +217,30 @@ def test_what_a_target_took_on_either_side(tmp_path):
     assert row["A: rounds to target"] is None
     text = "\n".join(compare_page.lines(found, "a", "b"))
     assert "rounds to target   --                       5.00 (2.52 to 7.48)" in text
+
+
+def test_runs_with_other_cutoffs_are_compared_at_a_k_that_both_have(tmp_path):
+    for name, score, cutoffs in (("a", 40.0, (3, 5, 50)), ("b", 55.0, (2, 3, 5)), ("c", 9.0, (7,))):
+        run(tmp_path / name, score, 0, cutoffs=cutoffs)
+    a, b, c = (compare_page.held(tmp_path / name) for name in "abc")
+    found = compare_page.compared(a, b)
+    assert found.cutoff == 5
+    (row,) = found.table.to_dict("records")
+    assert row["A: warm NDCG@5, %"] == 40
+    assert row["B: warm HR@5, %"] == 110
+    # Ranks 5 and 0, of which the first is beyond the fifth place.
+    assert row["over users"].startswith("+50.00 (")
+    assert any("warm NDCG@5, %" in line for line in compare_page.lines(found, "a", "b"))
+    assert compare_page.sections(found)
+    with pytest.raises(UserError, match=r"no K in common \(--cutoffs=3,5,50 and 7\), expected"):
+        compare_page.compared(a, c)
+
+
+def test_a_target_that_a_run_has_not_measured_is_a_sentence(tmp_path):
+    for name in "ab":
+        run(tmp_path / name, 40.0, 0)
+        line = {"round": 2, "valid/warm/ndcg@50": 3.0}
+        (tmp_path / name / "metrics.jsonl").write_text(f"{json.dumps(line)}\n")
+    sides = [compare_page.held(tmp_path / name) for name in "ab"]
+    with pytest.raises(UserError, match=r"--target=valid/hr@5: .*/a has not measured it"):
+        compare_page.compared(*sides, targets.parsed("valid/hr@5:3"))

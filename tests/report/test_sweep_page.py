@@ -250,3 +250,28 @@ def test_what_a_target_took_is_in_the_table_and_on_the_page(tmp_path):
     assert shown["rounds"].tolist()[1] == 2.5
     assert pd.isna(shown["rounds"].tolist()[0])
     assert shown["up, MB"].tolist()[1] == 5.0
+
+
+def measured_at(*cutoffs):
+    test = {f"warm/{name}@{k}": 10.0 + k for k in cutoffs for name in ("ndcg", "hr")}
+    return {"test": test, "popularity": {"test": {f"warm/ndcg@{k}": 5.0 for k in cutoffs}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [(((10, 20), (5, 10, 20)), 20), (((10, 50), (50,)), 50), (((5,), (7,)), 7), (((3,), (3,)), 3)],
+)
+def test_a_sweep_is_shown_at_a_k_that_its_runs_have(asked, shown, tmp_path):
+    summaries = {k: measured_at(*cutoffs) for k, cutoffs in enumerate(asked)}
+    runs, axes, table = swept(["clients=10,20"], summaries)
+    assert seeds.cutoff(table) == shown
+    page = as_html("Sweep", {}, report(table, runs, axes, tmp_path))
+    assert f"warm NDCG@{shown}, %" in page
+    assert f"test NDCG@{shown}, warm (%)" in page
+    assert f"warm HR@{shown} %" in sweep_results.shown(table, axes)
+
+
+def test_a_sweep_over_cutoffs_is_shown(tmp_path):
+    runs, axes, table = swept(["cutoffs=5, 10|10"], {0: measured_at(5, 10), 1: measured_at(10)})
+    assert list(runs) == ["cutoffs=5+10", "cutoffs=10"]
+    assert "warm NDCG@10, %" in as_html("Sweep", {}, report(table, runs, axes, tmp_path))

@@ -26,6 +26,7 @@ def test_lines_are_ranges_and_lists():
     ("lines", "words", "right"),
     [
         (["colour=1"], "unknown setting colour", "--search="),
+        (["cutoffs=5|10"], "decide what scores are", "--search=server_lr=0.01,0.1"),
         (["server_lrr=1"], "unknown setting server_lrr", "--search=server_lr=0.01,0.1"),
         (["clients"], "has no values", "--search=clients=100,1000"),
         (["clients="], "has no values", "--search=clients=100,1000"),
