@@ -99,8 +99,8 @@ class Notation:
                 raise UserError(f"{self.where(line)}: has no values, expected {self.right(name)}")
             if name == "cutoffs" and self.flag == "search":
                 raise UserError(
-                    f"{self.where(line)}: cutoffs decide what scores are, expected another setting, "
-                    f"like {self.right('server_lr')}"
+                    f"{self.where(line)}: cutoffs decide what scores are, expected another "
+                    f"setting, like {self.right('server_lr')}"
                 )
             if name in values_of:
                 raise UserError(

@@ -184,7 +184,7 @@ def test_mistakes_end_in_one_sentence(run, shop, tmp_path, capsys):
     assert "either --user=ID or" in refused(capsys, f"--run={run}")
     assert "either" in refused(capsys, f"--run={run}", "--user=1", "--original_user=a")
     assert "not among the 30" in refused(capsys, f"--run={run}", "--original_user=x")
-    assert "--top=0: expected a whole number from 1 to 50" in refused(capsys, "--top=0")
+    assert "--top=0: expected a whole number from 1" in refused(capsys, "--top=0")
     out = tmp_path / "no" / "card.html"
     assert "cannot be written" in refused(capsys, f"--run={run}", "--user=1", f"--out={out}")[:200]
     moved = tmp_path / "moved"

@@ -143,7 +143,7 @@ def test_a_flag_that_is_none_is_told(module, argument, capsys):
         ("experiments.paper", "--newcomers=1", "a number from 0 to 0.9"),
         ("experiments.train", "--process_id=-1", "a whole number from 0 to 2147483647"),
         ("experiments.train", "--num_processes=0", "a whole number from 1 to 2147483647"),
-        ("experiments.recommend", "--top=0", "a whole number from 1 to 50"),
+        ("experiments.recommend", "--top=0", "a whole number from 1 to 2147483647"),
         ("benchmarks.roofline", "--clients=0", "a whole number from 1 to 2147483647"),
         ("benchmarks.scaling", "--limit=0", "a finite number of at least 1"),
         ("benchmarks.throughput", "--seconds=-1", "a finite number of at least 0"),
