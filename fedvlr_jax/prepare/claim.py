@@ -149,6 +149,7 @@ def _is_whole(summary: dict[str, Any]) -> bool:
 def _check_same(
     out: Path, stored: dict[str, Any], wanted: dict[str, Any], may_differ: tuple[str, ...]
 ) -> None:
+    stored = {name: leaf.default for name, leaf in leaves().items()} | stored  # it may be older
     for name, value in wanted.items():
         if name not in may_differ and stored.get(name) != value:
             raise UserError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedvlr_jax import names
-from fedvlr_jax.data.raw.select import SMALLEST_HISTORY
+from fedvlr_jax.data.raw.select import GLOBAL_TIME, LEAVE_ONE_OUT, SMALLEST_HISTORY, SPLITS
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.settings import (
     AT_LEAST_ONE,
@@ -25,6 +25,7 @@ SOURCES = ("amazon", "ninerec", "movielens", "mmrec", "csv", "rendered")
 _CSV_COLUMNS = ("user_column", "item_column", "time_column")
 _CSV_ITEMS = ("item_table", "title_column", "image_column", "columns")
 _COLUMN_DEFAULTS = dict(zip(_CSV_COLUMNS, ("user", "item", "time"), strict=True))  # of --columns
+_HELD_OUT_SHARE = 0.1
 _RENDERED_DEFAULTS = {"clients": 2000, "items": 800, "preference_concentration": 0.3}
 
 
@@ -78,6 +79,20 @@ class PrepareConfig:
         "Smallest number of users of an item. Items with fewer are left out; 0 means that "
         "no item is.",
         AT_LEAST_ZERO,
+    )
+    split: str = choice(
+        LEAVE_ONE_OUT,
+        "What is held out. leave_one_out: every user's last interaction for test, and the one "
+        "before for validation; global_time: validation and test begin at the same moments for all "
+        "users, a user's first interaction in either time is held out, and users without an "
+        "earlier one are left out.",
+        SPLITS,
+    )
+    held_out_share: float | None = setting(
+        None,
+        "Split global_time: share of all interactions, the newest, that are in the time of test; "
+        "as many before them are in that of validation; default 0.1.",
+        (lambda v: 0 < v < 0.5, "a number above 0 and below 0.5"),
     )
     columns: str | None = setting(
         None,
@@ -156,6 +171,13 @@ def _resolved(config: PrepareConfig) -> PrepareConfig:
     """Fill in the defaults of the source, and refuse settings of other sources."""
     if not config.source:
         raise UserError(f"--source: missing, expected one of {', '.join(SOURCES)}")
+    if config.split == GLOBAL_TIME:
+        share = _HELD_OUT_SHARE if config.held_out_share is None else config.held_out_share
+        config = dataclasses.replace(config, held_out_share=share)
+    elif config.held_out_share is not None:
+        raise UserError(
+            f"--held_out_share={config.held_out_share}: only --split={GLOBAL_TIME} takes it"
+        )
     rendered = config.source == "rendered"
     for source, own in (("rendered", _RENDERED_DEFAULTS), ("csv", _CSV_COLUMNS + _CSV_ITEMS)):
         for name in own:

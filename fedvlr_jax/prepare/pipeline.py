@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fedvlr_jax import files, numerics
+from fedvlr_jax.data.layout import TEST, VALID
 from fedvlr_jax.data.pictures import PictureFolder
 from fedvlr_jax.data.raw import amazon, csv_table, mmrec, movielens, ninerec
 from fedvlr_jax.data.raw.log import Raw
-from fedvlr_jax.data.raw.select import select
+from fedvlr_jax.data.raw.select import select, written
 from fedvlr_jax.data.shop.source import open_shop
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare import summary as summaries
@@ -87,17 +88,32 @@ def _prepare(config: PrepareConfig, out: Path, reporter: Reporter) -> dict[str, 
     raw, pictures = _read(config, out)
     for note in raw.notes:
         reporter.note(note)
-    chosen = select(raw.log, config.min_user_interactions, config.min_item_interactions)
+    chosen = select(
+        raw.log,
+        config.min_user_interactions,
+        config.min_item_interactions,
+        config.split,
+        config.held_out_share or 0.0,
+    )
     reporter.note(
         f"{len(raw.log.user):,} interactions read, {chosen.merged:,} repeats merged; kept "
         f"{len(chosen.user):,} of {len(chosen.user_code):,} users with "
         f"{len(chosen.item_code):,} items"
     )
     if chosen.tied:
+        beside = "after" if chosen.moments else "before"
         reporter.note(
             f"{chosen.tied:,} of {len(chosen.user_code):,} users have a validation or test item at "
-            "the same time as the item before it; of equal times, the row that stands later in the "
-            "file counts as later"
+            f"the same time as the item {beside} it; of equal times, the row that stands later in "
+            "the file counts as later"
+        )
+    if chosen.moments:
+        valid, test = map(written, chosen.moments)
+        held = [int((chosen.split == label).sum()) for label in (VALID, TEST)]
+        reporter.note(
+            f"validation begins at {valid} and test at {test}; {held[0]:,} users have a validation "
+            f"item and {held[1]:,} a test item; {chosen.untrained:,} users without an earlier "
+            f"interaction and {chosen.unused:,} interactions after a held-out one are left out"
         )
     items = [raw.log.items[code] for code in chosen.item_code]
     titles = _titles(raw, items)

@@ -12,7 +12,7 @@ from fedvlr_jax import files
 from fedvlr_jax.data.layout import TEST, VALID
 from fedvlr_jax.data.pictures import PictureError, PictureFolder, quiet_decoders
 from fedvlr_jax.data.raw.log import Raw
-from fedvlr_jax.data.raw.select import Selection
+from fedvlr_jax.data.raw.select import GLOBAL_TIME, LEAVE_ONE_OUT, Selection
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.prepare.encoding import NO_TITLE
 from fedvlr_jax.prepare.options import PrepareConfig
@@ -21,6 +21,11 @@ from fedvlr_jax.version import __version__
 
 _TOLD = 5  # unusable pictures that are named in a note
 _LISTED = 100  # and in dataset.json
+_SPLITS = {
+    LEAVE_ONE_OUT: "leave-one-out by time: last interaction test, the one before validation",
+    GLOBAL_TIME: "by moments that all users share: before validation begins train, a user's first "
+    "interaction from then on validation, its first one after test begins test",
+}
 
 
 def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]:
@@ -49,7 +54,10 @@ def counts(config: PrepareConfig, raw: Raw, chosen: Selection) -> dict[str, Any]
             "test": int((chosen.split == TEST).sum()),
         },
         "users_split_by_file_order": chosen.tied,
-        "split": "leave-one-out by time: last interaction test, the one before validation",
+        "split": _SPLITS[config.split],
+        "split_moments": chosen.moments
+        and dict(zip(("valid", "test"), chosen.moments, strict=True)),
+        "left_out_by_split": {"users": chosen.untrained, "interactions": chosen.unused},
         "raw_files": [
             {"path": str(path.resolve()), "sha256": files.sha256(path)} for path in raw.files
         ],

@@ -23,6 +23,13 @@ def test_the_shop_has_defaults():
     assert PrepareConfig.of(**config.flat()) == config
 
 
+def test_a_split_by_moments_has_a_share():
+    config = PrepareConfig.of(source="rendered", split="global_time")
+    assert config.held_out_share == 0.1
+    assert PrepareConfig.of(**config.flat()) == config
+    assert PrepareConfig.of(source="rendered").held_out_share is None
+
+
 def test_every_setting_explains_itself():
     for leaf in leaves().values():
         assert leaf.metadata["help"].endswith(".")
@@ -42,6 +49,9 @@ def test_every_setting_explains_itself():
         ({"source": "rendered", "min_user_interactions": 2}, "from 3 to"),
         ({"source": "rendered", "precision": "float16"}, "one of float32, bfloat16"),
         ({"source": "rendered", "clip": ""}, "--clip=: expected"),
+        ({"source": "rendered", "split": "random"}, "expected one of leave_one_out, global_time"),
+        ({"source": "rendered", "held_out_share": 0.2}, "only --split=global_time takes it"),
+        ({"source": "rendered", "split": "global_time", "held_out_share": 0.5}, "below 0.5"),
         ({"source": "rendered", "colour": 1}, "--colour: unknown setting"),
         ({"source": "mmrec", "raw": "r", "images": "i"}, "brings its own features"),
         (CSV | {"time_column": None}, "--time_column: missing"),

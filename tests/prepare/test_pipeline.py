@@ -448,3 +448,34 @@ def test_ties_that_decide_a_split_are_told(tmp_path, raw, same, told):
     summary = prepare(config, tmp_path / "out", notes).summary
     assert summary["users_split_by_file_order"] == told
     assert ("1 of 2 users have a validation or test item at the same time" in notes.text()) == told
+
+
+def test_a_split_by_moments_becomes_a_data_set(tmp_path):
+    settings = SHOP | {"clients": 100, "split": "global_time"}
+    notes = Notes()
+    summary = prepare(PrepareConfig.of(**settings), tmp_path / "out", notes).summary
+    table = pd.read_csv(tmp_path / "out" / "inter.csv")
+    valid, test = (summary["split_moments"][name] for name in ("valid", "test"))
+    assert table.loc[table["split_label"] == 0, "timestamp"].max() < valid
+    assert table.loc[table["split_label"] == 1, "timestamp"].between(valid, test, "left").all()
+    assert table.loc[table["split_label"] == 2, "timestamp"].min() >= test
+    assert not table[table["split_label"] > 0].duplicated(["userID", "split_label"]).any()
+    data = read_folder(tmp_path / "out", needs_content=True).interactions
+    assert (data.valid >= 0).sum() == summary["kept"]["valid"] > 0
+    assert (data.test >= 0).sum() == summary["kept"]["test"] > 0
+    left_out = summary["left_out_by_split"]
+    assert f"{left_out['users']:,} users without an earlier interaction" in notes.text()
+    with pytest.raises(UserError, match=r"--split was global_time, now leave_one_out"):
+        prepare(PrepareConfig.of(**SHOP), tmp_path / "out")
+
+
+def test_a_data_set_of_before_there_were_splits_is_finished(tmp_path):
+    out = tmp_path / "out"
+    prepare(PrepareConfig.of(**SHOP), out)
+    summary = json.loads((out / "dataset.json").read_text())
+    for name in ("split", "held_out_share"):
+        del summary["settings"][name]
+    (out / "dataset.json").write_text(json.dumps(summary))
+    notes = Notes()
+    prepare(PrepareConfig.of(**SHOP), out, notes)
+    assert "nothing to do" in notes.text()

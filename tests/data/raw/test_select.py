@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedvlr_jax.data.layout import TEST, TRAIN, VALID
 from fedvlr_jax.data.raw.log import LogBuilder
-from fedvlr_jax.data.raw.select import select
+from fedvlr_jax.data.raw.select import GLOBAL_TIME, select
 from fedvlr_jax.errors import UserError
 from tests.data.raw import published
 
@@ -110,3 +110,87 @@ def test_users_whose_split_is_decided_by_ties_are_counted(events):
         assert select(log_of(events), 3, 0).tied == expected
     except UserError:
         assert not oracle(events, 3, 0)
+
+
+def held_out_by_moments(histories, times, valid, test):
+    """{user: (train items, validation item, test item)}, None where there is none."""
+    found = {}
+    for user, items in histories.items():
+        train = [i for i in items if times[user, i] < valid]
+        between = [i for i in items if valid <= times[user, i] < test]
+        after = [i for i in items if times[user, i] >= test]
+        if train:
+            found[user] = train, (between or [None])[0], (after or [None])[0]
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 9)), min_size=1, max_size=80
+    ),
+    st.integers(0, 3),
+    st.floats(0.05, 0.45),
+)
+def test_global_time_equals_the_oracle(events, min_item, share):
+    histories = oracle(events, 3, min_item)
+    log = log_of(events)
+    times = {}
+    for user, item, time in events:
+        times[user, item] = min(time, times.get((user, item), time))
+    ordered = sorted(times[user, item] for user, items in histories.items() for item in items)
+    expected = {}
+    if ordered:
+        places = [round(len(ordered) * (1 - k * share)) for k in (2, 1)]
+        valid, test = (ordered[min(place, len(ordered) - 1)] for place in places)
+        expected = held_out_by_moments(histories, times, valid, test)
+    held = [[user[k] is not None for user in expected.values()] for k in (1, 2)]
+    if not all(map(any, held)):
+        words = "global_time: no user with a train item" if ordered else "min_user_interactions"
+        with pytest.raises(UserError, match=words):
+            select(log, 3, min_item, GLOBAL_TIME, share)
+        return
+    found = select(log, 3, min_item, GLOBAL_TIME, share)
+    assert found.moments == (valid, test)
+    split = {}
+    for user, item, label in zip(found.user, found.item, found.split, strict=True):
+        name = int(log.users[found.user_code[user]])
+        train, *ends = split.get(name, ([], None, None))
+        item = int(log.items[found.item_code[item]])
+        if label == TRAIN:
+            train.append(item)
+        else:
+            assert ends[label - VALID] is None
+            ends[label - VALID] = item
+        split[name] = (train, *ends)
+    assert split == expected
+    assert found.untrained == len(histories) - len(expected)
+    there = sum(len(histories[user]) for user in expected)
+    assert found.unused == there - len(found.user)
+    for dense, code in ((found.user, found.user_code), (found.item, found.item_code)):
+        np.testing.assert_array_equal(np.unique(dense), np.arange(len(code)))
+    # The leak that leave-one-out has: nothing that is trained on is newer than what is held out.
+    assert found.time[found.split == TRAIN].max() < found.time[found.split != TRAIN].min()
+
+
+def test_leave_one_out_trains_on_what_is_newer_than_another_user_s_test_item():
+    events = [(0, item, time) for time, item in enumerate("abc")]
+    events += [(1, item, 10 + time) for time, item in enumerate("abc")]
+    found = select(log_of(events), 3, 0)
+    assert found.time[found.split == TRAIN].max() > found.time[found.split == TEST].min()
+
+
+def test_times_that_are_all_the_same_have_no_moments():
+    events = [(user, item, 7) for user in range(9) for item in range(4)]
+    with pytest.raises(UserError, match=r"validation would begin at 7 and test at 7, expected"):
+        select(log_of(events), 3, 0, GLOBAL_TIME)
+
+
+def test_of_two_at_a_moment_the_first_line_is_held_out():
+    events = [(0, "a", 1), (0, "b", 2), (0, "c", 5), (0, "d", 8), (0, "e", 8)]
+    events += [(1, item, time) for time, item in enumerate("abcde")]
+    found = select(log_of(events), 3, 0, GLOBAL_TIME, 0.2)
+    assert found.moments == (4, 8)
+    np.testing.assert_array_equal(
+        found.split, [TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, TRAIN, VALID]
+    )
+    assert (found.tied, found.unused, found.untrained) == (1, 1, 0)
