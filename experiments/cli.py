@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import jax
 from absl import flags
 
-from experiments import bugs, interrupts
+from experiments import bugs, interrupts, lists
 from fedvlr_jax import compilation
 from fedvlr_jax.config import LISTS, leaves, load_plugins
 from fedvlr_jax.errors import Stopped, UserError, naming_flags
@@ -32,6 +32,7 @@ from fedvlr_jax.settings import (
     setting,
     setting_type,
 )
+from fedvlr_jax.trackers import tracked
 
 _WIDTH = 96  # of lines of help
 
@@ -53,6 +54,31 @@ class Compiling:
         "user's ~/.cache/fedvlr_jax/compiled, or the folder that JAX_COMPILATION_CACHE_DIR names.",
         (lambda v: v != "", "a folder or 'off'"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracking:
+    """What a program has whose runs trackers may keep."""
+
+    tracker: str = setting(
+        "",
+        "Trackers that keep settings, evaluations and test metrics of every run, beside "
+        "TensorBoard's files, separated by commas: wandb (Weights & Biases, offline, in wandb/ of "
+        "the run's folder), mlflow (a file of SQLite in mlflow/). Nothing leaves the machine.",
+    )
+
+
+def trackers(values: flags.FlagValues) -> list[str]:
+    """The trackers that --tracker names; none where the program has no such flag.
+
+    Raises:
+        UserError: a name that is none, or a package that is not installed.
+    """
+    text = values["tracker"].value if "tracker" in values else ""
+    chosen = lists.names("tracker", text, tracked.NAMES) if text else []
+    for name in chosen:
+        tracked.opener(name)
+    return chosen
 
 
 class _Value(flags.ArgumentParser):

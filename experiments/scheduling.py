@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fedvlr_jax.runs.ledger import FINISHED, Row
 from fedvlr_jax.runs.scheduler import Plan, Planner
 from fedvlr_jax.runs.study import Combination, Point, Study, points
 from fedvlr_jax.settings import AT_LEAST_ZERO, SEEDS, setting
+from fedvlr_jax.trackers.tracked import Tracked
 
 SET_BY_STUDIES = ("server_lr", "client_lr", "seed", "cutoffs")
 # What is searched where heads are solved and nothing else is asked for.
@@ -160,10 +161,15 @@ def execute(
     Returns:
         How every run ended, by name.
     """
-    shown = _Shown(Nothing() if values.quiet else display, renew, out if with_events else None)
+    display, trackers = Nothing() if values.quiet else display, cli.trackers(values)
+    shown = _Shown(display, renew, out if with_events else None, trackers)
     for variable, names in take_share(devices).items():
         shown.note(f"this process has {variable}={names}")
-    return scheduler.execute(planner, out, shown, values.together, values.retry_failed)
+    try:
+        return scheduler.execute(planner, out, shown, values.together, values.retry_failed)
+    finally:
+        for left in shown.tracked.values():
+            left.close()
 
 
 def take_share(devices: int) -> dict[str, str]:
@@ -173,11 +179,16 @@ def take_share(devices: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Shown:
-    """Has runs shown, their events written below `out`, and what is made of them renewed."""
+    """Has runs shown, their events written below `out`, and what is made of them renewed.
+
+    `tracked` are those that go on, where there are trackers.
+    """
 
     display: scheduler.Listener
     renew: Callable[[Mapping[str, Row]], object]
     out: Path | None
+    trackers: Sequence[str] = ()
+    tracked: dict[str, Tracked] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
         """Show a sentence."""
@@ -186,11 +197,23 @@ class _Shown:
     def reporter(self, run: str, plan: Plan) -> Reporter:
         """What shows a run."""
         shown = self.display.reporter(run, plan)
-        return shown if self.out is None else WithEvents(shown, self.out / plan.folder)
+        if self.out is None:
+            return shown
+        shown, folder = WithEvents(shown, self.out / plan.folder), self.out / plan.folder
+        if self.trackers:
+            # A run that is tried once more, alone, may have begun with others.
+            if (before := self.tracked.pop(run, None)) is not None:
+                before.close()
+            shown = self.tracked[run] = Tracked(shown, folder, self.trackers)
+        return shown
 
     def ended(self, run: str, row: Row) -> None:
         """Show it."""
         interrupts.defer(False)  # whatever it has ended by
+        if (kept := self.tracked.pop(run, None)) is not None:
+            if row.status == FINISHED:
+                kept.finish(row.content)
+            kept.close()
         self.display.ended(run, row)
 
     def known(self, rows: Mapping[str, Row]) -> None:

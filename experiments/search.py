@@ -65,7 +65,7 @@ class _Own:
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and the search's own."""
     cli.define_settings(into, leaves())
-    cli.define(into, _Own, *scheduling.RUNS)
+    cli.define(into, _Own, cli.Tracking, *scheduling.RUNS)
     cli.define_path(into, "out", "runs/search", "Folder of the search.")
 
 

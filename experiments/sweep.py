@@ -75,7 +75,7 @@ class _Own:
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and the sweep's own."""
     cli.define_settings(into, leaves(), without=("clients",), defaults=_DEFAULTS)
-    cli.define(into, _Own, *scheduling.RUNS)
+    cli.define(into, _Own, cli.Tracking, *scheduling.RUNS)
     cli.define_path(into, "out", "runs/sweep", "Folder of the sweep.")
 
 

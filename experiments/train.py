@@ -16,6 +16,7 @@ from fedvlr_jax.processes import start, together
 from fedvlr_jax.settings import AT_LEAST_ONE, AT_LEAST_ZERO, FOLDER, setting
 from fedvlr_jax.simulation.results import remarks
 from fedvlr_jax.simulation.run import default_out
+from fedvlr_jax.trackers.tracked import Tracked
 
 USAGE = """
     usage: python -m experiments.train [--data=DIR] [--variant=fedvlr|mlp|vbpr|id] [--out=DIR] ...
@@ -58,7 +59,7 @@ class _Processes:
 def define_flags(into: flags.FlagValues) -> None:
     """Define a flag for every setting, and those of the program."""
     cli.define_settings(into, leaves())
-    cli.define(into, _Own, cli.Quiet, cli.Compiling, _Processes)
+    cli.define(into, _Own, cli.Tracking, cli.Quiet, cli.Compiling, _Processes)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -69,7 +70,13 @@ def main(values: flags.FlagValues) -> None:
         interrupts.defer()  # one that stops at once ends all of them
     out = default_out(config) if values.out is None else values.out
     reporter = WithEvents(Quiet() if values.quiet else Progress(), out)
-    result = fedvlr_jax.train(config, out, reporter)
+    reporter = Tracked(reporter, out, cli.trackers(values))
+    try:
+        result = fedvlr_jax.train(config, out, reporter)
+        if together.is_first():
+            reporter.finish(result.summary)
+    finally:
+        reporter.close()
     if together.is_first():
         _show(result)
 
