@@ -1,6 +1,7 @@
 """Weights & Biases, offline: `wandb sync` sends a run later, if somebody wants that."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class Store:
             disable_job_creation=True,
             x_disable_stats=True,
         )
+        # Folders are named by the second: a second one in the same would write over the first.
+        while list(folder.glob(f"offline-run-{time.strftime('%Y%m%d_%H%M%S')}-{identity}")):
+            time.sleep(0.1)
         try:
             self._run = wandb.init(
                 project="fedvlr_jax",
