@@ -44,7 +44,7 @@ class Store:
 
     def log(self, number: int, values: Mapping[str, float]) -> None:
         """At the round as the step."""
-        self._run.log(dict(values), step=number)
+        self._run.log(dict(values), step=number, commit=True)
 
     def finish(self, number: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
         """In the run's summary."""

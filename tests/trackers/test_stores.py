@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import time
 
 import pytest
 
@@ -42,6 +43,8 @@ def _records(path):
             place += left
             continue
         length, kind = struct.unpack("<HB", content[place + 4 : place + _HEAD])
+        if place + _HEAD + length > len(content):
+            return  # it is being written
         data += content[place + _HEAD : place + _HEAD + length]
         place += _HEAD + length
         if kind in (1, 4):  # whole, or the last part
@@ -56,11 +59,16 @@ def test_wandb_has_settings_steps_and_results(tmp_path, monkeypatch):
     # What else could be asked for: it stays offline.
     monkeypatch.setenv("WANDB_MODE", "online")
     told(tmp_path / "run", "wandb")
+    folder, records, deadline = tmp_path / "run" / "wandb", [], time.monotonic() + 60
+    # Its own process may still be writing what it was told.
+    while sum(kind == "exit" for kind, _ in records) < 2 and time.monotonic() < deadline:
+        found = [
+            one for path in sorted(folder.glob("offline-run-*/*.wandb")) for one in _records(path)
+        ]
+        parsed = map(wandb_internal_pb2.Record.FromString, found)
+        records = [(record.WhichOneof("record_type"), record) for record in parsed]
     steps, summary, config, ids = [], {}, {}, set()
-    files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    for data in (data for path in files for data in _records(path)):
-        record = wandb_internal_pb2.Record.FromString(data)
-        kind = record.WhichOneof("record_type")
+    for kind, record in records:
         if kind == "run":
             ids.add(record.run.run_id)
             config |= {x.key: json.loads(x.value_json) for x in record.run.config.update}
