@@ -92,7 +92,7 @@ class PrepareConfig:
         None,
         "Split global_time: share of all interactions, the newest, that are in the time of test; "
         "as many before them are in that of validation; default 0.1.",
-        (lambda v: 0 < v < 0.5, "a number above 0 and below 0.5"),
+        (lambda v: 0 < v < 0.5, "a number between 0 and 0.5"),
     )
     columns: str | None = setting(
         None,

@@ -18,7 +18,7 @@ NUMBERS = ("x", "", "nan", "inf", "1e999", "9" * 5000, "-1e99", "1:30", "1,5", "
 EXPECTED = re.compile(
     r"a whole number from -?\d+ to \d+"
     r"|a finite number (above|of at least) \d+"
-    r"|a number (from \d+ to (below )?[\d.]+|between \d+ and \d+)"
+    r"|a number (from \d+ to (below )?[\d.]+|between \d+ and [\d.]+)"
 )
 
 
