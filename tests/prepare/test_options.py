@@ -51,7 +51,10 @@ def test_every_setting_explains_itself():
         ({"source": "rendered", "clip": ""}, "--clip=: expected"),
         ({"source": "rendered", "split": "random"}, "expected one of leave_one_out, global_time"),
         ({"source": "rendered", "held_out_share": 0.2}, "only --split=global_time takes it"),
-        ({"source": "rendered", "split": "global_time", "held_out_share": 0.5}, "between 0 and 0.5"),
+        (
+            {"source": "rendered", "split": "global_time", "held_out_share": 0.5},
+            "between 0 and 0.5",
+        ),
         ({"source": "rendered", "colour": 1}, "--colour: unknown setting"),
         ({"source": "mmrec", "raw": "r", "images": "i"}, "brings its own features"),
         (CSV | {"time_column": None}, "--time_column: missing"),
