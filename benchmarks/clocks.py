@@ -19,14 +19,21 @@ USAGE = """
     usage: python -m benchmarks.clocks [--clients=N] [--rounds=N] [--out=DIR]
 
     Times rounds of the standard workload without devices and with phones in turns, in one process,
-    and then rounds of a cohort and steps of a buffer of the same size. Writes clocks.json and
+    and then rounds of cohorts and steps of buffers of the same size. Writes clocks.json and
     clocks.txt.
 """
-FLAGS = flags.FlagValues()
-cli.define_number(FLAGS, "clients", 10_000, "Number of clients.", at_least(20))
-cli.define_number(FLAGS, "rounds", 20, "Number of timed rounds of each kind.", AT_LEAST_ONE)
-cli.define_path(FLAGS, "out", "runs/benchmarks/clocks", "Folder of the results.")
 _WARMING = 2  # rounds that fill caches, and the places of the clients that train at a time
+
+
+def define_flags(into: flags.FlagValues) -> None:
+    """Define the flags."""
+    cli.define_number(into, "clients", 10_000, "Number of clients.", at_least(20))
+    cli.define_number(into, "rounds", 20, "Number of timed rounds of each kind.", AT_LEAST_ONE)
+    cli.define_path(into, "out", "runs/benchmarks/clocks", "Folder of the results.")
+
+
+FLAGS = flags.FlagValues()
+define_flags(FLAGS)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -47,12 +54,12 @@ def summary(found: Mapping[str, Any]) -> list[Any]:
     for part in ("clock", "steps"):
         for name, row in found[part].items():
             table.add_row(name, f"{row['round_seconds']:.4f}", f"{row['updates_per_second']:,.0f}")
-    ratios = [f"{name}: {x:.2f} of the cohort's" for name, x in found["buffer_to_cohort"].items()]
+    ratios = [f"{name}: {x:.2f}" for name, x in found["buffer_to_cohort"].items()]
     return [
         machine.sentence(found["machine"]),
         table,
         f"the clock adds {100 * found['clock_overhead']:.1f} % to a round",
-        f"updates a second, {'; '.join(ratios)}",
+        f"updates a second beside a cohort of the buffer's size: {'; '.join(ratios)}",
     ]
 
 
@@ -88,7 +95,7 @@ def _ratio(rows: Mapping[str, dict[str, float]], what: str) -> float:
 
 def measure(clients: int, rounds: int) -> dict[str, Any]:
     """The clock beside none, and a buffer beside a cohort."""
-    cohort = clients // 10
+    cohort, half = clients // 10, clients // 2
     phones = {"devices_profile": "phones"}
     clock = in_turns(
         {
@@ -99,18 +106,20 @@ def measure(clients: int, rounds: int) -> dict[str, Any]:
     )
     steps = in_turns(
         {
-            "a cohort, phones": workload.config(clients, cohort=cohort, **phones),
+            "a cohort": workload.config(clients, cohort=cohort, **phones),
             "buffer, twice as many train": workload.config(
                 clients, cohort=2 * cohort, buffer=cohort, **phones
             ),
             "buffer, four times as many train": workload.config(
                 clients, cohort=4 * cohort, buffer=cohort, **phones
             ),
+            "half of all": workload.config(clients, cohort=half, **phones),
+            "buffer of half of all, all train": workload.config(clients, buffer=half, **phones),
         },
         rounds,
     )
     overhead = _ratio(clock, "round_seconds") - 1
-    synchronous = steps["a cohort, phones"]["updates_per_second"]
+    rate = {name: of["updates_per_second"] for name, of in steps.items()}
     return {
         "clients": clients,
         "cohort": cohort,
@@ -118,8 +127,8 @@ def measure(clients: int, rounds: int) -> dict[str, Any]:
         "clock_overhead": overhead,
         "steps": steps,
         "buffer_to_cohort": {
-            name: of["updates_per_second"] / synchronous
-            for name, of in steps.items()
+            name: of / rate["half of all" if "half" in name else "a cohort"]
+            for name, of in rate.items()
             if name.startswith("buffer")
         },
     }

@@ -465,7 +465,7 @@ class ClockConfig:
         NOT_NEGATIVE,
     )
     max_staleness: int = setting(
-        20,
+        10,
         "Uploads whose client began more steps of the server ago are dropped (--buffer only).",
         (lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
     )

@@ -37,7 +37,7 @@ def world(**own):
         (AUTODIFF, {"backbone": "fedncf"}),
         (LOCAL, {"client_mode": "local"}),
     ],
-    ids=str,
+    ids=["fedvlr", "mlp", "fedncf", "local"],
 )
 @pytest.mark.parametrize("length", [4, 16])
 def test_an_epoch_takes_about_as_many_as_the_compiler_counts(way, own, length):
