@@ -32,6 +32,7 @@ _TO_TARGET = {
     "MB down to target": ("download_bytes", 1e-6),
     "MB up to target": ("upload_bytes", 1e-6),
     "seconds to target": ("seconds", 1),
+    "hours on devices": ("simulated_seconds", 1 / 3600),
 }
 _WIDTH = 100  # characters of what is printed
 
@@ -184,7 +185,10 @@ def _row(
         for runs in (first, second)
     ]
     row["round time, B / A"] = seconds[1] / seconds[0] if seconds[0] else np.nan
+    timed = any(costs["simulated_seconds"] is not None for costs in spent.values())
     for name, (column, unit) in _TO_TARGET.items() if spent else ():
+        if column == "simulated_seconds" and not timed:
+            continue  # clients have no devices
         for side, runs in zip("AB", (first, second), strict=True):
             costs = [spent[run.folder][column] for run in runs]
             costs = [None if cost is None else cost * unit for cost in costs]

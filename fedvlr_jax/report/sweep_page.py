@@ -43,6 +43,7 @@ _COSTS = {
     COMPILATION: "compilation of the program, once, s",
     "timing/total_seconds": "whole run, s",
 }
+_HOURS = "to_target/simulated_hours"
 _TO_TARGET = {
     "to_target/goal": "target, %",
     "to_target/reached_percent": "runs that got there, %",
@@ -51,6 +52,7 @@ _TO_TARGET = {
     "to_target/download_mb": "down, MB",
     "to_target/upload_mb": "up, MB",
     "to_target/seconds": "seconds",
+    _HOURS: "hours on clients' devices",
     "to_target/spent/round": "rounds spent in all",
 }
 # Shown over what is swept; whether by equal factors, as what grows with a power of it is.
@@ -63,6 +65,7 @@ _UNITS = {
     "to_target/reached_percent": ("to_target/reached", 100),
     "to_target/download_mb": ("to_target/download_bytes", 1e-6),
     "to_target/upload_mb": ("to_target/upload_bytes", 1e-6),
+    _HOURS: ("to_target/simulated_seconds", 1 / 3600),
     "memory/peak_rss_gb": (MEMORY, 1e-9),
     "memory/client_state_mb": ("memory/client_state_bytes", 1e-6),
     "communication/download_kb": ("communication/download_bytes_per_client_round", 1e-3),
@@ -133,7 +136,12 @@ def _to_target(table: pd.DataFrame, axes: Axes, configs: Mapping[str, Config]) -
         "without compilation and evaluation. Where a run did not get there, its cost is not known "
         "but for being more than what was spent, so a combination with such runs has no mean."
     )
-    return Section("To the target", text, seeds.combined(table, axes, _TO_TARGET))
+    columns = dict(_TO_TARGET)
+    if _HOURS not in table or table[_HOURS].isna().all():
+        del columns[_HOURS]  # clients have no devices
+    else:
+        text += " Hours are simulated ones (--devices_profile)."
+    return Section("To the target", text, seeds.combined(table, axes, columns))
 
 
 def _over(table: pd.DataFrame, axes: Axes) -> Section | None:

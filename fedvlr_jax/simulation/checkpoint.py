@@ -49,6 +49,7 @@ _WRITES = 0.5  # seconds that a write may be under way when nobody waits for it 
 _MOST_PROGRESS = 1 << 30  # bytes
 _CHECKSUMS = "checksums.json"
 _NAME = re.compile(r"[0-9]{6,18}")
+_OPTIONAL = ("time", "flight")  # parts of a state that are there where clients have devices
 # Where the content of `Progress` is in a checkpoint, as Orbax writes it.
 _PROGRESS = Path("progress") / "metadata"
 # What a file system answers that takes no more, or nothing at all.
@@ -445,19 +446,24 @@ def _damage_told(step: Path) -> Iterator[None]:
 
 
 def _as_tree(state: FederationState) -> dict:
-    """A state by the names of its parts; what only warm rounds need is not there without them.
+    """A state by the names of its parts; without those that only some runs have.
 
-    So it has always been in checkpoints of runs that have none.
+    So checkpoints of versions that did not know these can be read.
     """
     tree = serialization.to_state_dict(state)
     if state.server.warmed is None:
         del tree["server"]["warmed"]
+    for name in _OPTIONAL:
+        if getattr(state, name) is None:
+            del tree[name]
     return tree
 
 
 def _from_tree(like: FederationState, tree: dict) -> FederationState:
     """The state that is such a tree."""
     tree["server"].setdefault("warmed", None)
+    for name in _OPTIONAL:
+        tree.setdefault(name, None)
     return serialization.from_state_dict(like, tree)
 
 
