@@ -19,6 +19,9 @@ _FLAGS = [
 # XLA ends the process at a flag that it does not know, and this one is gone from jax 0.11.
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+# Set for users by fedvlr_jax/processes/cores.py, which comes too late here.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 13):
+    _FLAGS.append("--xla_cpu_enable_concurrency_optimized_scheduler=false")
 os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # an eighth of the time of compiling
 # Tests compile the same small programs again and again; all processes of a session share them.

@@ -106,6 +106,11 @@ def _meet_in_one_order() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --{_ORDER}=false".strip()
 
 
+def meet_in_one_order() -> bool:
+    """Whether XLA's programs on CPU devices run in one order, which also needs less memory."""
+    return f"--{_ORDER}=false" in os.environ.get("XLA_FLAGS", "")
+
+
 def _forced_devices() -> int:
     """How many devices XLA_FLAGS asks for; 0 where it does not say."""
     match = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))

@@ -9,6 +9,7 @@ from jax.stages import Compiled
 
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import UserError
+from fedvlr_jax.processes import cores
 from fedvlr_jax.server import alternating
 from fedvlr_jax.simulation import memory
 from fedvlr_jax.simulation.federated_round import Federation
@@ -20,6 +21,7 @@ _USABLE = 0.9  # of the devices' memory
 # Tables of items x items that a warm round with pairs has at a time: the sums, those of the cohort
 # and what eigenvectors take; with neighbours their weights and the inverse as well.
 _TABLES, _TABLES_OF_NEIGHBOURS = 4, 6
+_TABLES_IN_ORDER, _TABLES_OF_NEIGHBOURS_IN_ORDER = 3, 4  # the same on a CPU (processes/cores.py)
 _TABLES_OF_EQUATIONS = 3  # of all items: the sums, those of the cohort, and what is solved
 _SHARE_OF_RUNS = 0.3  # of the memory that runs together take; checkpoints and results need some
 
@@ -60,7 +62,10 @@ def _numbers_of_item(phase: Federation) -> int:
     if server.mode == "items":
         return _TABLES_OF_EQUATIONS * alternating.numbers(server.fusion.dim)
     if server.mode == "pairs":
-        return phase.n_items * (_TABLES_OF_NEIGHBOURS if server.warm.neighbours else _TABLES)
+        counts = _TABLES, _TABLES_OF_NEIGHBOURS
+        if phase.mesh.devices.flat[0].platform == "cpu" and cores.meet_in_one_order():
+            counts = _TABLES_IN_ORDER, _TABLES_OF_NEIGHBOURS_IN_ORDER
+        return phase.n_items * counts[server.warm.neighbours > 0]
     return 0
 
 
