@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedvlr_jax
-from fedvlr_jax.analysis.communication import Protocol
+from fedvlr_jax.analysis.communication import Protocol, WarmProtocol
 from fedvlr_jax.client.flat import row_numbers
 from fedvlr_jax.errors import Stopped
 from fedvlr_jax.simulation import accounting, keys, results
@@ -43,6 +43,7 @@ def plain(rounds):
     participation = {
         "trained": len(trained),
         "late": sum(len(late) for _, late in rounds),
+        "cut_off": 0,
         "uploads_counted": sum(heard),
         "rounds_without_clients": sum(not came for came, _ in rounds),
     }
@@ -99,6 +100,26 @@ def test_a_pause_is_not_slowness(seconds, pause, data):
     for found in speed(seconds), speed(paused):
         assert 0.09 <= found["round_seconds_median"] <= 0.11
         assert 10 / 0.11 <= found["client_rounds_per_second"] <= 10 / 0.09 + 1e-9
+
+
+def test_who_is_cut_off_has_downloaded_what_the_round_sends():
+    warm = {"warm": WarmProtocol(40, 16)}
+    rounds = [
+        dataclasses.replace(done({1, 2}, ()), kind="warm", cut_off=3, milliseconds=1500),
+        dataclasses.replace(done({4}, ()), cut_off=2, milliseconds=250),
+        dataclasses.replace(done({4, 5}, ()), milliseconds=250),
+    ]
+    progress = Progress().after(rounds[:1]).after(rounds[1:])
+    found = accounting.participation(7, progress)
+    assert (found["asked"], found["trained"], found["cut_off"]) == (10, 5, 5)
+    assert progress.simulated_seconds == 2.0
+    sent = accounting.traffic(PROTOCOL, progress, warm)
+    down = 40 * 3 * 8 * 4
+    assert sent["download_bytes"] == (2 + 3) * 40 * 16 * 4 + (1 + 2 + 2) * down
+    alone = accounting.traffic(
+        PROTOCOL, Progress().after([dataclasses.replace(one, cut_off=0) for one in rounds]), warm
+    )
+    assert sent["upload_bytes"] == alone["upload_bytes"]
 
 
 def test_what_was_not_counted_is_not_told():
