@@ -42,7 +42,7 @@ def test_lists_of_settings_follow_from_their_roles():
     # Where private states are decides what checkpoints hold.
     assert set(having(Role.RESUMED)) == layout - {"private_state"} | {"rounds", "data"}
     assert set(having(Role.DATA)) == {"data", *SYNTHETIC_DEFAULTS}
-    assert having(Role.CLIENTS) == ("cohort", "eval_clients")
+    assert having(Role.CLIENTS) == ("cohort", "buffer", "eval_clients")
     rates = [name for name in leaves() if name.endswith("_lr")]
     assert len(rates) == 6
     assert set(rates) < set(having(Role.TRACED))
