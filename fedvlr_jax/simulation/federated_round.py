@@ -318,9 +318,7 @@ def train_cohort(
             owed = None
             if before is not None:
                 before, owed = before._replace(residual=None), before.residual
-                # Unused places of a chunk owe nothing.
-                used = rows < len(arrival)
-                owed = jax.tree.map(lambda x: jnp.einsum("c...,c->c...", x, used), owed)
+                owed = _of_used(rows < len(arrival), owed)
             begin = functools.partial(local.begin, training, sent)
             work = jax.vmap(begin)(before, data, client_keys)
 
@@ -363,6 +361,11 @@ def train_cohort(
         out_specs=(BY_CLIENT, EVERYWHERE, EVERYWHERE),
         check_vma=False,
     )(sent, private, population, taking_part, rates._replace(times=None), key, stragglers)
+
+
+def _of_used(used: Bool[Array, " chunk"], owed: Residual | None) -> Residual | None:
+    """What the clients of a chunk owe; its unused places, read from some client, owe nothing."""
+    return jax.tree.map(lambda x: jnp.where(used.reshape(-1, *[1] * (x.ndim - 1)), x, 0), owed)
 
 
 def of_rows(chosen: Bool[Array, " clients"], client: Int[Array, " rows"]) -> Bool[Array, " rows"]:

@@ -17,6 +17,7 @@ from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.server import aggregate
 from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.federated_round import sent_by, train_cohort
+from fedvlr_jax.simulation.off_device.trainer import OffDevice
 from fedvlr_jax.simulation.on_device import OnDevice
 from fedvlr_jax.simulation.private import Private
 from tests import worlds
@@ -279,6 +280,18 @@ def test_a_killed_run_owes_what_it_owed(tmp_path):
         assert whole.summary[name] == parts.summary[name]
     protocol = whole.summary["communication"]["protocol"]
     assert (protocol["bits"], protocol["rows"]) == (2, 3)
+
+
+@pytest.mark.slow
+def test_rounds_on_the_host_equal_those_on_the_devices(tmp_path):
+    simulation = worlds.simulation(**EXACT, upload_bits=2, upload_rows=3, cohort=7, devices=2)
+    here, there = OnDevice(simulation, [3]), OffDevice(simulation, 3, 4, tmp_path, 1, rounds=5)
+    here.compile()
+    there.compile()
+    for _ in range(5):
+        with jax.transfer_guard("disallow"):
+            close(here.round(), there.round())
+    close(here.states.server.params, there.state.server.params, 1e-5)
 
 
 @pytest.mark.parametrize("own", [{"upload_bits": 9}, {"upload_bits": -1}, {"upload_rows": -1}])
