@@ -192,7 +192,8 @@ def test_a_user_who_is_warm_in_one_run_only_is_not_paired(tmp_path):
     assert found.table["over users"].isna().all()
 
 
-def test_what_a_target_took_on_either_side(tmp_path):
+@pytest.mark.parametrize("devices", [True, False])
+def test_what_a_target_took_on_either_side(devices, tmp_path):
     sides = sweep(tmp_path / "a", "mlp", 0.0, (100,)), sweep(tmp_path / "b", "fedvlr", 15.0, (100,))
     for factor, runs in zip((1, 2), sides, strict=True):
         for k, one in enumerate(runs):
@@ -200,6 +201,7 @@ def test_what_a_target_took_on_either_side(tmp_path):
                 {
                     **{"round": n, "client_updates": 9 * n, "seconds": n / 4},
                     **{"download_bytes": 1e6 * n, "upload_bytes": 5e5 * n},
+                    "simulated_seconds": 1800.0 * n if devices else None,
                     "valid/warm/ndcg@50": factor * (n + k),
                 }
                 for n in range(1, 11)
@@ -213,10 +215,12 @@ def test_what_a_target_took_on_either_side(tmp_path):
     assert row["B: updates to target"] == 45
     assert row["B: MB up to target"] == 2.5
     assert row["B: seconds to target"] == 1.25
+    assert row.get("B: hours on devices") == (2.5 if devices else None)
     # A has 10, 11 and 12 at the end: one of three is there, so there is no mean.
     assert row["A: rounds to target"] is None
     text = "\n".join(compare_page.lines(found, "a", "b"))
     assert "rounds to target   --                       5.00 (2.52 to 7.48)" in text
+    assert ("hours on devices   --                       2.50 (1.26 to 3.74)" in text) == devices
 
 
 def test_runs_with_other_cutoffs_are_compared_at_a_k_that_both_have(tmp_path):

@@ -213,7 +213,8 @@ def test_powers_are_those_of_the_runs():
     assert fitted.y == pytest.approx(line.y, rel=1e-5)
 
 
-def test_what_a_target_took_is_in_the_table_and_on_the_page(tmp_path):
+@pytest.mark.parametrize("devices", [True, False])
+def test_what_a_target_took_is_in_the_table_and_on_the_page(devices, tmp_path):
     target = "valid/warm/ndcg@50:0.5max"
     axes = declare.axes(["variant=mlp,id", "seed=0,1"])
     configs = declare.configs({"rounds": 4, "target": target}, axes)
@@ -225,6 +226,7 @@ def test_what_a_target_took_is_in_the_table_and_on_the_page(tmp_path):
             {
                 **{"round": n, "train_loss": 1.0, "client_updates": 3 * n, "seconds": 1.0 * n},
                 **{"download_bytes": 1e6 * n, "upload_bytes": 2e6 * n},
+                "simulated_seconds": 3600.0 * n if devices else None,
                 "valid/warm/ndcg@50": float(n * (k + 1)),
             }
             for n in range(1, 5)
@@ -248,6 +250,8 @@ def test_what_a_target_took_is_in_the_table_and_on_the_page(tmp_path):
     assert target in parts["To the target"].text
     assert shown["runs that got there, %"].tolist() == [50, 100]
     assert shown["rounds"].tolist()[1] == 2.5
+    hours = "hours on clients' devices"
+    assert (shown[hours].tolist()[1] == 2.5) if devices else (hours not in shown)
     assert pd.isna(shown["rounds"].tolist()[0])
     assert shown["up, MB"].tolist()[1] == 5.0
 

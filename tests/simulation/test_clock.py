@@ -201,42 +201,44 @@ def stepped(simulation, server, found, number):
 
 
 @SOLVERS
-def test_who_is_late_counts_a_round_later_and_who_is_cut_off_never(table, solver, devices):
-    for stragglers in ("drop", "late"):
-        simulation = of(
-            table,
-            cohort=8,
-            deadline=60.0,
-            stragglers=stragglers,
-            devices=devices,
-            client_solver=solver,
-        )
-        features, federation = simulation.features, simulation.federation
-        state = simulation.initial_state(1)
-        expected, server, private, waiting = [], state.server, state.private, None
-        events = rounds_by_events(simulation, state, 5)
-        assert any(x[1] or x[2] for x in events)
-        for number, (in_time, late, *_) in enumerate(events):
-            before = state._replace(round=jnp.int32(number), server=server)
-            sent = sent_by(federation, before, features, simulation.rates)
-            private, total = trained(simulation, state, sent, private, in_time)
-            found = aggregate.gathered(federation.server, server, features, total)
-            if waiting is not None:
-                found = jax.tree.map(jnp.add, found, waiting)
-            private, total = trained(simulation, state, sent, private, late)
-            waiting = aggregate.gathered(federation.server, server, features, total)
-            server = stepped(simulation, server, found, number)
-            expected.append((server.params, private))
-        trainer = OnDevice(simulation, [1])
-        trainer.compile()
-        for k, (params, private) in enumerate(expected):
-            with jax.transfer_guard("disallow"):
-                outcome = trainer.round()
-            close(trainer.states.server.params, params, 1e-5)
-            close(trainer.states.private, private, 1e-5)
-            assert outcome.participation.late[0] == len(events[k][1])
-            assert outcome.participation.cut_off[0] == events[k][2]
-            assert outcome.milliseconds[0] == events[k][3]
+@pytest.mark.parametrize("stragglers", ["late", pytest.param("drop", marks=SLOW)])
+def test_who_is_late_counts_a_round_later_and_who_is_cut_off_never(
+    table, solver, devices, stragglers
+):
+    simulation = of(
+        table,
+        cohort=8,
+        deadline=60.0,
+        stragglers=stragglers,
+        devices=devices,
+        client_solver=solver,
+    )
+    features, federation = simulation.features, simulation.federation
+    state = simulation.initial_state(1)
+    expected, server, private, waiting = [], state.server, state.private, None
+    events = rounds_by_events(simulation, state, 5)
+    assert any(x[1] or x[2] for x in events)
+    for number, (in_time, late, *_) in enumerate(events):
+        before = state._replace(round=jnp.int32(number), server=server)
+        sent = sent_by(federation, before, features, simulation.rates)
+        private, total = trained(simulation, state, sent, private, in_time)
+        found = aggregate.gathered(federation.server, server, features, total)
+        if waiting is not None:
+            found = jax.tree.map(jnp.add, found, waiting)
+        private, total = trained(simulation, state, sent, private, late)
+        waiting = aggregate.gathered(federation.server, server, features, total)
+        server = stepped(simulation, server, found, number)
+        expected.append((server.params, private))
+    trainer = OnDevice(simulation, [1])
+    trainer.compile()
+    for k, (params, private) in enumerate(expected):
+        with jax.transfer_guard("disallow"):
+            outcome = trainer.round()
+        close(trainer.states.server.params, params, 1e-5)
+        close(trainer.states.private, private, 1e-5)
+        assert outcome.participation.late[0] == len(events[k][1])
+        assert outcome.participation.cut_off[0] == events[k][2]
+        assert outcome.milliseconds[0] == events[k][3]
 
 
 def steps_by_events(simulation, state, n_steps):
@@ -332,7 +334,7 @@ def test_a_buffered_step_is_the_weighted_sum_of_old_and_new(table, solver, devic
 
 WHOLE = [
     {"cohort": 6, "deadline": 60.0, "stragglers": "late"},
-    {"cohort": 6, "over_selection": 0.5},
+    pytest.param({"cohort": 6, "over_selection": 0.5}, marks=SLOW),
     {"cohort": 8, "buffer": 3},
 ]
 
@@ -362,10 +364,11 @@ def test_a_killed_run_ends_as_if_it_had_not_been(table, own, tmp_path):
         assert whole.summary[name] == parts.summary[name]
 
 
-def test_rounds_on_the_host_are_those_on_the_devices(table, tmp_path):
+@pytest.mark.parametrize("warm_start", ["none", pytest.param("spectral", marks=SLOW)])
+def test_rounds_on_the_host_are_those_on_the_devices(table, warm_start, tmp_path):
     simulation = of(
         table, cohort=6, deadline=60.0, stragglers="late", devices=2, client_solver="exact",
-        warm_start="spectral", als_passes=1,
+        warm_start=warm_start, als_passes=int(warm_start == "spectral"),
     )  # fmt: skip
     here, there = OnDevice(simulation, [3]), OffDevice(simulation, 3, 4, tmp_path, 1, rounds=12)
     here.compile()
