@@ -15,6 +15,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdashdot", "longdash")
 _HEIGHT = 400  # pixels
 _OPACITY = 0.18  # of a band
 _MOST_TICKS = 8  # between whole numbers
+_WIDE = 2.5  # powers of ten, beyond which a logarithmic axis has labels at these only
 
 # Of what plotly writes into its elements, what has to follow the page, light or dark.
 STYLE = """
@@ -141,8 +142,11 @@ def _axis(axis: Axis, places: Numbers) -> dict:
     }
     marked, limits = axis.marked(), axis.limits
     if axis.log:
-        # 1, 2 and 5 of every power: a narrow range has labels, too.
-        shown |= {"dtick": "D2", "tickformat": ",.6~g"}
+        # 1, 2 and 5 of every power, so that a narrow range has labels, too; in a wide one they
+        # would touch.
+        ends = limits or [n for n in places if n > 0] or [1]
+        wide = math.log10(max(ends) / min(ends)) > _WIDE
+        shown |= {"dtick": 1 if wide else "D2", "tickformat": ",.6~g"}
     elif axis.whole and len(places):
         shown |= {"tick0": 0, "dtick": max(1, -(-(max(places) - min(places)) // _MOST_TICKS))}
     if marked:

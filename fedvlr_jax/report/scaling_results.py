@@ -323,7 +323,7 @@ def _of_law(fit: Fit, law: PowerLaw | SaturatingLaw, here: str) -> str:
     grows, falls = quantity.verbs
     verb = {trends.GROWS: grows, trends.FALLS: falls}.get(law.verdict)
     if isinstance(law, SaturatingLaw):
-        change = f"{law.change:+.2f} points{_ends(law.change_interval, '{:+.2f}')}"
+        change = f"{law.change:+z.2f} points{_ends(law.change_interval, '{:+z.2f}')}"
         law_said = f"as a - b N^-c with c = {law.exponent:.2f}{_ends(law.interval)}"
         if law.has_limit:
             law_said += f" and a = {law.limit:.2f} %"
@@ -331,7 +331,7 @@ def _of_law(fit: Fit, law: PowerLaw | SaturatingLaw, here: str) -> str:
             law_said += ", of which too little is known to tell a limit"
     else:
         change = ""
-        law_said = f"as N^{law.exponent:.2f}{_ends(law.interval)}"
+        law_said = f"as N^{law.exponent:z.2f}{_ends(law.interval)}"
     span = (
         f"from {_shown(quantity, curve.value[0])} at {fit.sizes[0]:,} clients to "
         f"{_shown(quantity, curve.value[WITHIN - 1])} at {fit.sizes[-1]:,}"
@@ -362,7 +362,7 @@ def number(value: float) -> str:
 
 
 def _ends(
-    interval: tuple[float, float], form: str = "{:.2f}", quantity: Quantity | None = None
+    interval: tuple[float, float], form: str = "{:z.2f}", quantity: Quantity | None = None
 ) -> str:
     """An interval in brackets, nothing where there is none."""
     if any(map(math.isnan, interval)):
