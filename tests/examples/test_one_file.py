@@ -104,7 +104,7 @@ def trained(data):
         server, private, loss = one_file.federated_round(
             server, private, features, histories, drawn
         )
-        state, (expected, _) = whole_round(simulation, state)
+        state, (expected, *_) = whole_round(simulation, state)
         losses.append((loss, float(expected)))
     return simulation, (start, state), server, private, features, histories, losses
 

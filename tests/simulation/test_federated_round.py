@@ -123,7 +123,7 @@ def test_a_run_takes_the_same_round():
     simulation = worlds.simulation(cohort=6)
     state = moved(simulation)
     loss, _, private, _ = one_round(simulation, state)
-    after, (whole_loss, _) = whole_round(simulation, state)
+    after, (whole_loss, *_) = whole_round(simulation, state)
     close(after.private, private)
     close(float(whole_loss), float(loss))
     assert int(after.round) == 1
