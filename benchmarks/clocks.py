@@ -87,12 +87,6 @@ def in_turns(configs: Mapping[str, Config], rounds: int) -> dict[str, dict[str, 
     }
 
 
-def _ratio(rows: Mapping[str, dict[str, float]], what: str) -> float:
-    """The second row's number to the first one's."""
-    first, second, *_ = rows.values()
-    return second[what] / first[what]
-
-
 def measure(clients: int, rounds: int) -> dict[str, Any]:
     """The clock beside none, and a buffer beside a cohort."""
     cohort, half = clients // 10, clients // 2
@@ -118,13 +112,13 @@ def measure(clients: int, rounds: int) -> dict[str, Any]:
         },
         rounds,
     )
-    overhead = _ratio(clock, "round_seconds") - 1
+    without, with_clock = (row["round_seconds"] for row in clock.values())
     rate = {name: of["updates_per_second"] for name, of in steps.items()}
     return {
         "clients": clients,
         "cohort": cohort,
         "clock": clock,
-        "clock_overhead": overhead,
+        "clock_overhead": with_clock / without - 1,
         "steps": steps,
         "buffer_to_cohort": {
             name: of / rate["half of all" if "half" in name else "a cohort"]

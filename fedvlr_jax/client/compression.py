@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from fedvlr_jax.client.whole import rows_by_item
-from fedvlr_jax.protocol import Rows, Upload
+from fedvlr_jax.protocol import Rows, Squares, Upload
 
 BLOCK = 256  # numbers that share a scale, where there are no rows
 MOST_BITS = 8
@@ -102,15 +103,21 @@ def compressed(
     rows = jnp.where(touched[:, None], rows + owed, 0)
     kept = touched & largest(rows, how.rows)
     sent = jnp.where(kept[:, None], _rounded(how, rows, row_key), 0)
-    dense = _laid_flat(upload)
+    shared, in_tree = ravel_pytree(upload.shared)
+    dense = jnp.concatenate([shared, _triangle(upload.squares)])
     if how.has_feedback:
         dense = dense + residual.dense
     sent_dense = _unblocked(_rounded(how, _blocked(dense), dense_key), len(dense))
     if how.has_feedback:
         left = jnp.where(touched[:, None], rows - sent, owed)
         residual = Residual(residual.rows.at[: len(rows)].set(left), dense - sent_dense)
-    gradient = Rows(jnp.where(kept, items, n_items), sent.reshape(-1, *shape))
-    return _with(upload, gradient, sent_dense), residual
+    sent_shared, triangle = jnp.split(sent_dense, [len(shared)])
+    upload = upload._replace(
+        gradient=Rows(jnp.where(kept, items, n_items), sent.reshape(-1, *shape)),
+        shared=in_tree(sent_shared),
+        squares=None if upload.squares is None else _symmetric(triangle, how.width),
+    )
+    return upload, residual
 
 
 def largest(rows: Float[Array, "places width"], most: int) -> Bool[Array, " places"]:
@@ -158,34 +165,18 @@ def _rounded(
     return decoded(quantized(rows, how.bits, key, shrinks=how.has_feedback), how.bits)
 
 
-def _laid_flat(upload: Upload) -> Float[Array, " numbers"]:
-    """All that an upload has beside rows: `shared`, and the lower triangle of `squares`."""
-    parts = [leaf.ravel() for leaf in jax.tree.leaves(upload.shared)]
-    if upload.squares is not None:
-        weighed = upload.squares.coefficients[:, None] * upload.squares.directions
-        matrix = weighed.T @ upload.squares.directions
-        parts.append(matrix[jnp.tril_indices(len(matrix))])
-    return jnp.concatenate([*parts, jnp.zeros(0)])
+def _triangle(squares: Squares | None) -> Float[Array, " numbers"]:
+    """The lower triangle of the matrix, row by row; nothing without one."""
+    if squares is None:
+        return jnp.zeros(0)
+    matrix = (squares.coefficients[:, None] * squares.directions).T @ squares.directions
+    return matrix[jnp.tril_indices(len(matrix))]
 
 
-def _with(upload: Upload, gradient: Rows, dense: Float[Array, " numbers"]) -> Upload:
-    """The upload with other rows, and other numbers beside them."""
-    leaves, structure = jax.tree.flatten(upload.shared)
-    ends = [0]
-    for leaf in leaves:
-        ends.append(ends[-1] + leaf.size)
-    shared = [
-        dense[start : start + leaf.size].reshape(leaf.shape)
-        for start, leaf in zip(ends, leaves, strict=False)
-    ]
-    squares = None
-    if upload.squares is not None:
-        size = upload.squares.directions.shape[-1]
-        lower = jnp.zeros((size, size)).at[jnp.tril_indices(size)].set(dense[ends[-1] :])
-        squares = lower + jnp.tril(lower, -1).T
-    return upload._replace(
-        gradient=gradient, shared=jax.tree.unflatten(structure, shared), squares=squares
-    )
+def _symmetric(triangle: Float[Array, " numbers"], size: int) -> Float[Array, "size size"]:
+    """The matrix of a lower triangle."""
+    lower = jnp.zeros((size, size)).at[jnp.tril_indices(size)].set(triangle)
+    return lower + jnp.tril(lower, -1).T
 
 
 def _blocked(numbers: Float[Array, " numbers"]) -> Float[Array, "blocks block"]:

@@ -1,6 +1,5 @@
 """What a run is made of, in numbers: padding, parameters, who took part, what was sent."""
 
-import functools
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,9 +15,8 @@ from fedvlr_jax.analysis.communication import (
     neighbours_bytes,
 )
 from fedvlr_jax.fusion.operators import Features
-from fedvlr_jax.simulation import keys
 from fedvlr_jax.simulation.checkpoint import Progress
-from fedvlr_jax.simulation.federated_round import Federation, init_server
+from fedvlr_jax.simulation.federated_round import Federation, shared_shapes
 from fedvlr_jax.simulation.population import padded_places
 
 WarmProtocols = WarmProtocol | AlternatingProtocol
@@ -30,20 +28,12 @@ def padded_share(federation: Federation, lengths: Int[np.ndarray, " clients"]) -
     return float(1 - lengths.sum() / places)
 
 
-def parameter_counts(federation: Federation, features: Features) -> dict[str, int]:
+def parameter_counts(federation: Federation, protocol: Protocol) -> dict[str, int]:
     """Numbers that the server learns, and that each client keeps to itself."""
     return {
-        "server": sum(_shared_numbers(federation, features)),
+        "server": protocol.n_items * protocol.dim + protocol.gamma + protocol.network,
         "private_per_client": federation.training.model.private_numbers(),
     }
-
-
-def _shared_numbers(federation: Federation, features: Features) -> tuple[int, int]:
-    """How many numbers D and gamma have, and the backbone's network."""
-    init = functools.partial(init_server, federation)
-    params = jax.eval_shape(init, features, keys.from_seed(0)).server.params
-    fusion, network = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params)
-    return fusion, network
 
 
 def participation(cohort: int, progress: Progress) -> dict[str, int | None]:
@@ -148,7 +138,8 @@ def _counted(progress: Progress) -> bool:
 def protocol_of(federation: Federation, features: Features) -> Protocol:
     """What server and clients send each other."""
     training, model = federation.training, federation.training.model
-    fusion, network = _shared_numbers(federation, features)
+    params = shared_shapes(federation, features).server.params
+    fusion, network = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params)
     compression = model.compression
     return Protocol(
         n_items=federation.n_items,

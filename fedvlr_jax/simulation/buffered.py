@@ -125,19 +125,6 @@ def arrivals(
     return jnp.where(done & counts, age, -1), spent
 
 
-def federated_round(
-    federation: Federation,
-    state: FederationState,
-    population: Population,
-    features: Features,
-    rates: Rates,
-) -> tuple[FederationState, Outcome]:
-    """One step of the server: the state after it, and what it came to."""
-    private, uploaded = clients_half(federation, state, population, features, rates)
-    state, outcome = server_step(federation, state, features, uploaded, rates)
-    return state._replace(private=private.states), outcome
-
-
 def server_step(
     federation: Federation,
     state: FederationState,

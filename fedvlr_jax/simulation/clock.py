@@ -78,16 +78,13 @@ class Clock(NamedTuple):
 
 
 class Attendance(NamedTuple):
-    """Who takes part in a round, by client id, and the time that it takes.
+    """Who takes part in a round, by client id.
 
     `trains` are those whose uploads count, `late` those of them whose upload comes after the round.
-    `cut_off` counts clients that began for nothing, `elapsed` are milliseconds.
     """
 
     trains: Bool[Array, " clients"]
     late: Bool[Array, " clients"]
-    cut_off: Int[Array, ""]
-    elapsed: Int[Array, ""]
 
 
 def begin() -> Clock:
@@ -123,8 +120,8 @@ def synchronous(
     asked: Bool[Array, " clients"],
     stays: Bool[Array, " clients"],
     deadline: Int[Array, ""],
-) -> Attendance:
-    """Who is in time, and when the round ends.
+) -> tuple[Attendance, Int[Array, ""]]:
+    """Who is in time, and after how many milliseconds the round ends.
 
     A round ends with the last upload that the server wants, or at its deadline. Without a deadline
     it knows who does not come; with one it waits for them.
@@ -143,11 +140,9 @@ def synchronous(
     missing = (there < wanted) & (deadline < LONGEST)
     end = jnp.where(missing, deadline, jnp.minimum(last, deadline))
     in_time = comes & (took <= end)
-    late = comes & ~in_time
     if rules.late:
-        return Attendance(comes, late, jnp.zeros((), jnp.int32), end)
-    nobody = jnp.zeros_like(late)
-    return Attendance(in_time, nobody, late.sum(dtype=jnp.int32), end)
+        return Attendance(comes, comes & ~in_time), end
+    return Attendance(in_time, jnp.zeros_like(in_time)), end
 
 
 def nth(

@@ -5,6 +5,7 @@ over the devices), the weighted sum taken across devices, one step of the server
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -373,19 +374,6 @@ def of_rows(chosen: Bool[Array, " clients"], client: Int[Array, " rows"]) -> Boo
     return chosen.at[client].get(mode="fill", fill_value=False, wrap_negative_indices=False)
 
 
-def federated_round(
-    federation: Federation,
-    state: FederationState,
-    population: Population,
-    features: Features,
-    rates: Rates,
-) -> tuple[FederationState, Outcome]:
-    """One round (METHOD "One round"): the state after it, and what it came to."""
-    private, uploaded = clients_half(federation, state, population, features, rates)
-    state, outcome = server_step(federation, state, features, uploaded, rates)
-    return state._replace(private=private.states), outcome
-
-
 def clients_half(
     federation: Federation,
     state: FederationState,
@@ -430,7 +418,7 @@ def attendance(
     if rules is None:
         sampled, stays = draw(federation.cohort)
         trains = sampled & stays
-        return Attendance(trains, jnp.zeros_like(trains), nothing, nothing), Spent(nothing, nothing)
+        return Attendance(trains, jnp.zeros_like(trains)), Spent(nothing, nothing)
     times, waits = rates.times, clock.until_open(rates.times, time)
     took = clock.durations(times, federation.kind, key, number)
     before = nothing
@@ -441,9 +429,10 @@ def attendance(
     else:
         asked, stays = draw(0)
         took = jnp.minimum(took + waits, clock.LONGEST)
-    found = clock.synchronous(rules, took, asked, stays, times.deadline)
-    elapsed = before + found.elapsed
-    return found, Spent(elapsed, found.cut_off, time.after(elapsed))
+    came, end = clock.synchronous(rules, took, asked, stays, times.deadline)
+    cut_off = (asked & stays & ~came.trains).sum(dtype=jnp.int32)
+    elapsed = before + end
+    return came, Spent(elapsed, cut_off, time.after(elapsed))
 
 
 def sent_by(
@@ -531,6 +520,24 @@ def server_step(
     return after_step(state, server, late, uploaded, losses / jnp.maximum(weight, 1))
 
 
+def federated_round(
+    federation: Federation,
+    state: FederationState,
+    population: Population,
+    features: Features,
+    rates: Rates,
+    clients: Callable[..., tuple[Private, Uploaded]] = clients_half,
+    server: Callable[..., tuple[FederationState, Outcome]] = server_step,
+) -> tuple[FederationState, Outcome]:
+    """One round (METHOD "One round"): the state after it, and what it came to.
+
+    Its two halves are these, or those of buffered.py.
+    """
+    private, uploaded = clients(federation, state, population, features, rates)
+    state, outcome = server(federation, state, features, uploaded, rates)
+    return state._replace(private=private.states), outcome
+
+
 def after_step(
     state: FederationState,
     server: ServerState,
@@ -597,6 +604,11 @@ def init_server(federation: Federation, features: Features, key: keys.Words) -> 
         versions = jax.tree.map(lambda x: jnp.zeros(of_each + x.shape), server.params)
         state = state._replace(flight=Flight(idle, jnp.zeros_like(idle), versions))
     return state
+
+
+def shared_shapes(federation: Federation, features: Features) -> FederationState:
+    """Shapes of the state of a run alone, without private states."""
+    return jax.eval_shape(functools.partial(init_server, federation), features, keys.from_seed(0))
 
 
 def init_state(

@@ -154,7 +154,13 @@ def round_of(
     stacked = (True, by_run, False, True)  # state, population, features, rates
     kind = buffered if federation.is_buffered else federated_round
     if federation.warm is None:
-        return over(functools.partial(kind.federated_round, federation), *stacked)
+        whole = functools.partial(
+            federated_round.federated_round,
+            federation,
+            clients=kind.clients_half,
+            server=kind.server_step,
+        )
+        return over(whole, *stacked)
     clients = over(functools.partial(kind.clients_half, federation), *stacked, True)
     server = over(functools.partial(kind.server_step, federation), True, False, True, True)
     warm_round = round_of(federation.warm, by_run)

@@ -118,7 +118,7 @@ def _summary(
         | {"protocol": dataclasses.asdict(protocol)},
         "to_target": _to_target(run),
         "privacy": _privacy(run),
-        "parameters": parameter_counts(federation, run.simulation.features),
+        "parameters": parameter_counts(federation, protocol),
         "devices": federation.mesh.devices.size,
         "processes": together.count(),
     }

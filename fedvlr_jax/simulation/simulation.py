@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, Sharding
 from jaxtyping import Int
@@ -23,7 +24,8 @@ from fedvlr_jax.config import Config, MethodConfig
 from fedvlr_jax.data.types import Catalogue, Dataset, Interactions
 from fedvlr_jax.errors import UserError
 from fedvlr_jax.fusion.neighbours import nearest
-from fedvlr_jax.fusion.operators import EMBEDDING, Features, Fusion, named
+from fedvlr_jax.fusion.operators import Features, Fusion, named
+from fedvlr_jax.protocol import CohortSum
 from fedvlr_jax.registry import AGGREGATIONS
 from fedvlr_jax.server import aggregate, alternating, spectral
 from fedvlr_jax.simulation import keys
@@ -33,8 +35,8 @@ from fedvlr_jax.simulation.federated_round import (
     Federation,
     FederationState,
     Rates,
-    init_server,
     init_state,
+    shared_shapes,
 )
 from fedvlr_jax.simulation.mesh import (
     RUNS,
@@ -120,8 +122,7 @@ class Simulation:
     @functools.cached_property
     def shared_shapes(self) -> FederationState:
         """Shapes of the state of a run alone, without private states."""
-        init = functools.partial(init_server, self.federation)
-        return jax.eval_shape(init, self.features, keys.from_seed(0))
+        return shared_shapes(self.federation, self.features)
 
     @functools.cached_property
     def protocol(self) -> Protocol:
@@ -213,8 +214,6 @@ def build(
         exact=method.client_solver == "exact",
     )
     features = _features(mesh, server.fusion, catalogue)
-    compression = _compression(config, server, features, int(lengths.max()))
-    model = dataclasses.replace(model, compression=compression)
     training = LocalTraining(
         model,
         # Without a router nothing moves from one solution to the next.
@@ -228,6 +227,9 @@ def build(
         aggregation=server.aggregation,
         exact=server.exact,
     )
+    compression = _compression(config, server, training, features)
+    model = dataclasses.replace(model, compression=compression)
+    training = dataclasses.replace(training, model=model)
     if closed_form.applies(training):
         dense = _is_dense(config, data.n_items, float(lengths.mean()), model.pool, platform)
         training = dataclasses.replace(training, dense=dense)
@@ -269,10 +271,14 @@ def build(
         if method.als_passes:
             warm = _alternating(config, federation, warm, chunking)
         federation = dataclasses.replace(federation, warm=warm)
-    all_rates = [
-        rates_of(one)._replace(times=times_of(one, federation, features, of.interactions.lengths))
-        for one, of in ((config, dataset), *others)
-    ]
+    pairs = ((config, dataset), *others)
+    all_rates = [rates_of(one) for one, _ in pairs]
+    if federation.rules is not None:
+        protocol = protocol_of(federation, features)
+        all_rates = [
+            rates._replace(times=times_of(one, federation, protocol, of.interactions.lengths))
+            for rates, (one, of) in zip(all_rates, pairs, strict=True)
+        ]
     if others:
         rates = jax.tree.map(lambda *x: np.stack(x), *all_rates)
         rates = jax.device_put(rates, by_run(mesh))
@@ -282,37 +288,32 @@ def build(
 
 
 def _compression(
-    config: Config, server: aggregate.Server, features: Features, longest: int
+    config: Config, server: aggregate.Server, training: LocalTraining, features: Features
 ) -> Compression | None:
     """How uploads are made smaller, None where they are not."""
-    part, local = config.participation, server.mode == "local"
+    part, longest = config.participation, training.model.longest
     if not (part.upload_bits or part.upload_rows):
         return None
-    # Clipping and plugins make rows of all items.
-    by_history = server.exact and not part.clip_norm and server.aggregation.of_client is None
-    shapes = jax.eval_shape(lambda: _shared_upload(server, features))
-    dense = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    row = server.fusion.dim * (1 if local else len(server.fusion.views))
-    if by_history:
-        dense += row * (row + 1) // 2
+
+    def uploaded() -> CohortSum:
+        state = aggregate.init(server, features, jax.random.key(0))
+        rates = rates_of(config).server
+        sent = aggregate.broadcast(server, state, features, jnp.int32(0), rates)
+        return aggregate.nothing(server, sent, training.by_item)
+
+    total = jax.eval_shape(uploaded)
+    n_items, width = total.gradient.shape
+    dense = sum(leaf.size for leaf in jax.tree.leaves(total.shared))
+    # Without a matrix for all others, rows are those of all items.
+    by_history = total.squares is not None
     return Compression(
         bits=part.upload_bits,
         rows=part.upload_rows,
         by_history=by_history,
-        places=(longest if by_history else server.fusion.n_items) * (part.error_feedback == "on"),
-        width=row,
-        dense=dense,
+        places=(longest if by_history else n_items) * (part.error_feedback == "on"),
+        width=width,
+        dense=dense + by_history * width * (width + 1) // 2,
     )
-
-
-def _shared_upload(server: aggregate.Server, features: Features) -> Any:
-    """Zeros of the shape of `Upload.shared`."""
-    key = jax.random.key(0)
-    state = aggregate.init(server, features, key)
-    if server.mode != "local":
-        return state.params.network
-    params = state.params.fusion["params"]
-    return state.params.network, {k: v for k, v in params.items() if k != EMBEDDING}
 
 
 def _rules(config: Config) -> Rules | None:

@@ -7,9 +7,8 @@ from fedvlr_jax.analysis import operations
 from fedvlr_jax.analysis.communication import Protocol
 from fedvlr_jax.config import Config
 from fedvlr_jax.data import devices
-from fedvlr_jax.fusion.operators import Features
 from fedvlr_jax.simulation import clock
-from fedvlr_jax.simulation.accounting import protocol_of, warm_protocols_of
+from fedvlr_jax.simulation.accounting import warm_protocols_of
 from fedvlr_jax.simulation.clock import LONGEST, Times
 from fedvlr_jax.simulation.federated_round import Federation
 
@@ -19,19 +18,16 @@ _BITS = 8e-6  # of a byte, in millions
 def times_of(
     config: Config,
     federation: Federation,
-    features: Features,
+    protocol: Protocol,
     lengths: Int[np.ndarray, " clients"],
-) -> Times | None:
-    """What the clock knows of a run's clients; None where their devices take no time.
+) -> Times:
+    """What the clock knows of a run's clients, whose devices take time.
 
     Raises:
         UserError: a table of devices that cannot be used.
     """
     rules = config.clock
-    if rules.devices_profile == "none":
-        return None
     found = devices.load(rules.devices_profile, federation.n_clients)
-    protocol = protocol_of(federation, features)
     protocols = {"": protocol, **warm_protocols_of(federation)}
     work = {one.kind: work_of(one, protocol) for one in (*federation.phases, federation)}
     seconds = {
@@ -43,13 +39,13 @@ def times_of(
         for kind, protocol in protocols.items()
     }
     opens, open_for = clock.windows(found)
-    deadline = min(round(1000 * rules.deadline), LONGEST) if rules.deadline else LONGEST
+    deadline = max(round(1000 * rules.deadline), 1) if rules.deadline else LONGEST
     return Times(
         {kind: x.clip(max=LONGEST / 1000).astype(np.float32) for kind, x in seconds.items()},
         found.spread,
         opens,
         open_for,
-        np.int32(max(deadline, 1)),
+        np.int32(deadline),
         np.float32(rules.staleness_power),
     )
 
